@@ -1,0 +1,42 @@
+# Everything below needs Python 3.11 or newer with venv and pip, and nothing else: no compiler, no conda.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+STAMP := $(VENV)/.setup-done
+
+.PHONY: setup demo test lint types clean
+.DEFAULT_GOAL := setup
+
+setup: $(STAMP)
+
+# --no-deps: constraints.txt is a full lock (its first lines say why). setuptools and wheel come first because
+# two locked packages are source archives. The torch line adds what a CUDA build of torch asks for. Byte-compiling
+# on all cores at the end is quicker than pip's own, one file after the other (some packages ship files that are
+# no valid Python, hence the dash).
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "raylora needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; say PYTHON=python3.11")'
+	@echo "setup: installing the locked packages into $(VENV) (one to two minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -c constraints.txt setuptools wheel
+	@$(PIP) install --no-compile --no-deps --no-build-isolation -r constraints.txt
+	@$(PIP) install -c constraints.txt torch
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	-@$(BIN)/python -m compileall -q -q -j 0 $(VENV)/lib > /dev/null 2>&1
+	@touch $@
+
+demo: setup
+	$(BIN)/raylora tune examples/quickstart.yaml
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy raylora searchers trainables clusters
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,31 @@
+"""Where raylora runs: cluster files, job files, DeepSpeed configurations, submission, shared storage.
+
+    a100.yaml            Ray cluster launcher: one CPU head, nodes of eight A100
+    kuberay/job.yaml     the same as a KubeRay RayJob
+    deepspeed/*.json     configurations for `resources.strategy: deepspeed`
+    submit.py            `raylora submit`
+    storage.py           is the storage shared by all nodes?
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def deepspeed_config(name: str) -> Path:
+    """Path of a DeepSpeed JSON file: a bundled name (`zero2`) or the path of one's own.
+
+    Raises:
+        ValueError: neither a bundled name nor a file.
+    """
+    bundled = sorted(path.stem for path in (FOLDER / "deepspeed").glob("*.json"))
+    if name in bundled:
+        return FOLDER / "deepspeed" / f"{name}.json"
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ValueError(f"no such file; allowed: {', '.join(bundled)} or the path of a JSON file")
+    return path.resolve()

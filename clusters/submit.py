@@ -1,0 +1,139 @@
+"""Runs a spec as a job on a Ray cluster: `raylora submit SPEC.yaml --address URL`.
+
+The working directory travels to the cluster (Ray leaves out what .gitignore names), `python -m raylora tune`
+runs in that copy, and its output is followed here. Nothing is written into the copy: it is gone after the
+job, so the run's storage has to be an absolute path that all nodes share, or a URI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_ENDED = {"SUCCEEDED": 0, "FAILED": 1, "STOPPED": 1}
+
+
+def entrypoint(spec: str, overrides: Iterable[str] = ()) -> str:
+    """The shell command that the job runs."""
+    return shlex.join(["python", "-m", "raylora", "tune", spec, *overrides])
+
+
+def _inside(spec_path: str | Path, working_dir: Path) -> str:
+    """The spec's path as the job sees it."""
+    path = Path(spec_path).expanduser().resolve()
+    if not path.is_file():
+        raise ValueError(f"spec = {str(spec_path)!r}: no such file; allowed: the path of a YAML file")
+    if not path.is_relative_to(working_dir):
+        raise ValueError(
+            f"spec = {str(spec_path)!r}: outside the working directory {str(working_dir)!r} that travels to "
+            "the "
+            "cluster; allowed: a file inside it (--working-dir DIR)"
+        )
+    return path.relative_to(working_dir).as_posix()
+
+
+def _check_storage(spec_path: Path, overrides: Iterable[str]) -> None:
+    try:
+        data = yaml.safe_load(spec_path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"spec = {str(spec_path)!r}: cannot be read ({' '.join(str(error).split())})"
+        ) from None
+    storage = data.get("storage_path", "runs") if isinstance(data, dict) else "runs"
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.strip() == "storage_path":
+            storage = yaml.safe_load(value)
+    if not re.match(r"^(/|[a-z][a-z0-9+.-]*://)", str(storage), re.IGNORECASE):
+        raise ValueError(
+            f"storage_path = {storage!r}: lost with the job's working directory; allowed: an absolute path "
+            "that all "
+            "nodes share, or a URI (add storage_path=/shared/runs)"
+        )
+
+
+def submit(
+    spec_path: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    address: str,
+    working_dir: str | Path = ".",
+    env_vars: Mapping[str, str] | None = None,
+    follow: bool = True,
+    write: Callable[[str], Any] = sys.stdout.write,
+    client: Any = None,
+) -> int:
+    """Submits `raylora tune` and follows its output until it ends.
+
+    Args:
+        spec_path: the YAML file, inside `working_dir`.
+        overrides: `dotted.key=value`, passed on as they are.
+        address: of the cluster's dashboard, such as http://head:8265.
+        working_dir: folder that travels to the cluster; its imports come first there.
+        env_vars: environment of the job.
+        follow: False returns once the job is accepted.
+        write: takes the job's output, piece by piece.
+        client: a JobSubmissionClient, instead of a new one.
+
+    Returns:
+        Exit status: 0 when the job succeeded (or was accepted, without `follow`), else 1. Ctrl-C leaves the
+        job running and says how to stop it.
+
+    Raises:
+        ValueError: one line, for a spec outside the working directory, storage that a job would lose, or an
+            address where no cluster answers.
+    """
+    overrides = list(overrides)
+    folder = Path(working_dir).expanduser().resolve()
+    spec = _inside(spec_path, folder)
+    _check_storage(folder / spec, overrides)
+    if client is None:
+        from ray.job_submission import JobSubmissionClient
+
+        try:
+            client = JobSubmissionClient(address)
+        except Exception as error:  # Ray raises many kinds for an address that nobody answers
+            raise ValueError(
+                f"address = {address!r}: no Ray cluster answers ({' '.join(str(error).split())[:160]}); "
+                "allowed: the "
+                "dashboard's URL, such as http://head:8265"
+            ) from None
+    runtime_env: dict[str, Any] = {"working_dir": str(folder)}
+    if env_vars:
+        runtime_env["env_vars"] = dict(env_vars)
+    job = client.submit_job(entrypoint=entrypoint(spec, overrides), runtime_env=runtime_env)
+    write(f"submitted {job} to {address}\n")
+    if not follow:
+        return 0
+    try:
+        asyncio.run(_follow(client, job, write))
+        status = _wait_for_end(client, job)
+    except KeyboardInterrupt:
+        write(f"\n{job} goes on; stop it with: ray job stop --address {address} {job}\n")
+        return 1
+    if status != "SUCCEEDED":
+        message = (client.get_job_info(job).message or "").strip()
+        write(f"{job} {status.lower()}" + (f": {message}" if message else "") + "\n")
+    return _ENDED[status]
+
+
+async def _follow(client: Any, job: str, write: Callable[[str], Any]) -> None:
+    async for piece in client.tail_job_logs(job):
+        write(piece)
+
+
+def _wait_for_end(client: Any, job: str, pause_s: float = 0.5) -> str:
+    """The log stream may close a moment before the job's state changes."""
+    while True:
+        status = str(getattr(client.get_job_status(job), "value", client.get_job_status(job)))
+        if status in _ENDED:
+            return status
+        time.sleep(pause_s)

@@ -1,0 +1,6 @@
+"""raylora: give it a base model, a task and a budget; it finds the LoRA recipe and hands back the tuned adapter.
+
+Importing this package is quick: torch, ray and transformers load only when something needs them.
+"""
+
+__version__ = "0.1.0"

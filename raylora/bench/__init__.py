@@ -1,0 +1,1 @@
+"""`raylora bench ...`: recorded grids and speed, always as ratios within one run."""

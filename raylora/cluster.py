@@ -1,0 +1,42 @@
+"""Connection to Ray: a local one on a laptop, the running one inside a job or where RAY_ADDRESS names it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+# Ray reads these when it is imported or started.
+QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@contextlib.contextmanager
+def connected(quiet: bool = True) -> Iterator[None]:
+    """Connect to Ray for the duration; a connection that is already there is used and left open."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    options = {"include_dashboard": False} if address == "local" else {}
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    # Ray Data's progress bars and Tune's per-trial notes say less than our own lines.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,416 @@
+"""Spec -> search -> final stage -> files. The whole of a run, new or resumed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raylora.cluster import connected
+from raylora.errors import UserError
+from raylora.journaled import JournaledSearcher, RunCallback
+from raylora.progress import Progress, describe
+from raylora.results import (
+    best_trial,
+    mean_and_error,
+    read_run,
+    with_both_alphas,
+    write_best,
+    write_summary,
+    write_trials,
+)
+from raylora.spec import Spec
+from trainables.distributed import WorkerGroup
+from trainables.journal import Journal, trial_key
+from trainables.protocols import TrainSettings, TrialSetup
+
+
+
+@dataclass
+class Run:
+    """A run in progress: what the search and the final stage share."""
+
+    spec: Spec
+    folder: Path
+    progress: Progress
+    task: Any
+    data: Any
+    setup: TrialSetup
+    group: WorkerGroup | None
+    hosts: list[Any] = field(default_factory=list)
+
+    @property
+    def base_name(self) -> str:
+        return str(self.setup.model_folder)
+
+
+def tune(spec: Spec, *, quiet: bool = False) -> dict[str, Any]:
+    """Run a whole experiment; returns the summary that `summary.json` holds.
+
+    Raises:
+        UserError: The run's folder is in use, or no trial produced a result.
+    """
+    folder = new_run_folder(spec)
+    (folder / "spec.yaml").write_text(spec.model_copy(update={"name": folder.name}).to_yaml())
+    return _run(spec, folder, quiet)
+
+
+def resume(run_dir: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Finish a run that was interrupted at any moment; a finished one is answered from its files.
+
+    Finished trials are not trained again, interrupted ones go on from their checkpoints, and the searcher
+    goes on from its state.
+    """
+    folder, spec = read_run(run_dir)
+    spec = spec.model_copy(update={"storage_path": str(folder.parent), "name": folder.name})
+    _archive_attempt(folder)
+    return _run(spec, folder, quiet, again=True)
+
+
+def new_run_folder(spec: Spec) -> Path:
+    """Create the run's folder: `storage_path/name`; the default name is the task and the time."""
+    name = spec.name or f"{spec.task.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(spec.storage()) / name
+    if not spec.name and folder.exists():
+        folder = folder.with_name(f"{name}-{os.getpid()}")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"name: {folder} is in use; choose another name, or `raylora resume {folder}`")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _archive_attempt(folder: Path) -> None:
+    """Move what the interrupted attempt left of Tune's own records to `attempts/N/`.
+
+    The resumed experiment lists all trials anew, the finished ones answered from the journal, so Tune's
+    analysis of the run's folder shows one whole experiment.
+    """
+    keep = {"spec.yaml", "trials.jsonl", "searcher.pkl", "checkpoints", "final", "attempts"}
+    left = [path for path in folder.iterdir() if path.name not in keep]
+    if left:
+        attempts = folder / "attempts"
+        target = attempts / str(1 + sum(1 for _ in attempts.iterdir()) if attempts.exists() else 1)
+        target.mkdir(parents=True)
+        for path in left:
+            shutil.move(str(path), target / path.name)
+
+
+def _run(spec: Spec, folder: Path, quiet: bool, again: bool = False) -> dict[str, Any]:
+    started = time.time()
+    with connected():
+        run = _prepare(spec, folder, quiet)
+        try:
+            _search(run, again)
+            summary = _finish(run, started)
+        finally:
+            _stop_hosts(run)
+    return summary
+
+
+def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
+    """Resolve the model, build the data once, and start the hosts."""
+    from clusters.storage import check_cluster_storage
+
+    from raylora import data, models
+    from raylora.tasks import make_task
+
+    check_cluster_storage(str(folder))
+    task = make_task(spec.task.name, task_options(spec))
+    if spec.task.max_new_tokens:
+        task.max_new_tokens = spec.task.max_new_tokens
+    progress = Progress(task.metric, quiet)
+    progress.say(f"run folder: {folder}")
+    progress.say(f"base model: {spec.model}")
+    model_folder = models.resolve(spec.model, quiet=quiet)
+    prepared = data.build(
+        task,
+        str(model_folder),
+        proxy=spec.task.proxy,
+        seed=spec.seed,
+        validation_rows=spec.task.validation_rows,
+        max_length=spec.task.max_length,
+        system=spec.task.system,
+        chat_template=spec.task.chat_template,
+    )
+    progress.say(f"data: {describe(prepared.counts)}")
+    settings = TrainSettings(
+        samples=spec.train.budget(prepared.counts["proxy"]),
+        reports=spec.reports,
+        micro_batch_tokens=spec.train.micro_batch_tokens,
+        weight_decay=spec.train.weight_decay,
+        warmup_ratio=spec.train.warmup_ratio,
+        max_grad_norm=spec.train.max_grad_norm,
+        placement=spec.space.placement if isinstance(spec.space.placement, str) else tuple(spec.space.placement),
+        seed=spec.seed,
+        checkpoint_every_s=spec.train.checkpoint_every_s,
+    )
+    setup = TrialSetup(
+        model_folder=spec.model if not Path(spec.model).is_dir() else str(model_folder),
+        resolve_model=models.resolve,
+        scorer=task,
+        settings=settings,
+        train=prepared.proxy,
+        validation=prepared.validation,
+        run_dir=str(folder),
+        dtype=spec.dtype,
+        threads=threads_per_host(spec),
+    )
+    run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec))
+    if run.group is None:
+        from trainables.host import start_hosts
+
+        options = {"accelerator_type": spec.resources.accelerator_type} if spec.resources.accelerator_type else {}
+        cpus = spec.resources.cpus_per_host if spec.resources.gpus_per_host else 0
+        run.hosts = start_hosts(
+            setup, spec.resources.hosts, cpus=cpus or 0, gpus=spec.resources.gpus_per_host, **options
+        )
+    return run
+
+
+def task_options(spec: Spec) -> dict[str, Any]:
+    """The task's own options and what the spec says about its rows."""
+    rows = {"path": spec.task.path, "train_rows": spec.task.train_rows, "test_rows": spec.task.test_rows}
+    return {**{k: v for k, v in rows.items() if v is not None}, "seed": spec.seed, **spec.task.options}
+
+
+def threads_per_host(spec: Spec) -> int:
+    """Torch threads of a host or worker: as told, or an even share of this machine's cores."""
+    if spec.resources.cpus_per_host:
+        return spec.resources.cpus_per_host
+    side_by_side = spec.resources.hosts * (spec.resources.workers if spec.mode == "train" else 1)
+    return max(1, (os.cpu_count() or 1) // side_by_side)
+
+
+def worker_group(spec: Spec) -> WorkerGroup | None:
+    """The Ray Train worker group of each trial, or None where trials run on ModelHosts."""
+    if spec.mode == "hosted":
+        return None
+    resources = spec.resources
+    config = resources.deepspeed_config
+    if resources.strategy == "deepspeed":
+        from clusters import deepspeed_config
+
+        config = str(deepspeed_config(config or "zero2"))
+    return WorkerGroup(
+        workers=resources.workers,
+        gpus=resources.gpus_per_host,
+        # A CPU each would leave none for Ray Data on a small machine.
+        cpus=resources.cpus_per_host or (1 if resources.gpus_per_host else 0.1),
+        accelerator_type=resources.accelerator_type,
+        strategy=resources.strategy,
+        deepspeed_config=config,
+    )
+
+
+def _stop_hosts(run: Run) -> None:
+    import ray
+
+    for host in run.hosts:
+        ray.kill(host)
+
+
+# ---- search -------------------------------------------------------------------------------------------
+
+
+def build_searcher(spec: Spec, task: Any, quiet: bool = False) -> Any:
+    """The spec's searcher over its space."""
+    from raylora import models
+    from searchers import make_searcher
+
+    options = dict(spec.search.options)
+    if spec.search.searcher == "language":
+        options.setdefault("llm", str(models.resolve(spec.search.llm, quiet=quiet)))
+    return make_searcher(
+        spec.search.searcher,
+        space=spec.to_space(),
+        metric=task.metric,
+        mode=task.mode,
+        seed=spec.seed,
+        worst=task.worst,
+        **options,
+    )
+
+
+def scheduler(spec: Spec, samples: int) -> Any:
+    """Tune's scheduler over the samples seen; None runs every trial to its end."""
+    from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
+
+    grace = max(1, samples // spec.reports)
+    if spec.search.scheduler == "asha":
+        return ASHAScheduler(time_attr="samples", max_t=samples, grace_period=grace, reduction_factor=2)
+    if spec.search.scheduler == "median":
+        return MedianStoppingRule(time_attr="samples", grace_period=grace, min_samples_required=3)
+    return None
+
+
+def _search(run: Run, again: bool) -> None:
+    """Run the search under Tune, unless the journal already has every trial."""
+    from ray import tune as ray_tune
+
+    spec, setup = run.spec, run.setup
+    searcher = JournaledSearcher(
+        build_searcher(spec, run.task), str(run.folder), metric=run.task.metric, mode=run.task.mode
+    )
+    if again:
+        searcher.catch_up()
+    callback = RunCallback(
+        str(run.folder), run.task.metric, run.task.mode, spec.search.trials, show=run.progress.trial
+    )
+    trainable: Any
+    if run.group is None:
+        from trainables.host import start_pool
+        from trainables.hosted import HostedTrial
+
+        trainable = ray_tune.with_parameters(HostedTrial, pool=start_pool(run.hosts))
+    else:
+        from trainables.distributed import fit_group
+
+        trainable = ray_tune.with_parameters(
+            fit_group, setup=setup, group=run.group, storage=str(run.folder / "ray_train")
+        )
+    run.progress.say(
+        f"search: {spec.search.searcher}, {spec.search.trials} of {spec.space_size} configurations, "
+        f"{setup.settings.samples} samples each"
+    )
+    tuner = ray_tune.Tuner(
+        # The work is done on hosts and worker groups; Tune insists on a request above zero.
+        ray_tune.with_resources(trainable, {"cpu": 0.001}),
+        tune_config=ray_tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler(spec, setup.settings.samples),
+            metric=run.task.metric,
+            mode=run.task.mode,
+            num_samples=spec.search.trials,
+            max_concurrent_trials=spec.resources.hosts,
+            reuse_actors=run.group is None,
+            time_budget_s=spec.search.time_s,
+            trial_name_creator=lambda trial: f"trial_{trial.trial_id}",
+            trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
+        ),
+        run_config=ray_tune.RunConfig(
+            name=run.folder.name,
+            storage_path=str(run.folder.parent),
+            failure_config=ray_tune.FailureConfig(max_failures=spec.search.max_failures),
+            callbacks=[callback],
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    write_trials(run.folder)
+    _log_searcher(run, searcher)
+
+
+def _log_searcher(run: Run, searcher: JournaledSearcher) -> None:
+    seconds = getattr(searcher.inner, "suggest_seconds", None)
+    if seconds:
+        run.progress.say(f"suggest(): {len(seconds)} calls, the longest {1000 * max(seconds):.0f} ms")
+
+
+# ---- final stage --------------------------------------------------------------------------------------
+
+
+def _finish(run: Run, started: float) -> dict[str, Any]:
+    """Pick the best recipe, run the final stage, write the run's files."""
+    task, spec = run.task, run.spec
+    best = best_trial(run.folder, task.metric, task.mode)
+    config = dict(best["config"])
+    write_best(run.folder, spec, config)
+    run.progress.say(f"best recipe: {describe(config)}  ({task.metric} {best[task.metric]:.4f} on validation)")
+    concluded = Journal(run.folder).concluded()
+    summary: dict[str, Any] = {"metric": task.metric, "mode": task.mode, "trials": len(concluded)}
+    if spec.final.enabled:
+        summary |= _final_stage(run, config)
+    else:
+        summary["best"] = {"config": with_both_alphas(config), "validation": best[task.metric]}
+    summary["run_dir"] = str(run.folder)
+    summary["wall_s"] = round(time.time() - started, 1)
+    write_summary(run.folder, summary)
+    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    return summary
+
+
+def _final_stage(run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the untouched base, and the default and the best recipe trained on the full data.
+
+    This alone reads the test split. Each piece is journaled, so a resumed run does only what is missing.
+    """
+    from trainables.recipe import RecipeJob
+
+    spec, name, metric = run.spec, run.base_name, run.task.metric
+    test = run.data.test()
+    samples = spec.final.budget(run.data.counts["train"])
+    both = {"validation": run.data.validation, "test": test}
+    final = run.folder / "final"
+    jobs = {"base": RecipeJob(folder=str(final / "base"), evaluate_on={"test": test})}
+    recipes = {"default": spec.recipe_to_knobs(), "best": dict(best)}
+    for k in range(spec.final.seeds):
+        for label, knobs in recipes.items():
+            jobs[f"{label}-{k}"] = RecipeJob(
+                folder=str(final / f"{label}-{k}"),
+                evaluate_on=both,
+                knobs=knobs,
+                train=run.data.train,
+                samples=samples,
+                seed=spec.seed + k,
+                base_name=name,
+            )
+    run.progress.say(f"final stage: base, default and best recipe; {samples} samples, {spec.final.seeds} seed(s)")
+    results = _run_jobs(run, jobs)
+    summary: dict[str, Any] = {"base": {"test": results["base"]["test"][metric]}}
+    for label, knobs in recipes.items():
+        runs = [results[f"{label}-{k}"] for k in range(spec.final.seeds)]
+        entry: dict[str, Any] = {"config": with_both_alphas(knobs)}
+        for split in both:
+            mean, error = mean_and_error([r[split][metric] for r in runs])
+            entry[split] = mean
+            # One seed: the standard error over the rows; several: over the seeds.
+            entry[f"{split}_se"] = error if error is not None else runs[0][split].get(f"{metric}_se")
+        summary[label] = entry
+    sign = 1 if run.task.mode == "max" else -1
+    chosen = max(range(spec.final.seeds), key=lambda k: sign * results[f"best-{k}"]["validation"][metric])
+    source = final / f"best-{chosen}" / "adapter"
+    if source.is_dir():
+        shutil.rmtree(run.folder / "adapter", ignore_errors=True)
+        shutil.copytree(source, run.folder / "adapter")
+    return summary
+
+
+def _run_jobs(run: Run, jobs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Results of the final stage's jobs, side by side over the hosts; those journaled already are read."""
+    import ray
+
+    journal = Journal(run.folder)
+    identity = {
+        label: trial_key({"knobs": dict(job.knobs or {}), "samples": job.samples, "seed": job.seed})
+        for label, job in jobs.items()
+    }
+    known = {row["key"]: row["result"] for row in journal.rows() if row["event"] == "final"}
+    results = {label: known[key] for label, key in identity.items() if key in known}
+    waiting = [label for label in jobs if label not in results]
+
+    def book(label: str, result: dict[str, Any]) -> None:
+        journal.append("final", identity[label], label=label, result=result)
+        results[label] = result
+        score = result["test"][run.task.metric]
+        run.progress.say(f"  {label}: {run.task.metric} {score:.4f} on test")
+
+    if run.group is not None:
+        from trainables.distributed import fit_recipe
+
+        for label in waiting:
+            book(label, fit_recipe(jobs[label], run.setup, run.group, str(run.folder / "ray_train")))
+        return results
+    free, busy = list(run.hosts), {}
+    while waiting or busy:
+        while waiting and free:
+            host, label = free.pop(), waiting.pop(0)
+            busy[host.recipe.remote(jobs[label])] = (host, label)
+        done, _ = ray.wait(list(busy), num_returns=1)
+        host, label = busy.pop(done[0])
+        book(label, ray.get(done[0]))
+        free.append(host)
+    return results

@@ -1,0 +1,186 @@
+"""Search state that survives anything: a searcher tied to the run's journal, and Tune's callbacks around it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray.tune import Callback
+from ray.tune.search import Searcher
+
+from trainables.journal import Journal, canonical, trial_key
+
+if TYPE_CHECKING:
+    from searchers.base import SpaceSearcher
+
+STATE_FILE = "searcher.pkl"
+
+
+class JournaledSearcher(Searcher):
+    """A searcher whose state is on disk after every suggestion and every result.
+
+    Tune's own snapshots are periodic. Here `RUN_DIR/searcher.pkl` follows each change, and `catch_up` settles
+    what a killed driver left between it and the journal, `trials.jsonl`, which has the last word:
+
+    - a configuration that finished is handed to Tune once more, so that the new experiment lists it; its
+      trial is answered from the journal, and the searcher is told only if its state does not know the result;
+    - a configuration that had started goes first, and continues from its checkpoint.
+    """
+
+    def __init__(
+        self,
+        inner: SpaceSearcher | None = None,
+        run_dir: str | None = None,
+        metric: str | None = None,
+        mode: str | None = None,
+    ) -> None:
+        super().__init__(metric=metric, mode=mode)
+        self.inner, self.run_dir = inner, run_dir
+        self._replays: list[dict[str, Any]] = []
+        self._passive: set[str] = set()
+
+    @property
+    def state_path(self) -> Path:
+        return Path(str(self.run_dir)) / STATE_FILE
+
+    def catch_up(self) -> None:
+        """Take over the state on disk and reconcile it with the journal."""
+        inner, journal = self._inner(), Journal(str(self.run_dir))
+        if self.state_path.exists():
+            inner.restore(str(self.state_path))
+        space, concluded = inner.space, journal.concluded()
+        if space is None:
+            raise ValueError("the searcher has no space to catch up in")
+        known = {observation.index for observation in inner.observations}
+        for key, row in journal.started().items():
+            config = self._respell(row["config"])
+            if key not in concluded:
+                inner.enqueue([config])
+                continue
+            end = concluded[key]
+            if space.encode(config) not in known:
+                value = end.get(str(self._metric)) if end["event"] == "finish" else None
+                inner.record(config, value, end.get("samples"))
+            self._replays.append(config)
+        for trial_id, config in inner.pending.items():
+            # Proposed, but its host never heard of it: propose it again. The old trial id is dead either way.
+            if trial_key(config) in concluded:
+                inner.forget(trial_id)
+            else:
+                inner.enqueue([config])
+
+    def _respell(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration in the space's own spelling of the values."""
+        space = self._inner().space
+        assert space is not None
+        return space.decode(space.encode(config))
+
+    def _inner(self) -> SpaceSearcher:
+        if self.inner is None:
+            raise ValueError("this searcher is blank: restore it first")
+        return self.inner
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        return self._inner().set_search_properties(metric, mode, config, **spec)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._replays:
+            self._passive.add(trial_id)
+            return self._replays.pop(0)
+        suggestion = self._inner().suggest(trial_id)
+        if isinstance(suggestion, dict):
+            self._write()
+        return suggestion
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if trial_id not in self._passive:
+            self._inner().on_trial_result(trial_id, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        if trial_id in self._passive:
+            self._passive.discard(trial_id)
+            return
+        self._inner().on_trial_complete(trial_id, result, error)
+        self._write()
+
+    def _write(self) -> None:
+        """Replace the state on disk in one step."""
+        fresh = self.state_path.with_suffix(".fresh")
+        self._inner().save(str(fresh))
+        os.replace(fresh, self.state_path)
+
+    def save(self, checkpoint_path: str) -> None:
+        self._inner().save(checkpoint_path)
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Tune's restore. The state beside the journal is newer than any snapshot: it wins."""
+        inner = self._inner()
+        inner.restore(checkpoint_path)
+        if self.state_path.exists():
+            with contextlib.suppress(OSError, EOFError):
+                inner.restore(str(self.state_path))
+
+
+class RunCallback(Callback):
+    """Journals trials that a scheduler stopped or that failed outside training, and reports progress."""
+
+    def __init__(self, run_dir: str, metric: str, mode: str, total: int, show: Any = None) -> None:
+        self.journal = Journal(run_dir)
+        self.metric, self.mode, self.total, self.show = metric, mode, total, show
+        self.count, self.best = 0, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "show": None}
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        key = trial_key(trial.config)
+        row = self.journal.concluded().get(key)
+        if row is None:
+            result = {k: v for k, v in (trial.last_result or {}).items() if k in REPORTED or k == self.metric}
+            row = self.journal.append("finish", key, config=trial.config, stopped=True, **result)
+        self._progress(trial, row)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        key = trial_key(trial.config)
+        row = self.journal.concluded().get(key)
+        if row is None:
+            lines = str(trial.error_file and Path(trial.error_file).read_text()).strip().splitlines()
+            message = lines[-1] if lines else "unknown error"
+            row = self.journal.append("error", key, config=trial.config, message=message)
+        self._progress(trial, row)
+
+    def _progress(self, trial: Any, row: Mapping[str, Any]) -> None:
+        self.count += 1
+        value = row.get(self.metric)
+        if row["event"] == "finish" and value is not None:
+            better = self.best is None or (value > self.best if self.mode == "max" else value < self.best)
+            self.best = value if better else self.best
+        if self.show is not None:
+            replayed = bool((trial.last_result or {}).get("replayed"))
+            self.show(self.count, self.total, canonical(trial.config), row, self.best, replayed)
+
+
+REPORTED = frozenset(
+    {
+        "loss",
+        "validation_loss",
+        "samples",
+        "tokens",
+        "step",
+        "step_time_s",
+        "train_s",
+        "eval_s",
+        "attach_s",
+        "peak_memory_gb",
+        "trainable_parameters",
+        "diverged",
+        "done",
+    }
+)

@@ -1,0 +1,91 @@
+"""GSM8K (Cobbe et al., 2021, arXiv:2110.14168): grade-school word problems with worked solutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from raylora.errors import UserError
+from raylora.tasks.base import check_lengths
+from raylora.tasks.instruct import InstructTask, last_number
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MARK = "####"
+HUB_ID = "openai/gsm8k"
+
+
+def final_number(text: str) -> Decimal | None:
+    """The number after the last `####` where there is one, else the last number of the text; None without
+    any.
+
+    After the mark the first line counts, so that text which runs on past the answer does not change it.
+    """
+    _, mark, tail = text.rpartition(MARK)
+    if mark:
+        number = last_number(tail.strip().partition("\n")[0])
+        if number is not None:
+            return number
+    return last_number(text)
+
+
+class Gsm8kTask(InstructTask):
+    """Question -> worked solution that ends in `#### number`; the score compares the final numbers.
+
+    The response is the whole solution text. A completion is right where the number after its last `####`, or
+    its last number where it has no mark, equals the reference; commas, a dollar sign and a trailing `.0` do
+    not count.
+
+    Args:
+        path: local file or folder with the columns question and answer, or a hub id (default `openai/gsm8k`).
+        config: configuration of the hub dataset.
+        train_rows, test_rows: bounds on the splits; None for all rows.
+        max_new_tokens: longest completion to generate, in tokens.
+    """
+
+    name = "gsm8k"
+
+    def __init__(
+        self,
+        *,
+        path: str = HUB_ID,
+        config: str | None = "main",
+        train_rows: int | None = None,
+        test_rows: int | None = None,
+        max_new_tokens: int = 160,
+    ) -> None:
+        super().__init__(
+            path=path,
+            match="number",
+            config=config,
+            train_rows=train_rows,
+            test_rows=test_rows,
+            max_new_tokens=max_new_tokens,
+        )
+
+    def _map(self, table: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        rows = super()._map(table)
+        answers = []
+        for index, solution in enumerate(rows.column("response").to_pylist()):
+            number = final_number(solution)
+            if number is None:
+                raise UserError(
+                    f"task.path: a solution of gsm8k has no final number (row {index} of a block: "
+                    f"{solution[:40]!r}); "
+                    "end each one in '#### number', or use the task instruct"
+                )
+            answers.append(format(number, "f"))
+        return rows.set_column(
+            rows.schema.get_field_index("answer"), "answer", pa.array(answers, pa.string())
+        )
+
+    def score(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
+        check_lengths(completions, rows)
+        return [
+            float(final_number(text) == Decimal(row["answer"]))
+            for text, row in zip(completions, rows, strict=True)
+        ]

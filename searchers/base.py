@@ -1,0 +1,282 @@
+"""What every searcher shares: the bookkeeping of observations, pending trials, queue, state and Tune's calls.
+
+A concrete searcher writes `_propose(trial_id)` and, where it keeps a model of its own, `_observed(...)`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from ray.tune.search import Searcher
+
+from .space import Space
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A finished trial.
+
+    Args:
+        index: the configuration's index in the space.
+        value: the metric as reported; None when there is no finite value and no `worst` to stand in for it.
+        samples: training samples seen when the value was reported, where the trial said so.
+    """
+
+    index: int
+    value: float | None
+    samples: int | None = None
+
+
+class SpaceSearcher(Searcher):
+    """A Tune searcher over a finite `Space`.
+
+    Trials without a finite value (errored, NaN, diverged) count as `worst` where it is known (the constructor's, or a
+    `worst` in the trial's result), else the model never hears of them; either way the configuration is not proposed
+    again. A trial stopped early by a scheduler is observed at its last reported value, with the samples seen by then
+    kept beside it.
+
+    Args:
+        space: what to search; may come later through Tune's `param_space` of `tune.choice` entries.
+        metric: key of the trial results to optimise.
+        mode: `"max"` or `"min"`.
+        seed: of every random draw.
+        points_to_evaluate: configurations to try first.
+        worst: value that stands in for a trial without a finite one.
+
+    Raises:
+        ValueError: a value outside its domain; the message names it.
+    """
+
+    summary: ClassVar[str] = ""
+    never_repeats: ClassVar[bool] = True
+    # What belongs to this process and must not travel with the state.
+    _transient: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        *,
+        space: Space | None = None,
+        metric: str | None = None,
+        mode: str | None = None,
+        seed: int = 0,
+        points_to_evaluate: Iterable[Mapping[str, Any]] | None = None,
+        worst: float | None = None,
+    ) -> None:
+        if mode not in (None, "min", "max"):
+            raise ValueError(f"mode: {mode!r} is unknown; use 'min' or 'max'")
+        if worst is not None and not math.isfinite(worst):
+            raise ValueError(f"worst: {worst!r} is not finite; give a finite value or leave it out")
+        super().__init__(metric=metric, mode=mode)
+        # The base class keeps metric and mode only when both are given.
+        self._metric, self._mode = metric, mode
+        self.space: Space | None = None
+        self.seed = int(seed)
+        self.worst = worst
+        self.rng = np.random.default_rng(self.seed)
+        self._observations: dict[int, Observation] = {}
+        self._pending: dict[str, int] = {}
+        self._last: dict[str, dict[str, Any]] = {}
+        self._seen: set[int] = set()
+        self._queue: list[int] = []
+        self._initial_points = [dict(p) for p in points_to_evaluate or ()]
+        if space is not None:
+            self._set_space(space)
+
+    # -- what subclasses write -------------------------------------------------------------------------------------
+
+    def _propose(self, trial_id: str) -> int | None:
+        """The index of a configuration to try, or None for "ask again". Called while unseen configurations remain."""
+        raise NotImplementedError
+
+    def _started(self, trial_id: str, index: int, queued: bool) -> None:
+        """Called when a trial starts; `queued` tells that the configuration was asked for from outside."""
+
+    def _observed(self, observation: Observation, trial_id: str | None) -> None:
+        """Called for every finished trial, also those without a value (then `observation.value` is None)."""
+
+    def _ready(self) -> None:
+        """Called once the space is known."""
+
+    # -- observations from outside ---------------------------------------------------------------------------------
+
+    @property
+    def observations(self) -> list[Observation]:
+        """Finished trials, oldest first."""
+        return list(self._observations.values())
+
+    @property
+    def pending(self) -> dict[str, dict[str, Any]]:
+        """Running trials: `{trial id: configuration}`."""
+        return {t: self._space().decode(i) for t, i in self._pending.items()}
+
+    def record(self, config: Mapping[str, Any], value: float | None, samples: int | None = None) -> None:
+        """Adds a trial that was finished elsewhere; a later value of the same configuration replaces the earlier.
+
+        Raises:
+            ValueError: the configuration is not in the space.
+        """
+        index = self._space().encode(config)
+        self._queue = [i for i in self._queue if i != index]
+        self._finish(index, value, samples, None)
+
+    def enqueue(self, configs: Iterable[Mapping[str, Any]]) -> None:
+        """Proposes these configurations before anything else, each once, even if they were tried before.
+
+        A trial still listed as running with the same configuration is taken to be lost and is forgotten.
+
+        Raises:
+            ValueError: a configuration is not in the space.
+        """
+        for index in [self._space().encode(c) for c in configs]:
+            self._pending = {t: i for t, i in self._pending.items() if i != index}
+            if index not in self._queue:
+                self._queue.append(index)
+            self._seen.add(index)
+
+    def forget(self, trial_id: str) -> None:
+        """Drops a running trial that will never finish; its configuration is not proposed again."""
+        self._pending.pop(trial_id, None)
+        self._last.pop(trial_id, None)
+
+    def add_evaluated_point(
+        self,
+        parameters: dict[str, Any],
+        value: float,
+        error: bool = False,
+        pruned: bool = False,
+        intermediate_values: list[float] | None = None,
+    ) -> None:
+        """Tune's name for `record`."""
+        self.record(parameters, None if error else value)
+
+    # -- Tune's calls ----------------------------------------------------------------------------------------------
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """Takes over what was not given at construction; False when the space was already set.
+
+        Tune calls this only when its `param_space` is not empty.
+        """
+        self._metric = self._metric or metric
+        self._mode = self._mode or mode
+        if self.space is not None:
+            return False
+        if not config:
+            return False
+        self._set_space(Space.from_tune(config))
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next configuration, `Searcher.FINISHED` when none is left, or None for "ask again".
+
+        Raises:
+            ValueError: space, metric or mode were never set.
+        """
+        space = self._space()
+        if self._metric is None or self._mode is None:
+            raise ValueError(
+                "metric, mode: not set; pass them to the searcher (Tune forwards them only with a param_space)"
+            )
+        if trial_id in self._pending:
+            return space.decode(self._pending[trial_id])
+        queued = bool(self._queue)
+        if queued:
+            index: int | None = self._queue.pop(0)
+        elif self.never_repeats and len(self._seen) >= len(space):
+            return Searcher.FINISHED
+        else:
+            index = self._propose(trial_id)
+        if index is None:
+            return None
+        self._seen.add(index)
+        self._pending[trial_id] = index
+        self._started(trial_id, index, queued)
+        return space.decode(index)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if trial_id in self._pending and self._metric in result:
+            self._last[trial_id] = {k: result[k] for k in (self._metric, "samples", "worst") if k in result}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Books the trial. Unknown trial ids (finished twice, or from before a restore) are ignored."""
+        index = self._pending.pop(trial_id, None)
+        last = self._last.pop(trial_id, {})
+        if index is None:
+            return
+        # Tune may report a failed trial with its last good result: that value says nothing about the configuration.
+        result = {**last, **(result or {})}
+        value = None if error else result.get(self._metric)
+        worst = result.get("worst", self.worst)
+        self._finish(index, value, result.get("samples"), trial_id, worst)
+
+    def _finish(
+        self, index: int, value: Any, samples: Any, trial_id: str | None, worst: float | None = None
+    ) -> None:
+        number = _finite(value)
+        if number is None:
+            number = _finite(self.worst if worst is None else worst)
+        observation = Observation(index, number, None if samples is None else int(samples))
+        self._seen.add(index)
+        # Re-inserted, so that the order is that of arrival.
+        self._observations.pop(index, None)
+        self._observations[index] = observation
+        self._observed(observation, trial_id)
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in self._transient}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for name in self._transient:
+            self.__dict__.setdefault(name, None)
+
+    def get_state(self) -> dict[str, Any]:
+        return self.__getstate__()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.__setstate__(state)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Writes the whole state to one file (Tune reads it back with `restore`; a pickle, as Tune's own searchers)."""
+        with open(checkpoint_path, "wb") as file:
+            pickle.dump(self.__getstate__(), file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Takes over the state written by `save`, also into a searcher made with no arguments."""
+        with open(checkpoint_path, "rb") as file:
+            self.__setstate__(pickle.load(file))
+
+    # -- small helpers ---------------------------------------------------------------------------------------------
+
+    def _space(self) -> Space:
+        if self.space is None:
+            raise ValueError("space: not set; pass space=... to the searcher, or tune.choice entries in param_space")
+        return self.space
+
+    def _set_space(self, space: Space) -> None:
+        if not isinstance(space, Space):
+            raise ValueError(f"space: {type(space).__name__} is not a Space; use Space.from_dict({{...}})")
+        self.space = space
+        self.enqueue(self._initial_points)
+        self._ready()
+
+
+def _finite(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

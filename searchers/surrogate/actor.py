@@ -1,0 +1,229 @@
+"""The surrogate as an actor: observations in, proposals out.
+
+The actor keeps nothing that cannot be rebuilt: the language model, and the keys and values of configurations already
+read. Observations and surrogate parameters come with each request and go back with the answer, so a killed actor costs
+time only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..space import Space
+
+
+def spread_points(
+    space: Space, rng: np.random.Generator, n: int, taken: Sequence[int], exclude: set[int], tries: int = 32
+) -> list[int]:
+    """`n` space-filling random points: each the farthest of `tries` draws from `taken` and from each other.
+
+    Mitchell's best-candidate sampling, on the space's coordinates. Fewer than `n` only when the space is used up.
+    """
+    chosen: list[int] = []
+    for _ in range(n):
+        drawn = space.sample(rng, tries, exclude=exclude | set(chosen))
+        if not drawn:
+            break
+        others = [*taken, *chosen]
+        if others:
+            gaps = np.abs(space.features(drawn)[:, None] - space.features(others)[None]).sum(axis=2).min(axis=1)
+            chosen.append(drawn[int(gaps.argmax())])
+        else:
+            chosen.append(drawn[0])
+    return chosen
+
+
+def candidate_stream(space: Space, seed: int, start: int, count: int) -> list[int]:
+    """Items `start` to `start + count` of the seed's endless random walk without repetition through the space.
+
+    For a fixed seed successive windows overlap, so keys and values computed for one request serve the next.
+    """
+    wanted = min(start + count, len(space))
+    if len(space) <= 1 << 20:
+        order = np.random.default_rng([seed, 0xCA]).permutation(len(space))[:wanted].tolist()
+    else:
+        rng = np.random.default_rng([seed, 0xCA])
+        found: dict[int, None] = {}
+        while len(found) < wanted:
+            found.setdefault(int(rng.integers(len(space))))
+        order = list(found)
+    return order[max(0, wanted - count) : wanted]
+
+
+class SurrogateActor:
+    """Fits the deep-kernel GP and maximises log EI; use it as a Ray actor (`num_cpus=0`) or in process.
+
+    Candidates of a request: a window of `candidates` configurations over a seeded random order, which moves on by an
+    eighth with each observation, and the neighbours of the three best observed configurations. `candidates` of at
+    least the size of the space, or 0, scores the whole space.
+
+    Args:
+        llm: folder of the language model.
+        space: the search space.
+        prompt: template file instead of the built-in text.
+        candidates: size of the random window.
+        fit_steps: most AdamW steps per request; later requests go on from the parameters of the one before.
+        projection_dim, dropout: of the projection.
+        device, num_gpus: see `embed.pick_device`. dtype: torch dtype name, or None for the fastest of the device.
+        threads: torch threads on the CPU; None leaves the process as it is.
+        cache_mib: memory for configurations' keys and values.
+    """
+
+    def __init__(
+        self,
+        llm: str,
+        space: Space,
+        *,
+        prompt: str | None = None,
+        candidates: int = 256,
+        fit_steps: int = 40,
+        projection_dim: int = 32,
+        dropout: float = 0.1,
+        device: str = "auto",
+        num_gpus: float = 0.0,
+        dtype: str | None = None,
+        threads: int | None = 2,
+        cache_mib: int = 1024,
+    ) -> None:
+        import torch
+
+        from .embed import PromptEmbedder, pick_device
+        from .prompt import Prompt
+
+        if threads is not None:
+            torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
+        self.space = space
+        self.candidates = len(space) if candidates <= 0 else candidates
+        self.fit_steps = fit_steps
+        self.projection_dim = projection_dim
+        self.dropout = dropout
+        template = Prompt(space) if prompt is None else Prompt.from_file(space, prompt)
+        self.embedder = PromptEmbedder(
+            llm,
+            template.prefix,
+            lambda index: template.values(space.decode(index)),
+            device=pick_device(device, num_gpus),
+            dtype=None if dtype is None else getattr(torch, dtype),
+            cache_bytes=cache_mib << 20,
+        )
+        self.embedder.check(0)
+        self.timings: dict[str, float] = {}
+
+    def pid(self) -> int:
+        """Process id, for tests that kill it."""
+        return os.getpid()
+
+    def info(self) -> dict[str, Any]:
+        """Device, dtype, whether prompts share work, and the seconds of the last request by stage."""
+        embedder = self.embedder
+        return {
+            "device": str(embedder.device),
+            "dtype": str(embedder.dtype).removeprefix("torch."),
+            "shared": embedder.shared,
+            "timings": dict(self.timings),
+        }
+
+    def warm(self, seed: int) -> None:
+        """Reads the candidates of the first request ahead of it, while the first trials run."""
+        self._embed(candidate_stream(self.space, seed, 0, self.candidates), self.embedder.initial_token())
+
+    def propose(
+        self,
+        observations: Sequence[tuple[int, float]],
+        pending: Sequence[int],
+        k: int,
+        seed: int,
+        state: dict[str, np.ndarray] | None = None,
+        exclude: Sequence[int] = (),
+    ) -> tuple[list[int], dict[str, np.ndarray] | None]:
+        """The next `k` configurations, best first.
+
+        Args:
+            observations: `(index, value)`, larger is better, finite.
+            pending: running configurations; believed to come out at their posterior mean, as is each proposal for
+                those that follow it.
+            seed: of candidates and dropout.
+            state: surrogate parameters of the answer before, if any.
+            exclude: further configurations not to propose.
+
+        Returns:
+            At most `k` indices (fewer only when the space is used up) and the surrogate's parameters.
+        """
+        import torch
+
+        from .acquisition import log_expected_improvement
+        from .deep_kernel import DeepKernelGP
+
+        clock = _Clock(self.timings)
+        taken = {i for i, _ in observations} | set(pending) | set(exclude)
+        if not observations:
+            rng = np.random.default_rng([seed, len(taken)])
+            return spread_points(self.space, rng, k, list(pending), taken), state
+
+        model = DeepKernelGP(self.embedder.initial_token(), self.projection_dim, self.dropout, seed)
+        if state is not None:
+            model.load(state)
+        pool = self._pool(observations, taken, seed, k)
+        if not pool:
+            return [], state
+        if not model.calibrated:
+            model.calibrate(self._embed([*pool, *(i for i, _ in observations)], model.token.detach()))
+        clock("read candidates")
+        batch = self.embedder.gather([i for i, _ in observations])
+        values = np.array([v for _, v in observations], dtype=float)
+        model.fit(
+            lambda token: self.embedder.run_token(batch, token),
+            values,
+            steps=self.fit_steps,
+            seed=seed * 100_003 + len(observations),
+        )
+        del batch
+        clock("fit")
+        token = model.token.detach()
+        h = self._embed(pool, token)
+        fantasies = self._embed(list(pending), token)
+        chosen: list[int] = []
+        free = np.ones(len(pool), dtype=bool)
+        for _ in range(min(k, len(pool))):
+            mean, var, best = model.predict(h, fantasies)
+            score = np.where(free, log_expected_improvement(mean, var, best), -math.inf)
+            # All -inf (no variance, no gain anywhere): the first free one.
+            at = int(score.argmax()) if np.isfinite(score).any() else int(free.argmax())
+            free[at] = False
+            chosen.append(pool[at])
+            fantasies = torch.cat([fantasies, h[at : at + 1]])
+        clock("score")
+        return chosen, model.export()
+
+    def _pool(self, observations: Sequence[tuple[int, float]], taken: set[int], seed: int, k: int) -> list[int]:
+        """Candidates not yet taken: the random window, then the neighbours of the best."""
+        moved = (len(observations) * max(1, self.candidates // 8)) if self.candidates < len(self.space) else 0
+        window = candidate_stream(self.space, seed, moved, self.candidates)
+        best = sorted(observations, key=lambda pair: -pair[1])[:3]
+        near = [j for i, _ in best for j in self.space.neighbours(i)]
+        pool = [i for i in dict.fromkeys([*window, *near]) if i not in taken]
+        if len(pool) < k:
+            rng = np.random.default_rng([seed, len(taken)])
+            pool += self.space.sample(rng, k - len(pool), exclude=taken | set(pool))
+        return pool
+
+    def _embed(self, indices: Sequence[int], token: Any) -> Any:
+        return self.embedder.embed(list(indices), token)
+
+
+class _Clock:
+    """Seconds between its calls, by name."""
+
+    def __init__(self, into: dict[str, float]) -> None:
+        into.clear()
+        self._into, self._last = into, time.perf_counter()
+
+    def __call__(self, name: str) -> None:
+        now = time.perf_counter()
+        self._into[name], self._last = now - self._last, now

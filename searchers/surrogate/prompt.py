@@ -1,0 +1,156 @@
+"""The text that a configuration becomes: knowledge first, values last.
+
+The order is what makes the embedding cheap: everything up to the values is the same for every configuration, so a
+causal language model reads it once (see `embed.py`). The published template (Table A10b of the language-aided
+Bayesian optimisation paper) has the same two parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..space import Space
+
+INTRODUCTION = "Hyperparameters for fine-tuning a language model with low-rank adapters, and how they act together.\n"
+
+KNOWLEDGE: dict[str, str] = {
+    "variant": (
+        "variant: how the adapter is built. rsLoRA scales by 1/sqrt(rank) and bears large ranks; DoRA trains direction "
+        "and size apart; PiSSA and OLoRA start from the weight's main directions and want smaller learning rates."
+    ),
+    "rank": (
+        "rank: capacity of the adapter. Small ranks underfit hard tasks; large ranks cost memory, overfit small data "
+        "and need a lower learning rate."
+    ),
+    "alpha": (
+        "alpha: the update is multiplied by alpha / rank, much like a learning rate of its own. One or two times the "
+        "rank is common; many times the rank needs a small learning rate."
+    ),
+    "batch_size": (
+        "batch size: larger batches average the noise away, take fewer steps over the same data and want a larger "
+        "learning rate; small batches want a smaller one."
+    ),
+    "learning_rate": (
+        "learning rate: the most important choice. Too low barely moves, too high diverges, sooner when alpha / rank "
+        "is large. 1e-4 to 5e-4 is usual for adapters."
+    ),
+    "dropout": (
+        "dropout: share of adapter inputs dropped in training. Helps large ranks and small data; useless when training "
+        "is short."
+    ),
+    "weight_decay": "weight decay: pulls the adapter towards zero; a mild guard against overfitting.",
+    "placement": "placement: which weight matrices get an adapter; more matrices mean more capacity.",
+    "epochs": "epochs: passes over the data; longer training wants a smaller learning rate.",
+}
+
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def format_value(value: Any) -> str:
+    """A value as people write it: `8`, `0.05`, `2e-4`, `lora`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    if value != 0 and abs(value) < 0.01:
+        mantissa, exponent = f"{value:.6e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{value:.12g}"
+
+
+class Prompt:
+    """Template of a space: `prefix` is constant, `values(config)` is what differs.
+
+    Args:
+        space: its searched knobs are described and listed; fixed knobs are stated once, in the prefix.
+        template: text to use instead of the built-in one. `{name}` stands for the value of a knob and `{alpha}` for
+            rank times `alpha_ratio`; the values part begins with the first line that holds such a placeholder. Without
+            placeholders the text replaces the knowledge only.
+
+    Raises:
+        ValueError: a placeholder that is no knob, or a searched knob that the template never shows.
+    """
+
+    def __init__(self, space: Space, template: str | None = None) -> None:
+        self._searched = [k.name for k in space.knobs if len(k) > 1]
+        self._fixed = {k.name: k.values[0] for k in space.knobs if len(k) == 1}
+        self._names = space.names
+        self._lines: str | None = None
+        if template is None:
+            self.prefix = INTRODUCTION + "".join(f"- {text}\n" for text in self._knowledge())
+        elif _PLACEHOLDER.search(template) is None:
+            self.prefix = template.rstrip("\n") + "\n"
+        else:
+            self.prefix, self._lines = self._split(template)
+            return
+        if self._fixed:
+            stated = ", ".join(f"{_title(n)} {format_value(v)}" for n, v in self._fixed.items())
+            self.prefix += f"Fixed: {stated}.\n"
+        self.prefix += "Chosen values:\n"
+
+    @classmethod
+    def from_file(cls, space: Space, path: str | Path) -> Prompt:
+        """A prompt whose template is the text of a UTF-8 file; ValueError when it cannot be read."""
+        try:
+            return cls(space, Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ValueError(f"prompt: cannot read {str(path)!r} ({error.strerror}); give a text file") from error
+
+    def values(self, config: Mapping[str, Any]) -> str:
+        """The part of the prompt that differs between configurations."""
+        if self._lines is not None:
+            shown = {n: format_value(config[n]) for n in self._names} | {"alpha": format_value(_alpha(config))}
+            return _PLACEHOLDER.sub(lambda match: shown[match[1]], self._lines)
+        lines = []
+        for name in self._searched:
+            if name == "alpha_ratio":
+                lines.append(_alpha_line(config))
+            else:
+                lines.append(f"{_title(name)}: {format_value(config[name])}\n")
+                if name == "rank" and "alpha_ratio" in self._fixed:
+                    # Alpha moves with the rank even where its ratio is fixed.
+                    lines.append(_alpha_line(config))
+        return "".join(lines)
+
+    def text(self, config: Mapping[str, Any]) -> str:
+        """The whole prompt."""
+        return self.prefix + self.values(config)
+
+    def _knowledge(self) -> list[str]:
+        texts = []
+        for name in self._names:
+            known = KNOWLEDGE.get("alpha" if name == "alpha_ratio" else name)
+            texts.append(known or f"{_title(name)}: a further setting of this training run, to be judged by its results.")
+        return texts
+
+    def _split(self, template: str) -> tuple[str, str]:
+        used = set(_PLACEHOLDER.findall(template))
+        allowed = set(self._names) | ({"alpha"} if "alpha_ratio" in self._names else set())
+        for name in sorted(used - allowed):
+            raise ValueError(f"prompt: {{{name}}} is no knob; use {', '.join(sorted(allowed))}")
+        # Alpha stands for its ratio only beside the rank.
+        told = used | ({"alpha_ratio"} if "alpha" in used and ("rank" in used or "rank" in self._fixed) else set())
+        for name in self._searched:
+            if name not in told:
+                raise ValueError(f"prompt: knob {name} is searched but {{{name}}} is not in the template; add it")
+        lines = template.splitlines(keepends=True)
+        first = next(i for i, line in enumerate(lines) if _PLACEHOLDER.search(line))
+        return "".join(lines[:first]) or "\n", "".join(lines[first:])
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _alpha(config: Mapping[str, Any]) -> float:
+    if "alpha_ratio" not in config:
+        return config.get("alpha", 0.0)
+    return config["alpha_ratio"] * config.get("rank", 1)
+
+
+def _alpha_line(config: Mapping[str, Any]) -> str:
+    ratio = format_value(config["alpha_ratio"])
+    if "rank" not in config:
+        return f"alpha / rank: {ratio}\n"
+    return f"alpha: {format_value(_alpha(config))} ({ratio} x rank)\n"

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from searchers.testing import Make, SearcherConformance, drive, objective, small_space
+from searchers.tpe import TPESearch
+
+
+class TestTPESearch(SearcherConformance):
+    @pytest.fixture
+    def make(self) -> Make:
+        return TPESearch
+
+
+def test_recorded_and_observed_values_reach_optuna() -> None:
+    searcher = TPESearch(space=small_space(), metric="score", mode="max", seed=0)
+    searcher.record(small_space().decode(4), 0.5)
+    searcher.record(small_space().decode(5), None)
+    drive(searcher, ["a"])
+    searcher.record(small_space().decode(6), 0.25)
+    trials = searcher._inner()._ot_study.trials
+    assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert [trials[0].value, trials[3].value] == [0.5, 0.25]
+    assert trials[2].value == objective(trials[2].params)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from trainables.decode import generate_and_score_loss
+from trainables.testing import make_tiny_model, tokenised_rows
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen2", "gpt2"])
+def loaded(request, tmp_path_factory):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = make_tiny_model(tmp_path_factory.mktemp("decode") / request.param, family=request.param)
+    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def test_equals_one_row_at_a_time_without_a_cache(loaded) -> None:
+    model, tokenizer = loaded
+    rows = tokenised_rows(tokenizer, 7)
+    rows[0] = {**rows[0], "prompt_ids": rows[0]["prompt_ids"] * 3}
+    got, loss, tokens = generate_and_score_loss(
+        model, rows, pad_id=0, eos_ids=[tokenizer.eos_token_id], max_new_tokens=5, max_tokens=120
+    )
+    expected_loss = 0.0
+    for row, completion in zip(rows, got, strict=True):
+        ids = list(row["prompt_ids"])
+        answer = []
+        for _ in range(5):
+            with torch.no_grad():
+                token = int(model(torch.tensor([ids])).logits[0, -1].argmax())
+            if token == tokenizer.eos_token_id:
+                break
+            answer.append(token)
+            ids.append(token)
+        assert completion == answer
+        whole = torch.tensor([list(row["prompt_ids"]) + list(row["response_ids"])])
+        n = len(row["response_ids"])
+        with torch.no_grad():
+            logits = model(whole).logits[0, -n - 1 : -1]
+        expected_loss += float(F.cross_entropy(logits, whole[0, -n:], reduction="sum"))
+    assert tokens == sum(len(row["response_ids"]) for row in rows)
+    assert loss == pytest.approx(expected_loss, rel=1e-4)

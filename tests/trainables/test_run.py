@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from trainables.batching import collate
+from trainables.protocols import TrainSettings
+from trainables.run import TrialRun, adapter_config, rate_factor
+from trainables.testing import ExactMatch, tokenised_rows
+from trainables.variants.snapshot import fingerprint
+
+KNOBS = {
+    "variant": "lora",
+    "rank": 4,
+    "alpha_ratio": 2,
+    "learning_rate": 5e-3,
+    "batch_size": 8,
+    "dropout": 0.1,
+}
+
+
+@pytest.fixture
+def base(tiny_model):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+def make(base, tokenizer, knobs=KNOBS, **settings) -> TrialRun:
+    rows = tokenised_rows(tokenizer, 24)
+    return TrialRun(base, knobs, rows, TrainSettings(**{"samples": 48, **settings}), pad_id=0)
+
+
+def test_alpha_wins_over_alpha_ratio_and_unknown_knobs_reach_the_variant() -> None:
+    config = adapter_config({"rank": 4, "alpha": 32, "learning_rate": 1e-3, "k": 2}, TrainSettings(samples=1))
+    assert config.alpha == 32
+    assert config.extra == {"k": 2}
+    assert adapter_config({"rank": 4, "alpha_ratio": 0.5, "learning_rate": 1e-3}, TrainSettings(samples=1)).alpha == 2
+
+
+def test_rate_warms_up_then_follows_a_cosine_to_zero() -> None:
+    factors = [rate_factor(step, 100, 0.03) for step in range(100)]
+    assert factors[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert all(a > b for a, b in zip(factors[3:], factors[4:], strict=False))
+    assert factors[-1] < 1e-3
+    assert rate_factor(0, 1, 0.03) == 1.0
+
+
+def test_loss_is_the_mean_over_completion_tokens_whatever_the_micro_batches(base, tokenizer) -> None:
+    rows = tokenised_rows(tokenizer, 8)
+    batch = collate(rows, 0)
+    with torch.no_grad():
+        logits = base(**batch.inputs).logits[:, -batch.keep : -1]
+        expected = float(F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten()))
+    for tokens in (16, 64, 4096):
+        run = make(base, tokenizer, {**KNOBS, "dropout": 0.0}, micro_batch_tokens=tokens)
+        run.train = rows
+        run._plan = iter([list(range(8))])
+        assert run.train_step() == pytest.approx(expected, rel=1e-5)
+        run.close()
+
+
+def test_budget_is_exact_and_loss_falls(base, tokenizer) -> None:
+    run = make(base, tokenizer, {**KNOBS, "batch_size": 7}, samples=150)
+    first = run.train_step()
+    run.advance(150)
+    assert run.samples == 150 and run.done
+    assert run.metrics()["loss"] < first
+    run.close()
+
+
+def test_batch_larger_than_the_budget_still_takes_one_step(base, tokenizer) -> None:
+    run = make(base, tokenizer, {**KNOBS, "batch_size": 256}, samples=10)
+    run.advance(10)
+    assert (run.step, run.samples) == (1, 10)
+    run.close()
+
+
+@pytest.mark.parametrize("variant", ["lora", "dora", "pissa"])
+def test_saved_and_resumed_equals_uninterrupted(base, tokenizer, tmp_path, variant) -> None:
+    knobs = {**KNOBS, "variant": variant}
+    whole = make(base, tokenizer, knobs)
+    losses = [whole.train_step() for _ in range(6)]
+    expected = whole.variant.state()
+    whole.close()
+    half = make(base, tokenizer, knobs)
+    assert [half.train_step() for _ in range(3)] == losses[:3]
+    half.save(tmp_path / "state")
+    half.close()
+    rest = make(base, tokenizer, knobs)
+    rest.load(tmp_path / "state")
+    assert [rest.train_step() for _ in range(3)] == losses[3:]
+    for name, tensor in rest.variant.state().items():
+        assert torch.equal(tensor, expected[name]), name
+    rest.close()
+
+
+def test_base_model_is_unchanged_after_training_and_evaluation(base, tokenizer) -> None:
+    before = fingerprint(base)
+    for variant in ("lora", "pissa", "olora"):
+        run = make(base, tokenizer, {**KNOBS, "variant": variant})
+        run.advance(16)
+        scores = run.evaluate(tokenised_rows(tokenizer, 6), ExactMatch(), tokenizer)
+        assert 0 <= scores["accuracy"] <= 1 and math.isfinite(scores["validation_loss"])
+        run.close()
+        assert fingerprint(base) == before
+
+
+def test_non_finite_loss_ends_the_trial_without_a_step(base, tokenizer) -> None:
+    run = make(base, tokenizer)
+    with torch.no_grad():
+        run.parameters[0].fill_(float("nan"))
+    run.advance(48)
+    assert run.diverged and run.done and run.step == 1
+    run.close()
+
+
+def test_unknown_variant_and_oversized_rank_are_one_line_errors(base, tokenizer) -> None:
+    before = fingerprint(base)
+    for knobs, words in (({"variant": "nope"}, "nope"), ({"rank": 4096}, "4096")):
+        with pytest.raises(ValueError, match=words) as caught:
+            make(base, tokenizer, {**KNOBS, **knobs})
+        assert "\n" not in str(caught.value)
+    assert fingerprint(base) == before

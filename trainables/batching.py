@@ -1,0 +1,109 @@
+"""Rows to tensors: which rows make which global batch, and how they are padded.
+
+Rows are padded on the left, so the completion tokens of every row stand at the end of the tensor and the
+language-model head (a fifth of the work of a small model) runs on those positions alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainables.protocols import Row
+
+IGNORE = -100
+
+
+@dataclass
+class Batch:
+    """One padded micro-batch of `n` rows and `t` positions.
+
+    Attributes:
+        inputs: `input_ids`, `attention_mask` and `position_ids`, each `n x t`.
+        labels: `n x k`, the last `k` tokens with prompt and padding positions set to -100.
+        tokens: Completion tokens in it.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    tokens: int
+
+    @property
+    def keep(self) -> int:
+        """How many last positions need logits: one before the first label up to the end."""
+        return self.labels.shape[1] + 1
+
+    def to(self, device: torch.device | str) -> Batch:
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        return Batch(inputs, self.labels.to(device), self.tokens)
+
+
+def length(row: Row) -> int:
+    return len(row["prompt_ids"]) + len(row["response_ids"])
+
+
+def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, Tensor]:
+    """Left-padded `input_ids`, `attention_mask`, `position_ids`, each `n x max length`.
+
+    Positions count from a row's first real token, so padding never shifts them.
+    """
+    width = max(len(s) for s in sequences)
+    ids = torch.full((len(sequences), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(sequences), width), dtype=torch.long)
+    for i, sequence in enumerate(sequences):
+        ids[i, width - len(sequence) :] = torch.as_tensor(sequence, dtype=torch.long)
+        mask[i, width - len(sequence) :] = 1
+    positions = (mask.cumsum(-1) - 1).clamp_min(0)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+
+
+def collate(rows: Sequence[Row], pad_id: int) -> Batch:
+    """Pad `rows` into one batch whose labels are the completion tokens only."""
+    sequences = [list(row["prompt_ids"]) + list(row["response_ids"]) for row in rows]
+    inputs = pad_left(sequences, pad_id)
+    responses = [len(row["response_ids"]) for row in rows]
+    labels = inputs["input_ids"][:, -max(responses) :].clone()
+    for i, n in enumerate(responses):
+        labels[i, : labels.shape[1] - n] = IGNORE
+    return Batch(inputs, labels, sum(responses))
+
+
+def micro_batches(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
+    """Group rows of like length so that each group holds at most `max_tokens` padded tokens.
+
+    A single row longer than the bound stands alone. The sum over the groups is the same loss in any order.
+    """
+    groups: list[list[Row]] = []
+    for row in sorted(rows, key=length, reverse=True):
+        # Sorted descending: the first row of a group is its width.
+        if groups and (len(groups[-1]) + 1) * length(groups[-1][0]) <= max_tokens:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def global_batches(n_rows: int, batch_size: int, samples: int, seed: int) -> Iterator[list[int]]:
+    """Row indices of each global batch: shuffled epochs laid end to end and cut into batches.
+
+    Exactly `samples` visits in all; the last batch is smaller where they do not divide. The order depends
+    on `seed` alone, never on batch size or on the number of workers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    seen = 0
+    while seen < samples:
+        want = min(batch_size, samples - seen)
+        while len(order) < want:
+            order += torch.randperm(n_rows, generator=generator).tolist()
+        yield order[:want]
+        order = order[want:]
+        seen += want
+
+
+def count_steps(batch_size: int, samples: int) -> int:
+    """Optimizer steps of a budget of `samples`; at least one."""
+    return max(1, -(-samples // batch_size))

@@ -1,0 +1,155 @@
+"""ModelHost: the actor that holds the base model and runs trials; HostPool: who uses which host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from trainables.protocols import TrialSetup
+
+if TYPE_CHECKING:
+    from trainables.recipe import RecipeJob
+
+
+class ModelHost:
+    """Owns one device slot: base model, tokenised data, and the trial that runs on them.
+
+    Weights are read once; adapters come and go in milliseconds. A host outlives its trials. It may be
+    killed at any time: Ray restarts the actor with the same arguments and the next `begin` goes on from
+    the trial's last checkpoint.
+
+    Every call names its `owner`. When another owner begins, the running trial is checkpointed and put
+    aside, so a host never mixes two trials and nothing is lost by the change.
+    """
+
+    def __init__(self, setup: TrialSetup, index: int = 0) -> None:
+        from trainables.session import TrialSession, load_base
+
+        quiet_libraries()
+        self.setup, self.index = setup, index
+        self.model, self.tokenizer = load_base(setup)
+        self.session = TrialSession(setup, self.model, self.tokenizer, where=f"host-{index}")
+        self.owner = ""
+        self._checksum = self.checksum()
+
+    def ready(self) -> dict[str, Any]:
+        """Process id, device and dtype; returns once the model is loaded."""
+        parameter = next(self.model.parameters())
+        return {
+            "pid": os.getpid(),
+            "index": self.index,
+            "device": str(parameter.device),
+            "dtype": str(parameter.dtype).removeprefix("torch."),
+        }
+
+    def checksum(self) -> str:
+        """Fingerprint of the base model's bits."""
+        from trainables.variants.snapshot import fingerprint
+
+        return fingerprint(self.model)
+
+    def resident_mb(self) -> float:
+        """Resident memory of this process, in MB, after a garbage collection."""
+        import gc
+
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def begin(self, owner: str, knobs: Mapping[str, Any], trial_id: str = "") -> dict[str, Any] | None:
+        """Make `knobs` the running trial of `owner`. Returns its journal row where it is already over."""
+        self.owner = owner
+        return self.session.begin(knobs, trial_id)
+
+    def advance(self, owner: str, knobs: Mapping[str, Any], trial_id: str = "") -> dict[str, Any]:
+        """Metrics at the next report. Begins (again) where another owner or a restart came between."""
+        from trainables.journal import trial_key
+
+        if owner != self.owner or self.session.key != trial_key(knobs):
+            over = self.begin(owner, knobs, trial_id)
+            if over is not None:
+                return over
+        try:
+            return self.session.advance()
+        except Exception as error:
+            self.session.fail(self.session.key, knobs, error)
+            self.session._close()
+            raise
+
+    def end(self, owner: str) -> None:
+        """The owner leaves: a trial still running is checkpointed and put aside."""
+        if owner == self.owner:
+            self.session.leave()
+            self.owner = ""
+
+    def save(self, owner: str, folder: str) -> None:
+        """Copy the running trial's state (adapter, optimizer, position) to `folder`."""
+        if owner == self.owner and self.session.run is not None:
+            self.session.run.save(folder)
+
+    def load(self, owner: str, knobs: Mapping[str, Any], folder: str, trial_id: str = "") -> None:
+        """Go on from a state saved by `save`, unless the host's own checkpoint is further."""
+        import json
+
+        over = self.begin(owner, knobs, trial_id)
+        position = Path(folder) / "position.json"
+        if over is None and self.session.run is not None and position.exists():
+            if json.loads(position.read_text())["step"] > self.session.run.step:
+                self.session.run.load(folder)
+
+    # ---- outside the search ---------------------------------------------------------------------------
+
+    def recipe(self, job: RecipeJob) -> dict[str, Any]:
+        """Train and score one recipe of the final stage; see `run_recipe`."""
+        from trainables.recipe import run_recipe
+
+        self.session.leave()
+        return run_recipe(job, self.setup, self.model, self.tokenizer)
+
+
+class HostPool:
+    """Which HostedTrial uses which host: the least used one, and the same again when it asks again."""
+
+    def __init__(self, hosts: Sequence[Any]) -> None:
+        self.hosts = list(hosts)
+        self.owners: dict[str, int] = {}
+
+    def assign(self, owner: str) -> Any:
+        if owner not in self.owners:
+            load = [list(self.owners.values()).count(i) for i in range(len(self.hosts))]
+            self.owners[owner] = load.index(min(load))
+        return self.hosts[self.owners[owner]]
+
+    def release(self, owner: str) -> None:
+        self.owners.pop(owner, None)
+
+
+def start_hosts(setup: TrialSetup, count: int, *, cpus: float = 0, gpus: float = 0, **options: Any) -> list[Any]:
+    """Create `count` ModelHost actors, spread over the nodes, and wait until their models are loaded."""
+    remote = ray.remote(ModelHost).options(
+        num_cpus=cpus, num_gpus=gpus, max_restarts=-1, scheduling_strategy="SPREAD", **options
+    )
+    hosts = [remote.remote(setup, i) for i in range(count)]
+    ray.get([host.ready.remote() for host in hosts])
+    return hosts
+
+
+def start_pool(hosts: Sequence[Any]) -> Any:
+    """The pool actor over `hosts`; it needs no CPU of its own."""
+    return ray.remote(HostPool).options(num_cpus=0, max_restarts=0).remote(list(hosts))
+
+
+def quiet_libraries() -> None:
+    """Keep progress bars and advisory warnings of the libraries out of the trials' logs."""
+    import warnings
+
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="peft")

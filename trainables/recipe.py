@@ -1,0 +1,100 @@
+"""One recipe, trained to the end and scored as exported: the work of the final stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import nn
+
+from trainables.protocols import TrialSetup
+from trainables.run import Parallel, TrialRun, evaluate_model, evaluating, pad_token
+from trainables.session import fetch_rows
+
+
+@dataclass(frozen=True)
+class RecipeJob:
+    """A recipe to train and score, or the untouched base model to score where `knobs` is None.
+
+    Args:
+        train: Object references of the Arrow tables to train on.
+        evaluate_on: Split name -> object references of its tables.
+        samples: Training budget in samples.
+        folder: Gets `adapter/` (a PEFT folder) and one Parquet of predictions per split.
+        base_name: What the adapter's configuration names as its base model.
+    """
+
+    folder: str
+    evaluate_on: Mapping[str, Sequence[Any]]
+    knobs: Mapping[str, Any] | None = None
+    train: Sequence[Any] = ()
+    samples: int = 1
+    seed: int = 0
+    base_name: str = ""
+
+
+def run_recipe(
+    job: RecipeJob, setup: TrialSetup, model: nn.Module, tokenizer: Any, parallel: Parallel | None = None
+) -> dict[str, Any]:
+    """Train `job`'s recipe, write its adapter, score what was written.
+
+    The scores belong to the adapter *as exported*, loaded by PEFT over the untouched base model, so they
+    are what a user of the folder gets.
+
+    Returns:
+        Training metrics (none for the base model), and under each split's name its scores.
+    """
+    from trainables.variants.export import exported_adapter
+
+    parallel = parallel or Parallel()
+    folder = Path(job.folder)
+    if parallel.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+    if job.knobs is None:
+        with evaluating(model):
+            return _scores(job, setup, model, tokenizer, parallel)
+    settings = replace(setup.settings, samples=job.samples, seed=job.seed)
+    run = TrialRun(
+        model, job.knobs, fetch_rows(job.train), settings, pad_id=pad_token(tokenizer), parallel=parallel
+    )
+    try:
+        run.advance(job.samples)
+        metrics = run.metrics()
+        if parallel.rank == 0:
+            run.variant.save_adapter(folder / "adapter", job.base_name)
+        parallel.sum([0.0])  # the others wait until the folder is there
+    finally:
+        run.close()
+    if metrics["diverged"]:
+        worst = {setup.scorer.metric: setup.scorer.worst}
+        return {**metrics, **{split: worst for split in job.evaluate_on}}
+    with exported_adapter(model, folder / "adapter") as adapted, evaluating(adapted):
+        return {**metrics, **_scores(job, setup, adapted, tokenizer, parallel)}
+
+
+def _scores(
+    job: RecipeJob, setup: TrialSetup, module: nn.Module, tokenizer: Any, parallel: Parallel
+) -> dict[str, dict[str, float]]:
+    """Scores per split; the first worker's predictions go to `<split>.parquet`."""
+    scores = {}
+    device = next(module.parameters()).device
+    for split, refs in job.evaluate_on.items():
+        predictions: list[dict[str, Any]] = []
+        scores[split] = evaluate_model(
+            module,
+            fetch_rows(refs),
+            setup.scorer,
+            tokenizer,
+            device=device,
+            parallel=parallel,
+            predictions=predictions,
+        )
+        suffix = "" if parallel.world == 1 else f"-{parallel.rank}"
+        if predictions:
+            pq.write_table(pa.Table.from_pylist(predictions), Path(job.folder) / f"{split}{suffix}.parquet")
+    return scores
+

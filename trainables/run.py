@@ -1,0 +1,382 @@
+"""TrialRun: the one training loop. Attach an adapter, take optimizer steps, evaluate, detach."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.batching import (
+    IGNORE,
+    Batch,
+    collate,
+    count_steps,
+    global_batches,
+    length,
+    micro_batches,
+)
+from trainables.decode import generate_and_score_loss
+from trainables.memory import peak_memory_gb, reset_peak_memory
+from trainables.protocols import Row, Scorer, TrainSettings
+from trainables.variants import get_variant
+from trainables.variants.base import AdapterConfig
+
+TRAINING_KNOBS = ("variant", "rank", "alpha", "alpha_ratio", "learning_rate", "dropout", "batch_size", "placement")
+
+
+def adapter_config(knobs: Mapping[str, Any], settings: TrainSettings) -> AdapterConfig:
+    """Knobs of a configuration -> what a variant needs. `alpha` wins over `alpha_ratio` (alpha / rank)."""
+    rank = int(knobs["rank"])
+    alpha = float(knobs["alpha"]) if "alpha" in knobs else float(knobs.get("alpha_ratio", 1.0)) * rank
+    placement = knobs.get("placement", settings.placement)
+    return AdapterConfig(
+        rank=rank,
+        alpha=alpha,
+        dropout=float(knobs.get("dropout", 0.0)),
+        learning_rate=float(knobs["learning_rate"]),
+        weight_decay=settings.weight_decay,
+        placement=placement if isinstance(placement, str) else tuple(placement),
+        seed=settings.seed,
+        extra={k: v for k, v in knobs.items() if k not in TRAINING_KNOBS},
+    )
+
+
+def rate_factor(step: int, steps: int, warmup_ratio: float) -> float:
+    """Multiplier of the rate at optimizer step `step` (from 0): linear warm-up, then half a cosine to 0."""
+    warmup = round(warmup_ratio * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+class Parallel:
+    """How gradients and scores are shared: here one process alone.
+
+    `trainables.distributed` has the forms with several workers. `checkpoints` says whether a trial can be
+    saved and loaded in this form.
+    """
+
+    rank = 0
+    world = 1
+    checkpoints = True
+
+    def prepare(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """What to call forward on and to step, from the adapted model and its optimizer."""
+        return module, optimizer
+
+    def backward(self, module: nn.Module, loss: Tensor) -> None:
+        loss.backward()
+
+    def accumulating(self, module: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Around each micro-batch; gradients are exchanged on the last one of a global batch."""
+        return contextlib.nullcontext()
+
+    def step(
+        self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], max_grad_norm: float
+    ) -> bool:
+        """Clip and step; False, and no step, where the gradient is not finite."""
+        limit = max_grad_norm if max_grad_norm > 0 else math.inf
+        if not bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, limit))):
+            return False
+        optimizer.step()
+        return True
+
+    def zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad(set_to_none=True)
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Element-wise sum over the workers."""
+        return [float(v) for v in values]
+
+
+class TrialRun:
+    """One configuration on one base model.
+
+    The optimizer is the variant's (AdamW unless it says otherwise) under a cosine schedule with warm-up.
+    The loss of a step is the mean over the completion tokens of its *global* batch, whatever the
+    micro-batches and however many workers share it: worker `i` of `N` takes rows `i, i + N, ...`.
+
+    Args:
+        model: Base model; `close()` gives it back unchanged.
+        knobs: The configuration (`variant`, `rank`, `alpha` or `alpha_ratio`, `learning_rate`,
+            `batch_size`, `dropout`, extra knobs of the variant).
+        train: Tokenised rows. All workers see all of them and pick theirs per global batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        knobs: Mapping[str, Any],
+        train: Sequence[Row],
+        settings: TrainSettings,
+        *,
+        pad_id: int,
+        parallel: Parallel | None = None,
+    ) -> None:
+        self.model, self.knobs, self.train, self.settings = model, dict(knobs), train, settings
+        self.pad_id = pad_id
+        self.parallel = parallel or Parallel()
+        self.device = next(model.parameters()).device
+        self.batch_size = int(knobs["batch_size"])
+        self.steps = count_steps(self.batch_size, settings.samples)
+        self.step = 0
+        self.samples = 0
+        self.tokens = 0
+        self.diverged = False
+        self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0
+        reset_peak_memory(self.device)
+        self.variant = get_variant(str(knobs.get("variant", "lora")))()
+        started = time.perf_counter()
+        batches = self._attach_batches() if getattr(self.variant, "needs_batches", False) else None
+        self.adapted = self.variant.attach(model, adapter_config(knobs, settings), batches)
+        self.attach_s = time.perf_counter() - started
+        try:
+            self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())
+            for group in self.optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+            self.parameters = self.variant.trainable_parameters()
+            # Dropout draws from the global generator: seed it so that a trial depends on its seed alone.
+            torch.manual_seed(settings.seed * 1000 + self.parallel.rank)
+            self._plan = self._batches()
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- training -------------------------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        return self.diverged or self.step >= self.steps
+
+    def _batches(self) -> Iterator[list[int]]:
+        return global_batches(len(self.train), self.batch_size, self.settings.samples, self.settings.seed)
+
+    def _attach_batches(self) -> list[Batch]:
+        """The first global batches, for variants whose initialisation looks at data."""
+        groups = [g for indices in self._batches() for g in self._micro(indices)]
+        return [collate(rows, self.pad_id).to(self.device) for rows in groups]
+
+    def _micro(self, indices: Sequence[int]) -> list[list[Row]]:
+        return micro_batches([self.train[i] for i in indices], self.settings.micro_batch_tokens)
+
+    def advance(self, samples: int) -> None:
+        """Train until `samples` of the budget are used, or to its end, or until the loss is not finite."""
+        self.module.train()
+        while not self.done and self.samples < samples:
+            self.train_step()
+
+    def train_step(self) -> float:
+        """One optimizer step on the next global batch; returns its loss (nats per completion token)."""
+        started = time.perf_counter()
+        indices = next(self._plan)
+        rows = [self.train[i] for i in indices]
+        factor = rate_factor(self.step, self.steps, self.settings.warmup_ratio)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self.variant.before_step(self.step)
+        loss = self._backward(rows)
+        self.variant.after_backward(self.step)
+        if math.isfinite(loss) and self.parallel.step(
+            self.optimizer, self.parameters, self.settings.max_grad_norm
+        ):
+            self.variant.after_step(self.step)
+        else:
+            self.diverged = True
+        self.parallel.zero_grad(self.optimizer)
+        self.step += 1
+        self.samples += len(rows)
+        self.tokens += sum(length(row) for row in rows)
+        self._loss_sum += loss
+        self._loss_steps += 1
+        self._train_s += time.perf_counter() - started
+        return loss
+
+    def _backward(self, rows: Sequence[Row]) -> float:
+        """Accumulate gradients of the mean loss over the global batch's completion tokens."""
+        total = sum(len(row["response_ids"]) for row in rows)
+        mine = list(rows[self.parallel.rank :: self.parallel.world])
+        # A worker without a row in this batch still joins the gradient exchange, with weight zero.
+        groups, weight = micro_batches(mine or rows[:1], self.settings.micro_batch_tokens), float(bool(mine))
+        loss_sum = 0.0
+        for i, group in enumerate(groups):
+            last = i == len(groups) - 1
+            with self.parallel.accumulating(self.module, last):
+                batch = collate(group, self.pad_id).to(self.device)
+                loss = weight * self._loss(batch) / total
+                loss_sum += float(loss.detach())
+                # Data parallel averages gradients over workers; the loss is a sum over them.
+                loss = loss * self.parallel.world
+                extra = self.variant.extra_loss() if last else None
+                if extra is not None:
+                    loss = loss + extra
+                self.parallel.backward(self.module, loss)
+        return self.parallel.sum([loss_sum])[0]
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Summed cross-entropy over the completion tokens of `batch`."""
+        out = self.module(**batch.inputs, use_cache=False, logits_to_keep=batch.keep)
+        logits = out.logits[:, -batch.keep : -1].float()  # n x k x vocabulary
+        return F.cross_entropy(
+            logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORE, reduction="sum"
+        )
+
+    # ---- evaluation -----------------------------------------------------------------------------------
+
+    def evaluate(self, rows: Sequence[Row], scorer: Scorer, tokenizer: Any) -> dict[str, float]:
+        """Score generated answers; see `evaluate_model`. Workers share the rows."""
+        with evaluating(self.adapted):
+            return evaluate_model(
+                self.adapted, rows, scorer, tokenizer, device=self.device, parallel=self.parallel
+            )
+
+    def metrics(self) -> dict[str, Any]:
+        """Training figures since the last call of this method, and totals."""
+        steps = max(1, self._loss_steps)
+        figures = {
+            "loss": self._loss_sum / steps,
+            "step": self.step,
+            "samples": self.samples,
+            "tokens": self.tokens,
+            "step_time_s": self._train_s / steps,
+            "train_s": self._train_s,
+            "attach_s": self.attach_s,
+            "peak_memory_gb": peak_memory_gb(self.device),
+            "trainable_parameters": self.variant.parameter_count(),
+            "diverged": self.diverged,
+        }
+        self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0
+        return figures
+
+    # ---- state ----------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write adapter, optimizer and position to `folder`, replacing it in one step."""
+        folder = Path(folder)
+        fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        state = {name: tensor.contiguous() for name, tensor in self.variant.state().items()}
+        save_file(state, fresh / "adapter.safetensors")
+        torch.save(self.optimizer.state_dict(), fresh / "optimizer.pt")
+        torch.save(torch.get_rng_state(), fresh / "rng.pt")
+        position = {
+            "knobs": self.knobs,
+            "step": self.step,
+            "samples": self.samples,
+            "tokens": self.tokens,
+            "loss_sum": self._loss_sum,
+            "loss_steps": self._loss_steps,
+        }
+        (fresh / "position.json").write_text(json.dumps(position))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(fresh, folder)
+
+    def load(self, folder: str | Path) -> None:
+        """Go on from `folder` as if never interrupted (same number of workers)."""
+        folder = Path(folder)
+        position = json.loads((folder / "position.json").read_text())
+        self.variant.load_state(load_file(folder / "adapter.safetensors"))
+        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+        torch.set_rng_state(torch.load(folder / "rng.pt", weights_only=True))
+        self.step, self.samples, self.tokens = position["step"], position["samples"], position["tokens"]
+        self._loss_sum, self._loss_steps = position["loss_sum"], position["loss_steps"]
+        self._plan = self._batches()
+        for _ in range(self.step):
+            next(self._plan)
+
+    def close(self) -> None:
+        """Detach the adapter; the base model is as it was before."""
+        self.optimizer = None  # type: ignore[assignment]
+        self.module = None  # type: ignore[assignment]
+        self.adapted = None  # type: ignore[assignment]
+        self.parameters = []
+        self.variant.detach()
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode within, the former mode after."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+def evaluate_model(
+    module: nn.Module,
+    rows: Sequence[Row],
+    scorer: Scorer,
+    tokenizer: Any,
+    *,
+    device: torch.device | str = "cpu",
+    parallel: Parallel | None = None,
+    predictions: list[dict[str, Any]] | None = None,
+) -> dict[str, float]:
+    """Greedy answers scored by the task, and the loss of the reference completions.
+
+    Args:
+        predictions: Where given, gets one entry per row (of this worker): prompt, answer, completion, score.
+
+    Returns:
+        `{scorer.metric: mean score over rows, "<metric>_se": its standard error, "validation_loss": nats
+        per completion token, "eval_s": seconds}`.
+    """
+    started = time.perf_counter()
+    parallel = parallel or Parallel()
+    mine = list(rows[parallel.rank :: parallel.world])
+    outputs, loss_sum, tokens = generate_and_score_loss(
+        module,
+        mine,
+        pad_id=pad_token(tokenizer),
+        eos_ids=end_tokens(module, tokenizer),
+        max_new_tokens=scorer.max_new_tokens,
+        device=device,
+    )
+    texts = tokenizer.batch_decode(outputs, skip_special_tokens=True) if outputs else []
+    scores = scorer.score(texts, mine) if mine else []
+    if predictions is not None:
+        predictions.extend(_prediction(*item) for item in zip(mine, texts, scores, strict=True))
+    total, squares, count, loss_sum, token_sum = parallel.sum(
+        [sum(scores), sum(s * s for s in scores), len(scores), loss_sum, tokens]
+    )
+    mean = total / max(1.0, count)
+    variance = max(0.0, squares / max(1.0, count) - mean * mean)
+    return {
+        scorer.metric: mean,
+        f"{scorer.metric}_se": math.sqrt(variance / max(1.0, count - 1)),
+        "validation_loss": loss_sum / max(1.0, token_sum),
+        "eval_s": time.perf_counter() - started,
+    }
+
+
+def _prediction(row: Row, completion: str, score: float) -> dict[str, Any]:
+    """A line of the predictions file."""
+    kept = {name: row.get(name) for name in ("row", "prompt", "answer")}
+    return {**kept, "completion": completion, "score": float(score)}
+
+
+def pad_token(tokenizer: Any) -> int:
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def end_tokens(module: nn.Module, tokenizer: Any) -> list[int]:
+    """Every token that ends a completion: the tokenizer's and those of the generation config."""
+    config = getattr(module, "generation_config", None)
+    ids = getattr(config, "eos_token_id", None)
+    listed = [] if ids is None else ids if isinstance(ids, list) else [ids]
+    return sorted({*listed, tokenizer.eos_token_id})

@@ -1,0 +1,183 @@
+"""TrialSession: begin, advance, checkpoint and conclude trials on one loaded base model.
+
+Shared by the ModelHost actor and by Ray Train workers, so that a trial means the same in both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.journal import Journal, trial_key
+from trainables.protocols import Row, TrialSetup
+from trainables.run import Parallel, TrialRun, pad_token
+
+
+def native_bf16() -> bool:
+    """Whether this CPU has bf16 matrix units (AMX). With AVX-512's bf16 alone, training is slower than in fp32."""
+    with contextlib.suppress(OSError):
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0]
+        return "amx_bf16" in flags
+    return False
+
+
+def pick_device(device: str) -> torch.device:
+    return torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" or native_bf16() else torch.float32
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}[dtype]
+
+
+def load_base(setup: TrialSetup) -> tuple[torch.nn.Module, Any]:
+    """The base model in evaluation mode on its device, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if setup.threads:
+        torch.set_num_threads(setup.threads)
+    folder = str(setup.resolve_model(setup.model_folder) if setup.resolve_model else setup.model_folder)
+    device = pick_device(setup.device)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(setup.dtype, device))
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def fetch_rows(refs: Sequence[Any]) -> list[Row]:
+    """Rows of the Arrow tables behind `refs`; the blocks stay shared in Ray's object store."""
+    import ray
+
+    return [row for table in ray.get(list(refs)) for row in table.to_pylist()]
+
+
+class TrialSession:
+    """One trial at a time on one base model.
+
+    Args:
+        setup: What all trials share.
+        parallel: How gradients and scores are shared when several workers train one trial.
+    """
+
+    def __init__(
+        self,
+        setup: TrialSetup,
+        model: torch.nn.Module,
+        tokenizer: Any,
+        *,
+        parallel: Parallel | None = None,
+        where: str = "",
+    ) -> None:
+        self.setup, self.model, self.tokenizer = setup, model, tokenizer
+        self.parallel = parallel or Parallel()
+        self.where = where
+        self.journal = Journal(setup.run_dir)
+        self.train = fetch_rows(setup.train)
+        self.validation = fetch_rows(setup.validation)
+        self.run: TrialRun | None = None
+        self.key = ""
+        self._checkpointed = 0.0
+
+    @property
+    def leader(self) -> bool:
+        """Only one worker writes."""
+        return self.parallel.rank == 0
+
+    def checkpoint_folder(self, key: str) -> Path:
+        return Path(self.setup.run_dir) / "checkpoints" / key
+
+    def begin(self, knobs: Mapping[str, Any], trial_id: str = "") -> dict[str, Any] | None:
+        """Start a configuration, go on from its checkpoint, or answer with its journal row if it is over."""
+        self.leave()
+        key = trial_key(knobs)
+        row = self.journal.concluded().get(key)
+        if row is not None:
+            return row
+        known = key in self.journal.started()
+        if self.leader and not known:
+            self.journal.append("start", key, config=dict(knobs), trial_id=trial_id, host=self.where)
+        try:
+            self.run = TrialRun(
+                self.model,
+                knobs,
+                self.train,
+                self.setup.settings,
+                pad_id=pad_token(self.tokenizer),
+                parallel=self.parallel,
+            )
+            folder = self.checkpoint_folder(key)
+            if (folder / "position.json").exists():
+                self.run.load(folder)
+        except ValueError as error:
+            self.fail(key, knobs, error)
+            raise
+        if self.leader and known:
+            self.journal.append("continue", key, trial_id=trial_id, host=self.where, from_step=self.run.step)
+        self.key = key
+        self._checkpointed = time.monotonic()
+        return None
+
+    def fail(self, key: str, knobs: Mapping[str, Any], error: Exception) -> None:
+        """Record a configuration that cannot be trained; it is not tried again."""
+        if self.leader:
+            self.journal.append("error", key, config=dict(knobs), message=f"{type(error).__name__}: {error}")
+
+    def advance(self) -> dict[str, Any]:
+        """Train up to the next report, evaluate, and return the metrics; the last one has `done: true`."""
+        run = self._require()
+        settings, scorer = self.setup.settings, self.setup.scorer
+        interval = settings.samples / max(1, settings.reports)
+        # A tolerance keeps float division from asking for one more report at the very end.
+        reached = int((run.samples + 1e-6) / interval)
+        target = min(settings.samples, round(interval * (reached + 1)))
+        while not run.done and run.samples < target:
+            run.advance(run.samples + 1)
+            self._maybe_checkpoint()
+        if run.diverged:
+            scores: dict[str, Any] = {scorer.metric: scorer.worst}
+        else:
+            scores = run.evaluate(self.validation, scorer, self.tokenizer)
+        metrics = {**run.metrics(), **scores, "done": run.done}
+        if run.done:
+            self.conclude(metrics)
+        else:
+            self._maybe_checkpoint()
+        return metrics
+
+    def conclude(self, metrics: Mapping[str, Any]) -> None:
+        """Write the trial's last line, then drop its checkpoint and its adapter."""
+        run, key = self._require(), self.key
+        if self.leader:
+            self.journal.append("finish", key, config=run.knobs, stopped=False, **metrics)
+            shutil.rmtree(self.checkpoint_folder(key), ignore_errors=True)
+        self._close()
+
+    def leave(self) -> None:
+        """Put the running trial aside; a later `begin` goes on from here."""
+        if self.run is not None:
+            self.checkpoint()
+            self._close()
+
+    def checkpoint(self) -> None:
+        if self.leader and self.parallel.checkpoints:
+            self._require().save(self.checkpoint_folder(self.key))
+        self._checkpointed = time.monotonic()
+
+    def _maybe_checkpoint(self) -> None:
+        if time.monotonic() - self._checkpointed >= self.setup.settings.checkpoint_every_s:
+            self.checkpoint()
+
+    def _close(self) -> None:
+        run, self.run, self.key = self.run, None, ""
+        if run is not None:
+            run.close()
+
+    def _require(self) -> TrialRun:
+        if self.run is None:
+            raise RuntimeError("no trial is running here: call begin() first")
+        return self.run

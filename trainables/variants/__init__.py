@@ -1,0 +1,80 @@
+"""LoRA variants: one file each, one registry, one conformance suite (`trainables.variants.testing`).
+
+A new variant is one file with a subclass of `Variant` and one line in `_CLASSES`. Listing the names imports
+neither torch nor PEFT; asking for a class does.
+
+    >>> from trainables.variants import available, get_variant
+    >>> available()[:2]
+    ['dora', 'lora']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainables.variants.base import AdapterConfig, PlainLora, Variant
+
+__all__ = ["VARIANTS", "AdapterConfig", "PlainLora", "Variant", "available", "describe", "get_variant"]
+
+_CLASSES = {
+    "dora": "dora:Dora",
+    "lora": "lora:Lora",
+    "olora": "olora:Olora",
+    "pissa": "pissa:Pissa",
+    "rslora": "rslora:RsLora",
+}
+
+
+class _Registry(Mapping[str, "type[Variant]"]):
+    """Name -> class, where a class is imported when it is first asked for."""
+
+    def __getitem__(self, name: str) -> type[Variant]:
+        module, _, attribute = _CLASSES[name].partition(":")
+        return getattr(import_module(f"{__name__}.{module}"), attribute)
+
+    def __contains__(self, name: object) -> bool:
+        return name in _CLASSES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(_CLASSES))
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+VARIANTS: Mapping[str, type[Variant]] = _Registry()
+
+
+def available() -> list[str]:
+    """Names of all variants, sorted."""
+    return sorted(_CLASSES)
+
+
+def get_variant(name: str) -> type[Variant]:
+    """The class of a variant.
+
+    Raises:
+        ValueError: no variant has that name; the message lists those there are.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"variant {name!r} is unknown: use one of {', '.join(available())}")
+    return VARIANTS[name]
+
+
+def describe() -> list[dict[str, Any]]:
+    """One row per variant: name, summary, paper, parameters, exports_lora, runs_on, options."""
+    fields = ("name", "summary", "paper", "parameters", "exports_lora")
+    return [
+        {field: getattr(cls, field) for field in fields}
+        | {"runs_on": sorted(cls.runs_on), "options": dict(cls.options)}
+        for cls in VARIANTS.values()
+    ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("AdapterConfig", "PlainLora", "Variant"):
+        return getattr(import_module(f"{__name__}.base"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,175 @@
+"""Adapters as files that others read, and as merged weights."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from trainables.variants.base import PlainLora, Variant
+from trainables.variants.matrices import as_matrix, compact_names
+from trainables.variants.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+ADAPTER = "default"
+_PREFIX = "base_model.model."
+
+
+def peft_number(value: float) -> float | int:
+    """An alpha as other tools expect it: whole numbers without a point."""
+    return int(value) if float(value).is_integer() else value
+
+
+def save_plain_lora(plain: PlainLora, folder: Path, base_model: str, model: nn.Module | None = None) -> Path:
+    """Writes plain LoRA as a PEFT folder (`adapter_config.json`, `adapter_model.safetensors`, fp32).
+
+    Args:
+        plain: the adapter. Matrices may differ in rank and scale.
+        folder: made if absent.
+        base_model: what the folder names as its base.
+        model: the base (an adapter on it does no harm). With it, matrices are named by type where that is
+            exact, which more tools understand, and GPT-2's transposed matrices are declared; without it, by
+            their whole names.
+    """
+    from peft import LoraConfig
+
+    rank = Counter(plain.rank(name) for name in plain.factors).most_common(1)[0][0]
+    alpha = Counter(plain.alpha(name) for name in plain.factors).most_common(1)[0][0]
+    names = sorted(plain.factors) if model is None else compact_names(model, plain.factors)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=peft_number(alpha),  # type: ignore[arg-type]
+        target_modules=names,
+        # Whole names: PEFT matches these as patterns, where a type could be part of another's.
+        rank_pattern={name: plain.rank(name) for name in sorted(plain.factors) if plain.rank(name) != rank},
+        alpha_pattern={
+            name: peft_number(plain.alpha(name))
+            for name in sorted(plain.factors)
+            if plain.alpha(name) != alpha
+        },
+        fan_in_fan_out=model is not None and _is_transposed(model, next(iter(plain.factors))),
+        task_type=_task_type(model),
+    )
+    tensors = {}
+    for name, (a, b) in plain.factors.items():
+        tensors[f"{name}.lora_A.weight"] = a
+        tensors[f"{name}.lora_B.weight"] = b
+    return write_peft_folder(config, tensors, folder, base_model)
+
+
+def save_native(model: nn.Module, config: PeftConfig, folder: Path, base_model: str) -> Path:
+    """Writes the adapter that PEFT's tuner put on `model` in PEFT's own form for it."""
+    from peft import get_peft_model_state_dict
+
+    config = copy.deepcopy(config)
+    config.task_type = _task_type(model)
+    # Not "auto": PEFT would ask the hub whether the base's vocabulary has grown.
+    tensors = get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False)
+    return write_peft_folder(config, tensors, folder, base_model)
+
+
+def write_peft_folder(config: PeftConfig, tensors: dict[str, Any], folder: Path, base_model: str) -> Path:
+    """Writes configuration and tensors (named from the base model's root) as a PEFT folder."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.base_model_name_or_path = base_model
+    config.inference_mode = True
+    targets = getattr(config, "target_modules", None)
+    if isinstance(targets, (set, list)):
+        config.target_modules = sorted(targets)  # type: ignore[attr-defined]  # a set would be written in any order
+    config.save_pretrained(str(folder))
+    # A copy each: safetensors refuses tensors that share storage.
+    save_file(
+        {_PREFIX + name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()},
+        folder / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    return folder
+
+
+def merge_plain_lora(model: nn.Module, plain: PlainLora) -> nn.Module:
+    """W0 <- W0 + scale B A, in place: summed in fp32 and rounded once to the base's type.
+
+    Raises:
+        ValueError: the model lacks one of the matrices, or it has another shape; nothing has been changed.
+    """
+    matrices = {}
+    for name, (a, b) in plain.factors.items():
+        try:
+            matrix = as_matrix(name, model.get_submodule(name))
+        except AttributeError:
+            matrix = None
+        if matrix is None or (matrix.rows, matrix.columns) != (b.shape[0], a.shape[1]):
+            size = f"{b.shape[0]} x {a.shape[1]}"
+            raise ValueError(
+                f"merge: the model has no {size} matrix {name!r}: use the base it was trained on"
+            )
+        matrices[name] = matrix
+    with torch.no_grad():
+        for name, matrix in matrices.items():
+            delta = matrix.oriented(plain.delta(name)).to(matrix.weight.device)
+            matrix.weight.data = (matrix.weight.data.float() + delta).to(matrix.weight.dtype)
+    return model
+
+
+def merge_folder(model: nn.Module, folder: Path) -> nn.Module:
+    """Merges any PEFT folder into its base, in place: in fp32, rounded once to the base's type."""
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = PeftModel.from_pretrained(model, str(folder))
+        layers = [part.get_base_layer() for part in loaded.modules() if isinstance(part, BaseTunerLayer)]
+        types = {id(layer): layer.weight.dtype for layer in layers}
+        # PEFT merges in the base's type; widened here, the sum and DoRA's norms lose nothing before the last
+        # step.
+        for layer in layers:
+            layer.weight.data = layer.weight.data.float()
+        merged = loaded.merge_and_unload()
+    for layer in layers:
+        layer.weight.data = layer.weight.data.to(types[id(layer)])
+    return merged
+
+
+@contextmanager
+def exported_adapter(model: nn.Module, folder: Path) -> Iterator[nn.Module]:
+    """Any PEFT folder loaded over its base for the duration; the base is exactly itself afterwards."""
+    from peft import PeftModel
+
+    snapshot = Snapshot(model)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = PeftModel.from_pretrained(model, str(folder))
+        yield loaded
+    finally:
+        snapshot.restore()
+
+
+def merge_through_peft(model: nn.Module, variant: Variant) -> nn.Module:
+    """Merges a variant that has no plain LoRA form by way of its PEFT folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return merge_folder(model, variant.save_adapter(Path(folder), ""))
+
+
+def _is_transposed(model: nn.Module, name: str) -> bool:
+    module = model.get_submodule(name)
+    matrix = as_matrix(name, getattr(module, "base_layer", module))
+    return matrix is not None and matrix.transposed
+
+
+def _task_type(model: nn.Module | None) -> str | None:
+    return "CAUSAL_LM" if model is None or hasattr(model, "prepare_inputs_for_generation") else None

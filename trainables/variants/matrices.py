@@ -1,0 +1,120 @@
+"""Which weight matrices of a model an adapter is placed on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One weight matrix W of shape (rows m, columns n) = (outputs, inputs), however it is stored.
+
+    GPT-2's `Conv1D` stores W transposed; `oriented` hides that.
+    """
+
+    name: str
+    module: nn.Module
+    rows: int
+    columns: int
+    transposed: bool
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The parameter as stored: (m, n), or (n, m) when `transposed`."""
+        return self.module.weight  # type: ignore[return-value]
+
+    @property
+    def kind(self) -> str:
+        """The matrix type: the last part of the name, e.g. `q_proj`."""
+        return self.name.rpartition(".")[2]
+
+    def oriented(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Turns a tensor from the stored layout to (m, n), or back: the same transposition (a view)."""
+        return tensor.T if self.transposed else tensor
+
+
+def as_matrix(name: str, module: nn.Module) -> Matrix | None:
+    """The module as a `Matrix`, or None when it is neither an `nn.Linear` nor a transformers `Conv1D`."""
+    if isinstance(module, nn.Linear):
+        return Matrix(name, module, module.out_features, module.in_features, transposed=False)
+    # Told by its name: importing transformers for one isinstance would cost seconds where nobody needs it.
+    if (
+        type(module).__name__ == "Conv1D"
+        and getattr(module, "weight", None) is not None
+        and module.weight.ndim == 2
+    ):
+        columns, rows = module.weight.shape  # type: ignore[union-attr, misc]
+        return Matrix(name, module, rows, columns, transposed=True)
+    return None
+
+
+def find_matrices(model: nn.Module) -> list[Matrix]:
+    """Every linear matrix of the model except the language-model head, in module order."""
+    get_head = getattr(model, "get_output_embeddings", None)
+    head = get_head() if callable(get_head) else None
+    found = (as_matrix(name, module) for name, module in model.named_modules() if module is not head)
+    return [matrix for matrix in found if matrix is not None and matrix.kind != "lm_head"]
+
+
+def select_matrices(model: nn.Module, placement: str | Iterable[str]) -> list[Matrix]:
+    """The matrices named by a placement, in module order.
+
+    Args:
+        model: a model that carries no adapter.
+        placement: `"all-linear"`, or names: a matrix type (`q_proj`), an ending of module names
+            (`self_attn.q_proj`), or a whole module name (`model.layers.0.self_attn.q_proj`).
+
+    Raises:
+        ValueError: a name matches nothing, or a matched weight is tied to another module's.
+    """
+    matrices = find_matrices(model)
+    kinds = sorted({matrix.kind for matrix in matrices})
+    if not matrices:
+        raise ValueError(
+            "placement: the model has no linear matrix to adapt; use a model with nn.Linear layers"
+        )
+    if placement == "all-linear":
+        chosen = matrices
+    else:
+        wanted = [placement] if isinstance(placement, str) else list(placement)
+        if not wanted:
+            raise ValueError(f"placement is empty: use 'all-linear' or some of {', '.join(kinds)}")
+        names: set[str] = set()
+        for want in wanted:
+            hits = {m.name for m in matrices if m.name == want or m.name.endswith(f".{want}")}
+            if not hits:
+                raise ValueError(
+                    f"placement {want!r} matches no matrix: use 'all-linear' or some of {', '.join(kinds)}"
+                )
+            names |= hits
+        chosen = [matrix for matrix in matrices if matrix.name in names]
+    _refuse_tied(model, chosen)
+    return chosen
+
+
+def _refuse_tied(model: nn.Module, matrices: list[Matrix]) -> None:
+    """An adapter on one of two modules that share a weight would change, or rewrite, only one of them."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name)
+    for matrix in matrices:
+        if len(owners.get(id(matrix.weight), ())) > 1:
+            shared = " and ".join(owners[id(matrix.weight)])
+            raise ValueError(
+                f"placement: {matrix.name} shares its weight ({shared}); leave it out of the placement"
+            )
+
+
+def compact_names(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """The shortest list that selects exactly these modules by ending: types if that is exact, else names.
+
+    Raises nothing; returns a sorted list, so that files written from it are the same in every process.
+    """
+    wanted = set(names)
+    kinds = {name.rpartition(".")[2] for name in wanted}
+    selected = {name for name, _ in model.named_modules() if name.rpartition(".")[2] in kinds}
+    return sorted(kinds) if selected == wanted else sorted(wanted)

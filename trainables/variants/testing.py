@@ -1,0 +1,430 @@
+"""The conformance suite that every variant passes.
+
+For a new variant, subclass in a test file and name it:
+
+    class TestMine(VariantConformance):
+        @pytest.fixture
+        def name(self) -> str:
+            return "mine"
+
+Class attributes relax or tighten single tests where a method demands it; say why beside the override.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+
+from trainables.variants import available, get_variant
+from trainables.variants.base import AdapterConfig, Batches, Variant
+from trainables.variants.snapshot import fingerprint, fingerprint_tensors
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+VOCABULARY = 64
+
+
+def make_base(dtype: torch.dtype = torch.float32, layers: int = 2, seed: int = 0) -> LlamaForCausalLM:
+    """A random Llama of a few thousand weights, tied embeddings, in eval mode; the same for the same seed."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        # Larger than usual, so that an adapter's effect is far above rounding.
+        initializer_range=0.1,
+        tie_word_embeddings=True,
+        attn_implementation="eager",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config).to(dtype).eval()
+
+
+def make_batches(
+    count: int = 4, rows: int = 4, length: int = 12, seed: int = 1
+) -> list[dict[str, torch.Tensor]]:
+    """Random token batches `(rows, length)` with labels, as keyword arguments for a causal language model."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = [torch.randint(0, VOCABULARY, (rows, length), generator=generator) for _ in range(count)]
+    return [{"input_ids": i, "attention_mask": torch.ones_like(i), "labels": i} for i in ids]
+
+
+def outputs(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Logits `(rows, length, vocabulary)` in fp32, in eval mode, without gradients; the mode is put back."""
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        logits = model(**batch).logits.float()
+    model.train(training)
+    return logits
+
+
+def train(
+    variant: Variant,
+    batches: Batches,
+    steps: int,
+    optimizer: torch.optim.Optimizer | None = None,
+    first_step: int = 0,
+) -> list[float]:
+    """Trains an attached variant with all hooks of the contract, a batch per step; returns the losses."""
+    optimizer = optimizer or variant.make_optimizer()
+    variant.module.train()
+    losses = []
+    for step in range(first_step, first_step + steps):
+        variant.before_step(step)
+        loss = variant.module(**batches[step % len(batches)]).loss
+        losses.append(loss.item())
+        extra = variant.extra_loss()
+        (loss if extra is None else loss + extra).backward()
+        variant.after_backward(step)
+        optimizer.step()
+        optimizer.zero_grad()
+        variant.after_step(step)
+    return losses
+
+
+def structure(model: nn.Module) -> dict[str, Any]:
+    """All of a model that `detach` must give back, apart from the bits of its weights."""
+    hooks = (
+        "_forward_hooks",
+        "_forward_pre_hooks",
+        "_backward_hooks",
+        "_backward_pre_hooks",
+        "_state_dict_hooks",
+    )
+    return {
+        "classes": [(name, type(part).__qualname__) for name, part in model.named_modules()],
+        "objects": [id(part) for part in model.modules()] + [id(p) for p in model.parameters()],
+        "attributes": [sorted(vars(part)) for part in model.modules()],
+        "hooks": [list(getattr(part, hook)) for part in model.modules() for hook in hooks],
+        "training": [part.training for part in model.modules()],
+        "requires_grad": [(name, p.requires_grad) for name, p in model.named_parameters()],
+        "grad": [name for name, p in model.named_parameters() if p.grad is not None],
+        "storage": [(p.dtype, p.shape, p.data_ptr()) for p in model.parameters()],
+        "config": model.config.to_dict(),
+        "generation": model.generation_config.to_dict(),
+        "forward": model.forward.__func__.__qualname__,
+    }
+
+
+def run_hash(name: str) -> str:
+    """Fingerprint of the state after a fixed short training run of a variant on the tiny base."""
+    variant = get_variant(name)()
+    variant.attach(make_base(), AdapterConfig(rank=2, alpha=4, learning_rate=1e-2, seed=3), make_batches())
+    train(variant, make_batches(), 3)
+    return fingerprint_tensors(variant.state())
+
+
+@functools.cache
+def run_hashes_elsewhere() -> dict[str, str]:
+    """`run_hash` of every registered variant, computed in one other process."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-m", __name__],
+        env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def live_objects() -> tuple[int, int, int]:
+    """Numbers of living modules and tensors, and the tensors' bytes."""
+    gc.collect()
+    # type(), not isinstance(): the latter would import every lazy proxy that the collector happens to hold.
+    modules = [o for o in gc.get_objects() if issubclass(type(o), nn.Module)]
+    tensors = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
+    return len(modules), len(tensors), sum(t.numel() * t.element_size() for t in tensors)
+
+
+class VariantConformance:
+    """Tests of the contract. Override the fixture `name`; attributes hold what a method may need changed."""
+
+    rank = 4
+    alpha = 8.0
+    learning_rate = 5e-3
+    extra: Mapping[str, Any] = {}
+    falling_steps = 12  # the loss of one batch must have fallen after as many steps
+    start_tolerance = 1e-5  # of logits, fp32 base
+    bf16_start_tolerance = 0.1  # of logits of size one, bf16 base
+    export_tolerance = 1e-4  # of logits, fp32 base
+
+    @pytest.fixture
+    def name(self) -> str:
+        raise pytest.UsageError("override the fixture `name` with the variant's name")
+
+    @pytest.fixture(autouse=True)
+    def one_thread(self) -> Iterator[None]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums in one order: bits can be compared between processes
+        yield
+        torch.set_num_threads(threads)
+
+    def make_config(self, **changes: Any) -> AdapterConfig:
+        """The suite's configuration, with changes."""
+        settings: dict[str, Any] = {
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "learning_rate": self.learning_rate,
+            "seed": 5,
+            "extra": self.extra,
+        }
+        return AdapterConfig(**(settings | changes))
+
+    def attached(self, name: str, model: nn.Module | None = None, **changes: Any) -> Variant:
+        """A new instance, attached."""
+        variant = get_variant(name)()
+        variant.attach(make_base() if model is None else model, self.make_config(**changes), make_batches())
+        return variant
+
+    def test_starts_at_the_pretrained_function(self, name: str) -> None:
+        base, batch = make_base(), make_batches()[0]
+        before = outputs(base, batch)
+        variant = self.attached(name, base, dropout=0.3)
+        assert (outputs(variant.module, batch) - before).abs().max() < self.start_tolerance
+
+    def test_starts_near_the_pretrained_function_in_bf16_with_fp32_adapter(self, name: str) -> None:
+        base, batch = make_base(torch.bfloat16), make_batches()[0]
+        before, bits = outputs(base, batch), fingerprint(base)
+        variant = self.attached(name, base)
+        assert (outputs(variant.module, batch) - before).abs().max() < self.bf16_start_tolerance
+        assert {p.dtype for p in variant.trainable_parameters()} == {torch.float32}
+        losses = train(variant, [batch], self.falling_steps)
+        assert losses[-1] < losses[0]
+        assert fingerprint(variant.detach()) == bits
+
+    def test_keeps_the_mode_and_call_signature(self, name: str) -> None:
+        base = make_base()
+        variant = self.attached(name, base, dropout=0.3)
+        assert not any(part.training for part in variant.module.modules())
+        ids = make_batches()[0]["input_ids"]
+        assert variant.module(ids, labels=ids).loss.isfinite()
+
+    def test_trains_as_many_parameters_as_its_formula_says(self, name: str) -> None:
+        variant = self.attached(name)
+        expected = sum(variant.matrix_parameters(m.rows, m.columns, self.rank) for m in variant.matrices)
+        assert len(variant.matrices) == 14
+        assert variant.parameter_count() == expected == sum(p.numel() for p in variant.trainable_parameters())
+
+    def test_placement_limits_the_adapter_to_the_named_matrices(self, name: str) -> None:
+        variant = self.attached(name, placement=("q_proj", "layers.1.mlp.down_proj"))
+        assert [m.name.removeprefix("model.layers.") for m in variant.matrices] == [
+            "0.self_attn.q_proj",
+            "1.self_attn.q_proj",
+            "1.mlp.down_proj",
+        ]
+        expected = sum(variant.matrix_parameters(m.rows, m.columns, self.rank) for m in variant.matrices)
+        assert variant.parameter_count() == expected
+
+    def test_gradients_reach_every_trainable_tensor_and_no_frozen_one(self, name: str) -> None:
+        variant = self.attached(name)
+        seen: set[int] = set()
+        trainable = variant.trainable_parameters()
+        original = variant.after_backward
+
+        def watch(step: int) -> None:
+            seen.update(id(p) for p in trainable if p.grad is not None and p.grad.abs().max() > 0)
+            own = {id(p) for p in trainable}
+            assert all(p.grad is None for p in variant.module.parameters() if id(p) not in own)
+            original(step)
+
+        variant.after_backward = watch  # type: ignore[method-assign]
+        train(variant, make_batches(), 3)
+        assert seen == {id(p) for p in trainable}
+
+    def test_loss_falls(self, name: str) -> None:
+        losses = train(self.attached(name), make_batches(1), self.falling_steps)
+        assert losses[-1] < 0.99 * losses[0]
+
+    def test_saved_and_resumed_run_equals_an_uninterrupted_one(self, name: str) -> None:
+        batches = make_batches()
+        whole = self.attached(name)
+        train(whole, batches, 6)
+
+        base = make_base()
+        first = self.attached(name, base)
+        optimizer = first.make_optimizer()
+        train(first, batches, 3, optimizer)
+        saved, moments = first.state(), copy.deepcopy(optimizer.state_dict())
+        first.detach()
+        second = self.attached(name, base)
+        second.load_state(saved)
+        optimizer = second.make_optimizer()
+        optimizer.load_state_dict(moments)
+        train(second, batches, 3, optimizer, first_step=3)
+
+        assert fingerprint_tensors(second.state()) == fingerprint_tensors(whole.state())
+        assert torch.equal(outputs(second.module, batches[0]), outputs(whole.module, batches[0]))
+
+    def test_state_is_a_copy_on_the_cpu_and_refuses_another_shape(self, name: str) -> None:
+        variant = self.attached(name)
+        state = variant.state()
+        kept = fingerprint_tensors(state)
+        train(variant, make_batches(), 2)
+        assert fingerprint_tensors(state) == kept != fingerprint_tensors(variant.state())
+        assert all(t.device.type == "cpu" and not t.requires_grad for t in state.values())
+        other = self.attached(name, rank=self.rank // 2)
+        before = fingerprint_tensors(other.state())
+        with pytest.raises(ValueError, match=f"variant {name}: saved tensor"):
+            other.load_state(state)
+        with pytest.raises(ValueError, match="is missing"):
+            other.load_state({})
+        assert fingerprint_tensors(other.state()) == before
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_detach_gives_back_the_base_exactly(self, name: str, dtype: torch.dtype) -> None:
+        base = make_base(dtype)
+        base.model.norm.weight.requires_grad_(False)  # flags are not all alike
+        base.model.layers[0].train()
+        calls: list[int] = []
+        handle = base.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
+        bits, before, logits = fingerprint(base), structure(base), outputs(base, make_batches()[0])
+        base.model.layers[0].train()
+
+        variant = self.attached(name, base)
+        train(variant, make_batches(), 2)
+        assert variant.detach() is base
+
+        assert fingerprint(base) == bits
+        assert structure(base) == before
+        handle.remove()  # a handle given out before still works
+        calls.clear()
+        assert torch.equal(outputs(base, make_batches()[0]), logits)
+        assert not calls
+
+    def test_can_be_attached_again_and_refuses_misuse(self, name: str) -> None:
+        base = make_base()
+        variant = self.attached(name, base)
+        first = fingerprint_tensors(variant.state())
+        with pytest.raises(RuntimeError, match="attached already"):
+            variant.attach(base, self.make_config())
+        variant.detach()
+        with pytest.raises(RuntimeError, match="not attached"):
+            variant.state()
+        variant.attach(base, self.make_config(), make_batches())
+        assert fingerprint_tensors(variant.state()) == first
+
+    def test_a_failing_attach_leaves_the_base_as_it_was(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        base = make_base()
+        bits, before = fingerprint(base), structure(base)
+        cls = get_variant(name)
+        build = cls.build
+
+        def breaks(self: Variant, *arguments: Any) -> nn.Module:
+            build(self, *arguments)
+            raise MemoryError("no room")
+
+        monkeypatch.setattr(cls, "build", breaks)
+        with pytest.raises(MemoryError):
+            self.attached(name, base)
+        assert fingerprint(base) == bits
+        assert structure(base) == before
+
+    def test_wrong_configurations_are_refused_before_anything_changes(self, name: str) -> None:
+        base = make_base()
+        before = structure(base)
+        with pytest.raises(
+            ValueError, match="'nowhere' matches no matrix: use 'all-linear' or some of down_proj"
+        ):
+            self.attached(name, base, placement=("q_proj", "nowhere"))
+        with pytest.raises(ValueError, match=f"variant {name}: option 'no_such' is unknown"):
+            self.attached(name, base, extra={"no_such": 1})
+        if get_variant(name).rank_limited:
+            with pytest.raises(
+                ValueError, match=rf"variant {name}: rank 17 .*k_proj \(16 x 32\): use a rank of at most 16"
+            ):
+                self.attached(name, base, rank=17)
+        assert structure(base) == before
+
+    def test_fifty_attachments_leak_nothing(self, name: str) -> None:
+        base = make_base(layers=1)
+        batches = make_batches(1, rows=1, length=4)
+
+        def cycle() -> None:
+            variant = get_variant(name)()
+            variant.attach(base, self.make_config(), batches)
+            train(variant, batches, 1)
+            variant.detach()
+
+        for _ in range(3):
+            cycle()
+        before = live_objects()
+        for _ in range(50):
+            cycle()
+        assert live_objects() == before
+
+    def test_seed_decides_the_start_and_global_generators_are_left_alone(self, name: str) -> None:
+        torch.manual_seed(11)
+        expected = torch.rand(3)
+        torch.manual_seed(11)
+        one = self.attached(name, seed=1)
+        assert torch.equal(torch.rand(3), expected)
+        torch.manual_seed(12)
+        assert fingerprint_tensors(self.attached(name, seed=1).state()) == fingerprint_tensors(one.state())
+
+    def test_same_seed_gives_the_same_run_in_another_process(self, name: str) -> None:
+        assert run_hash(name) == run_hashes_elsewhere()[name]
+
+    def test_saved_adapter_gives_the_same_outputs_through_peft(self, name: str, tmp_path: Path) -> None:
+        from peft import PeftModel
+
+        variant, batch = self.trained(name), make_batches()[0]
+        folder = variant.save_adapter(tmp_path / "adapter", "some/base")
+        assert (
+            json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "some/base"
+        )
+        loaded = PeftModel.from_pretrained(make_base(), str(folder))
+        assert (outputs(loaded, batch) - outputs(variant.module, batch)).abs().max() < self.export_tolerance
+
+    def test_merged_base_gives_the_same_outputs(self, name: str) -> None:
+        variant, batch = self.trained(name), make_batches()[0]
+        merged = variant.merge_into(make_base())
+        assert structure(merged)["classes"] == structure(make_base())["classes"]
+        assert (outputs(merged, batch) - outputs(variant.module, batch)).abs().max() < self.export_tolerance
+
+    def test_plain_lora_is_against_the_original_weights(self, name: str) -> None:
+        variant, batch = self.trained(name), make_batches()[0]
+        plain = variant.to_lora()
+        assert (plain is not None) == variant.exports_lora
+        if plain is None:
+            return
+        base = make_base()
+        with torch.no_grad():
+            for matrix in plain.factors:
+                base.get_submodule(matrix).weight += plain.delta(matrix)
+        assert (outputs(base, batch) - outputs(variant.module, batch)).abs().max() < self.export_tolerance
+
+    def trained(self, name: str) -> Variant:
+        """A variant that has learned enough to be told from the base."""
+        variant, batch = self.attached(name), make_batches()[0]
+        train(variant, make_batches(), 5)
+        assert (outputs(variant.module, batch) - outputs(make_base(), batch)).abs().max() > 0.05
+        return variant
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps({name: run_hash(name) for name in available()}))
