@@ -1,4 +1,4 @@
-"""raylora: give it a base model, a task and a budget; it finds the LoRA recipe and hands back the tuned adapter.
+"""raylora: give it a base model, a task and a budget; it finds the LoRA recipe.
 
 Importing this package is quick: torch, ray and transformers load only when something needs them.
 """

@@ -14,6 +14,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DEDUP_LOGS": "1",
+    # Hosts and the surrogate share the cores: a thread that waits must not spin.
+    "OMP_WAIT_POLICY": "PASSIVE",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }

@@ -135,8 +135,9 @@ def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
         max_length=spec.task.max_length,
         system=spec.task.system,
         chat_template=spec.task.chat_template,
+        quiet=True,
     )
-    progress.say(f"data: {describe(prepared.counts)}")
+    progress.say(f"data: {rows_kept(prepared.counts)}")
     settings = TrainSettings(
         samples=spec.train.budget(prepared.counts["proxy"]),
         reports=spec.reports,
@@ -169,6 +170,13 @@ def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
             setup, spec.resources.hosts, cpus=cpus or 0, gpus=spec.resources.gpus_per_host, **options
         )
     return run
+
+
+def rows_kept(counts: Mapping[str, int]) -> str:
+    """The row counts in words; what was dropped only where something was."""
+    told = [f"{counts[name]} {name}" for name in ("train", "proxy", "validation")]
+    told += [f"{n} {name.replace('_', ' ')}" for name, n in counts.items() if "_dropped_" in name and n]
+    return ", ".join(told) + " rows"
 
 
 def task_options(spec: Spec) -> dict[str, Any]:

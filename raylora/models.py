@@ -169,7 +169,7 @@ def _once(folder: Path, make: Callable[[Path], Path]) -> Path:
                     done.rename(folder)
     except OSError as error:
         raise UserError(
-            f"model: cannot prepare {folder}: {error}; set RAYLORA_HOME to a writable folder with 1 GB of space"
+            f"model: cannot prepare {folder}: {error}; set RAYLORA_HOME to a writable folder with 1 GB free"
         ) from error
     return folder
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch import nn
 from trainables.protocols import TrialSetup
 from trainables.run import Parallel, TrialRun, evaluate_model, evaluating, pad_token
 from trainables.session import fetch_rows
+from trainables.variants.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,6 @@ def run_recipe(
     Returns:
         Training metrics (none for the base model), and under each split's name its scores.
     """
-    from trainables.variants.export import exported_adapter
-
     parallel = parallel or Parallel()
     folder = Path(job.folder)
     if parallel.rank == 0:
@@ -74,6 +75,21 @@ def run_recipe(
         return {**metrics, **{split: worst for split in job.evaluate_on}}
     with exported_adapter(model, folder / "adapter") as adapted, evaluating(adapted):
         return {**metrics, **_scores(job, setup, adapted, tokenizer, parallel)}
+
+
+@contextmanager
+def exported_adapter(model: nn.Module, folder: Path) -> Iterator[nn.Module]:
+    """Any PEFT folder loaded over its base for the duration; the base is exactly itself afterwards."""
+    from peft import PeftModel
+
+    snapshot = Snapshot(model)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = PeftModel.from_pretrained(model, str(folder))
+        yield loaded
+    finally:
+        snapshot.restore()
 
 
 def _scores(

@@ -258,9 +258,13 @@ def test_a_hub_dataset_opens_like_a_folder(tmp_path, ray_local, monkeypatch):
     import datasets
 
     calls = []
-    table = datasets.Dataset.from_list([{"question": "q", "answer": "so\n#### 3"}])
+
+    def load(*args, **options):
+        calls.append((args, options))
+        return datasets.Dataset.from_list([{"question": "q", "answer": "so\n#### 3"}])
+
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *a: ["train", "test"])
-    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: calls.append((a, k)) or table)
+    monkeypatch.setattr(datasets, "load_dataset", load)
     task = make_task("gsm8k")
     assert sorted(task.splits()) == ["test", "train"] and not calls
     assert read(task, "train")[0]["answer"] == "3"

@@ -91,6 +91,12 @@ def test_scale_follows_the_paper(name: str, scale: float) -> None:
     assert layer.lora_B["default"].weight.abs().max() == 0
 
 
+@pytest.mark.parametrize("name", ["lora", "rslora", "dora"])
+def test_another_seed_gives_another_start(name: str) -> None:
+    one, other = (attached(name, seed=seed).module.get_submodule(Q_PROJ).lora_A["default"] for seed in (1, 2))
+    assert not torch.equal(one.weight, other.weight)
+
+
 @pytest.mark.parametrize("name", ["pissa", "olora"])
 def test_start_equals_pefts_own_initialiser_in_fp32(name: str) -> None:
     theirs = make_base()

@@ -127,21 +127,11 @@ def merge_plain_lora(model: nn.Module, plain: PlainLora) -> nn.Module:
 def merge_folder(model: nn.Module, folder: Path) -> nn.Module:
     """Merges any PEFT folder into its base, in place: in fp32, rounded once to the base's type."""
     from peft import PeftModel
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        loaded = PeftModel.from_pretrained(model, str(folder))
-        layers = [part.get_base_layer() for part in loaded.modules() if isinstance(part, BaseTunerLayer)]
-        types = {id(layer): layer.weight.dtype for layer in layers}
-        # PEFT merges in the base's type; widened here, the sum and DoRA's norms lose nothing before the last
-        # step.
-        for layer in layers:
-            layer.weight.data = layer.weight.data.float()
-        merged = loaded.merge_and_unload()
-    for layer in layers:
-        layer.weight.data = layer.weight.data.to(types[id(layer)])
-    return merged
+        # PEFT does not merge in the base's type: it widens to that of the adapter, which loads as fp32.
+        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
 
 
 @contextmanager

@@ -1,0 +1,91 @@
+"""A small experiment on the tiny model: the whole path in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trainables.testing import make_arithmetic_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def sums(tmp_path_factory) -> Path:
+    """A folder of instruction data: train.jsonl and test.jsonl."""
+    folder = tmp_path_factory.mktemp("sums")
+    rows = make_arithmetic_rows(60)
+    for name, part in (("train", rows[:48]), ("test", rows[48:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    return folder
+
+
+@pytest.fixture
+def write_spec(tiny_model, sums, tmp_path):
+    """Write a spec file with `changes` (dotted keys) and return its path."""
+
+    def write(**changes) -> Path:
+        spec = {
+            "model": str(tiny_model),
+            "dtype": "float32",
+            "storage_path": str(tmp_path / "runs"),
+            "name": "run",
+            "task": {
+                "name": "instruct",
+                "path": str(sums),
+                "validation_rows": 8,
+                "proxy": 0.5,
+                "max_new_tokens": 4,
+            },
+            "space": {
+                "variant": ["lora", "pissa"],
+                "rank": [2, 4],
+                "alpha_ratio": [1, 2],
+                "learning_rate": [1e-3, 5e-3],
+                "batch_size": [4, 8],
+                "dropout": 0.0,
+            },
+            "default_recipe": {"rank": 4, "alpha": 8, "batch_size": 8},
+            "search": {"searcher": "random", "trials": 3, "llm": str(tiny_model)},
+            "resources": {"cpus_per_host": 1},
+        }
+        for key, value in changes.items():
+            *path, last = key.split("__")
+            part = spec
+            for name in path:
+                part = part.setdefault(name, {})
+            part[last] = value
+        file = tmp_path / "spec.yaml"
+        file.write_text(yaml.safe_dump(spec))
+        return file
+
+    return write
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"PYTHONPATH": path}
+
+
+@pytest.fixture
+def start_raylora(tmp_path):
+    """Start `python -m raylora ...` in a process of its own."""
+
+    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "raylora", *map(str, arguments)],
+            env=environment(),
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    return start
