@@ -45,18 +45,14 @@ def _wait_for(path: Path, token: str) -> str | None:
         time.sleep(0.1)
 
 
-def _ask(
-    nodes: Sequence[dict[str, Any]], arguments: Sequence[tuple[str, ...]], timeout_s: float
-) -> list[str | None]:
+def _ask(nodes: Sequence[dict[str, Any]], arguments: Sequence[tuple[str, ...]], timeout_s: float) -> list[str | None]:
     """`_probe` on each node, side by side: what went wrong there, or None."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=0)(_probe)
     pending = [
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            *given
-        )
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(*given)
         for node, given in zip(nodes, arguments, strict=True)
     ]
     done, _ = ray.wait(pending, num_returns=len(pending), timeout=timeout_s)

@@ -44,9 +44,7 @@ def _check_storage(spec_path: Path, overrides: Iterable[str]) -> None:
     try:
         data = yaml.safe_load(spec_path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(
-            f"spec = {str(spec_path)!r}: cannot be read ({' '.join(str(error).split())})"
-        ) from None
+        raise ValueError(f"spec = {str(spec_path)!r}: cannot be read ({' '.join(str(error).split())})") from None
     storage = data.get("storage_path", "runs") if isinstance(data, dict) else "runs"
     for override in overrides:
         key, _, value = override.partition("=")

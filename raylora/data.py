@@ -199,9 +199,7 @@ def _split(
         left[order[left[order]][task.train_rows :]] = False
 
     pool, usable = (
-        (table, left & fits)
-        if own_validation is None
-        else (own_validation, _lengths(own_validation)[0] <= room)
+        (table, left & fits) if own_validation is None else (own_validation, _lengths(own_validation)[0] <= room)
     )
     order = _order(pool.num_rows, seed, _VALIDATION)
     candidates = order[usable[order]]
@@ -212,8 +210,7 @@ def _split(
         )
     if not len(candidates):
         raise UserError(
-            f"task.max_length: {max_length} leaves no validation prompt of at most {room} tokens; raise "
-            "max_length"
+            f"task.max_length: {max_length} leaves no validation prompt of at most {room} tokens; raise max_length"
         )
     validation = pool.take(np.sort(candidates[:validation_rows]))
     before = int(left.sum())
@@ -222,9 +219,7 @@ def _split(
 
     train = np.flatnonzero(left & short)
     if not len(train):
-        raise UserError(
-            f"task.max_length: {max_length} leaves no train row of {int(left.sum())}; raise max_length"
-        )
+        raise UserError(f"task.max_length: {max_length} leaves no train row of {int(left.sum())}; raise max_length")
     considered = int(usable.size if own_validation is not None else before)
     return _Parts(
         train,
@@ -317,18 +312,14 @@ def build(
             order = _order(len(rows), TEST_SEED, _TEST)
             rows = rows[np.sort(order[: task.test_rows])]
         if not len(rows):
-            raise UserError(
-                f"task.max_length: {max_length} leaves no test row of {own.num_rows}; raise max_length"
-            )
+            raise UserError(f"task.max_length: {max_length} leaves no test row of {own.num_rows}; raise max_length")
         kept = own.take(rows)
         counts["test"] = len(rows)
         counts["test_prompts_in_train"] = int(_has_prompt_of(kept, ray_table(train)).sum())
         return _put(kept, np.arange(len(rows)))
 
     proxy_refs = train if len(chosen) == len(parts.train) else _put(table, chosen)
-    return Prepared(
-        train, proxy_refs, _put(parts.validation, np.arange(parts.validation.num_rows)), test, counts
-    )
+    return Prepared(train, proxy_refs, _put(parts.validation, np.arange(parts.validation.num_rows)), test, counts)
 
 
 # --- using the tables ---

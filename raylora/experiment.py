@@ -29,7 +29,6 @@ from trainables.journal import Journal, trial_key
 from trainables.protocols import TrainSettings, TrialSetup
 
 
-
 @dataclass
 class Run:
     """A run in progress: what the search and the final stage share."""
@@ -114,7 +113,6 @@ def _run(spec: Spec, folder: Path, quiet: bool, again: bool = False) -> dict[str
 def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
     """Resolve the model, build the data once, and start the hosts."""
     from clusters.storage import check_cluster_storage
-
     from raylora import data, models
     from raylora.tasks import make_task
 
@@ -265,9 +263,7 @@ def _search(run: Run, again: bool) -> None:
     )
     if again:
         searcher.catch_up()
-    callback = RunCallback(
-        str(run.folder), run.task.metric, run.task.mode, spec.search.trials, show=run.progress.trial
-    )
+    callback = RunCallback(str(run.folder), run.task.metric, run.task.mode, spec.search.trials, show=run.progress.trial)
     trainable: Any
     if run.group is None:
         from trainables.host import start_pool
@@ -412,7 +408,8 @@ def _run_jobs(run: Run, jobs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for label in waiting:
             book(label, fit_recipe(jobs[label], run.setup, run.group, str(run.folder / "ray_train")))
         return results
-    free, busy = list(run.hosts), {}
+    free = list(run.hosts)
+    busy: dict[Any, tuple[Any, str]] = {}
     while waiting or busy:
         while waiting and free:
             host, label = free.pop(), waiting.pop(0)

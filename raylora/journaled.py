@@ -83,9 +83,7 @@ class JournaledSearcher(Searcher):
             raise ValueError("this searcher is blank: restore it first")
         return self.inner
 
-    def set_search_properties(
-        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
-    ) -> bool:
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return self._inner().set_search_properties(metric, mode, config, **spec)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -101,9 +99,7 @@ class JournaledSearcher(Searcher):
         if trial_id not in self._passive:
             self._inner().on_trial_result(trial_id, result)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if trial_id in self._passive:
             self._passive.discard(trial_id)
             return

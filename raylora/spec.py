@@ -57,21 +57,15 @@ _Scalar = bool | int | float | str
 class TaskSpec(_Part):
     """What the model learns and how it is scored."""
 
-    name: str = Field(
-        description="Task, e.g. reasoning_gym/chain_sum, instruct, gsm8k (`raylora tasks` lists them)."
-    )
+    name: str = Field(description="Task, e.g. reasoning_gym/chain_sum, instruct, gsm8k (`raylora tasks` lists them).")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the task itself.")
     path: str | None = Field(None, description="File, folder or hub id of the rows (instruct, gsm8k).")
     train_rows: int | None = Field(None, ge=2, description="Rows read from train, validation rows included.")
     validation_rows: int = Field(64, ge=1, description="Rows carved from train to score trials.")
-    test_rows: int | None = Field(
-        None, ge=1, description="Rows of the test split; only the final stage reads them."
-    )
+    test_rows: int | None = Field(None, ge=1, description="Rows of the test split; only the final stage reads them.")
     proxy: float = Field(0.1, gt=0, le=1, description="Part of train that trials train on.")
     max_length: int = Field(1024, ge=8, description="Longest prompt plus response, tokens.")
-    max_new_tokens: int | None = Field(
-        None, ge=1, description="Longest generated answer; default: the task's."
-    )
+    max_new_tokens: int | None = Field(None, ge=1, description="Longest generated answer; default: the task's.")
     system: str | None = Field(None, description="System message; '' for none, null for the template's own.")
     chat_template: bool = Field(True, description="Use the model's chat template where it has one.")
 
@@ -114,9 +108,7 @@ class SpaceSpec(_Part):
     dropout: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], _Listed] = Field(
         [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3], min_length=1, description="Dropout before the adapter."
     )
-    placement: Any = Field(
-        "all-linear", description="Fixed: 'all-linear' or a list of matrix types (q_proj, ...)."
-    )
+    placement: Any = Field("all-linear", description="Fixed: 'all-linear' or a list of matrix types (q_proj, ...).")
     extra: dict[str, Annotated[list[_Scalar], Field(min_length=1), _Listed]] = Field(
         default_factory=dict, description="Further knobs, by name: values that the variant reads."
     )
@@ -134,8 +126,7 @@ class SpaceSpec(_Part):
     def _one_alpha(self) -> SpaceSpec:
         if self.alpha is not None and self.alpha_ratio is not None:
             raise ValueError(
-                f"alpha = {self.alpha} and alpha_ratio = {self.alpha_ratio} contradict each other; allowed: "
-                "one of them"
+                f"alpha = {self.alpha} and alpha_ratio = {self.alpha_ratio} contradict each other; allowed: one of them"
             )
         taken = sorted(set(self.extra) & set(SpaceSpec.model_fields))
         if taken:
@@ -162,9 +153,7 @@ class SpaceSpec(_Part):
 
 class _Budget(_Part):
     samples: int | None = Field(None, ge=1, description="Training rows seen; not together with epochs.")
-    epochs: float | None = Field(
-        None, gt=0, description="Passes over the rows; 1 where samples is not given either."
-    )
+    epochs: float | None = Field(None, gt=0, description="Passes over the rows; 1 where samples is not given either.")
 
     @model_validator(mode="after")
     def _one_budget(self) -> _Budget:
@@ -186,9 +175,7 @@ class _Budget(_Part):
 class TrainSpec(_Budget):
     """How one trial is trained; the budget counts rows of the proxy subset."""
 
-    micro_batch_tokens: int = Field(
-        4096, ge=1, description="Padded tokens per forward pass; bounds the memory."
-    )
+    micro_batch_tokens: int = Field(4096, ge=1, description="Padded tokens per forward pass; bounds the memory.")
     weight_decay: float = Field(0.0, ge=0)
     warmup_ratio: float = Field(0.03, ge=0, le=1, description="Part of the steps that warms up.")
     max_grad_norm: float = Field(1.0, gt=0)
@@ -205,9 +192,7 @@ class SearchSpec(_Part):
     trials: int = Field(30, ge=1, description="Configurations to train.")
     scheduler: Literal["none", "asha", "median"] = Field("none", description="Early stopping of poor trials.")
     max_failures: int = Field(3, ge=0, description="Restarts of a trial whose host died.")
-    llm: str = Field(
-        DEFAULT_LLM, description="Language model of the language searcher: alias, folder or hub id."
-    )
+    llm: str = Field(DEFAULT_LLM, description="Language model of the language searcher: alias, folder or hub id.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the searcher itself.")
     time_s: float | None = Field(None, gt=0, description="No new trial starts after this many seconds.")
 
@@ -240,12 +225,8 @@ class ResourcesSpec(_Part):
     """What one experiment uses. Hosts run trials side by side; workers share one trial (Ray Train)."""
 
     hosts: int = Field(1, ge=1, description="Trials at a time.")
-    cpus_per_host: int | None = Field(
-        None, ge=1, description="CPU threads per host or worker; default: share evenly."
-    )
-    gpus_per_host: float = Field(
-        0.0, ge=0, description="GPUs per host or worker; below 1 for a share of one."
-    )
+    cpus_per_host: int | None = Field(None, ge=1, description="CPU threads per host or worker; default: share evenly.")
+    gpus_per_host: float = Field(0.0, ge=0, description="GPUs per host or worker; below 1 for a share of one.")
     workers: int = Field(1, ge=1, description="Ray Train workers per trial.")
     accelerator_type: str | None = Field(None, description="Ray accelerator type, e.g. A100.")
     strategy: Literal["ddp", "deepspeed"] = Field("ddp", description="How the workers of a trial share it.")
@@ -254,18 +235,14 @@ class ResourcesSpec(_Part):
     @model_validator(mode="after")
     def _fits_together(self) -> ResourcesSpec:
         if self.gpus_per_host > 1 and self.gpus_per_host != math.floor(self.gpus_per_host):
-            raise ValueError(
-                f"gpus_per_host = {self.gpus_per_host:g}; allowed: a whole number, or a share below 1"
-            )
+            raise ValueError(f"gpus_per_host = {self.gpus_per_host:g}; allowed: a whole number, or a share below 1")
         if self.accelerator_type is not None and self.gpus_per_host == 0:
             raise ValueError(
-                f"accelerator_type = {self.accelerator_type!r} with gpus_per_host = 0; allowed: "
-                "gpus_per_host above 0"
+                f"accelerator_type = {self.accelerator_type!r} with gpus_per_host = 0; allowed: gpus_per_host above 0"
             )
         if self.deepspeed_config is not None and self.strategy != "deepspeed":
             raise ValueError(
-                f"deepspeed_config = {self.deepspeed_config!r} with strategy = 'ddp'; allowed: strategy = "
-                "'deepspeed'"
+                f"deepspeed_config = {self.deepspeed_config!r} with strategy = 'ddp'; allowed: strategy = 'deepspeed'"
             )
         return self
 
@@ -276,9 +253,7 @@ class Spec(_Part):
     model: str = Field(description="Base model: bundled alias, local folder or hub id.")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Of the base weights.")
     seed: int = Field(0, ge=0, lt=2**31)
-    name: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The run's folder name."
-    )
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The run's folder name.")
     storage_path: str = Field("runs", min_length=1, description="Folder or URI above the run's folder.")
     execution: Literal["hosted", "train"] | None = Field(None, description="Default: train if workers > 1.")
     task: TaskSpec
@@ -297,9 +272,7 @@ class Spec(_Part):
                 "allowed: "
                 f"1 to {self.space_size}, or more values under space"
             )
-        if self.execution == "hosted" and (
-            self.resources.workers > 1 or self.resources.strategy == "deepspeed"
-        ):
+        if self.execution == "hosted" and (self.resources.workers > 1 or self.resources.strategy == "deepspeed"):
             raise ValueError(
                 f"execution = 'hosted' with resources.workers = {self.resources.workers} and "
                 "resources.strategy = "
@@ -360,11 +333,7 @@ class Spec(_Part):
     def recipe_to_knobs(self) -> dict[str, Any]:
         """The default recipe as a configuration: the keys of the space, values that need not be in it."""
         recipe = self.default_recipe
-        scale = (
-            {"alpha": recipe.alpha}
-            if self.space.alpha is not None
-            else {"alpha_ratio": recipe.alpha / recipe.rank}
-        )
+        scale = {"alpha": recipe.alpha} if self.space.alpha is not None else {"alpha_ratio": recipe.alpha / recipe.rank}
         return {
             "variant": recipe.variant,
             "rank": recipe.rank,

@@ -104,24 +104,18 @@ def check_model(field: str, name: str) -> None:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UserError(
-                f"{field} = {name!r}: the folder has no config.json; allowed: a saved transformers model"
-            )
+            raise UserError(f"{field} = {name!r}: the folder has no config.json; allowed: a saved transformers model")
         return
     if not _HUB_ID.match(name):
         kind = "no such folder" if _looks_local(name) else "no such model"
-        raise UserError(
-            f"{field} = {name!r}: {kind}; {choose(name, aliases)}, a local folder, a hub id (org/name)"
-        )
+        raise UserError(f"{field} = {name!r}: {kind}; {choose(name, aliases)}, a local folder, a hub id (org/name)")
 
 
 def _check_path(field: str, name: str) -> None:
     if Path(name).expanduser().exists() or _URI.match(name):
         return
     if _looks_local(name) or not _HUB_ID.match(name):
-        raise UserError(
-            f"{field} = {name!r}: no such file or folder; allowed: a file, a folder, a hub id (org/name)"
-        )
+        raise UserError(f"{field} = {name!r}: no such file or folder; allowed: a file, a folder, a hub id (org/name)")
 
 
 def _looks_local(name: str) -> bool:
@@ -179,6 +173,5 @@ def check_storage(path: str) -> None:
         os.unlink(probe)
     except OSError as error:
         raise UserError(
-            f"storage_path = {path!r}: cannot write there ({error.strerror}); allowed: a folder you can "
-            "write to"
+            f"storage_path = {path!r}: cannot write there ({error.strerror}); allowed: a folder you can write to"
         ) from None

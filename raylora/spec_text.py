@@ -23,9 +23,7 @@ class _Loader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is there twice", node.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", node.start_mark)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -47,9 +45,7 @@ def short(value: Any, limit: int = 80) -> str:
 def choose(name: str, allowed: Sequence[str], limit: int = 12) -> str:
     """`did you mean ..?` where something is near, then what is allowed."""
     near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
-    listed = ", ".join(allowed[:limit]) + (
-        f" and {len(allowed) - limit} more" if len(allowed) > limit else ""
-    )
+    listed = ", ".join(allowed[:limit]) + (f" and {len(allowed) - limit} more" if len(allowed) > limit else "")
     return (f"did you mean {near[0]!r}? " if near else "") + f"allowed: {listed or 'nothing'}"
 
 
@@ -75,9 +71,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
         key, equals, text = override.partition("=")
         parts = key.strip().split(".")
         if not equals or not all(parts):
-            raise UserError(
-                f"override {override!r}: not of the form dotted.key=value, such as search.trials=20"
-            )
+            raise UserError(f"override {override!r}: not of the form dotted.key=value, such as search.trials=20")
         try:
             value = _parse(text)
         except yaml.YAMLError as error:
@@ -89,8 +83,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
             inner = inner[part]
             if not isinstance(inner, dict):
                 raise UserError(
-                    f"override {override!r}: {'.'.join(parts[:depth])} is {short(inner)}, which has no keys "
-                    "below it"
+                    f"override {override!r}: {'.'.join(parts[:depth])} is {short(inner)}, which has no keys below it"
                 )
         inner[parts[-1]] = value
     return result

@@ -104,9 +104,7 @@ def encode(
     starts, and ends with the EOS token.
     """
     if tokenizer.eos_token_id is None:
-        raise UserError(
-            "model: its tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json"
-        )
+        raise UserError("model: its tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json")
     prompts, texts = _render(tokenizer, prompts, responses, system, chat_template)
     begin: list[int] = []
     if not (chat_template and tokenizer.chat_template) and tokenizer.bos_token_id is not None:
@@ -114,9 +112,7 @@ def encode(
         begin = begin if begin == [tokenizer.bos_token_id] else []
     eos = tokenizer.eos_token_id
     # A model must be given at least one token to go on from.
-    prompt_ids = [
-        [*begin, *ids] or [eos] for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    ]
+    prompt_ids = [[*begin, *ids] or [eos] for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]]
     response_ids = [[*ids, eos] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
     return prompts, prompt_ids, response_ids
 

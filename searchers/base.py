@@ -157,9 +157,7 @@ class SpaceSearcher(Searcher):
 
     # -- Tune's calls ----------------------------------------------------------------------------------------------
 
-    def set_search_properties(
-        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
-    ) -> bool:
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Takes over what was not given at construction; False when the space was already set.
 
         Tune calls this only when its `param_space` is not empty.
@@ -204,9 +202,7 @@ class SpaceSearcher(Searcher):
         if trial_id in self._pending and self._metric in result:
             self._last[trial_id] = {k: result[k] for k in (self._metric, "samples", "worst") if k in result}
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Books the trial. Unknown trial ids (finished twice, or from before a restore) are ignored."""
         index = self._pending.pop(trial_id, None)
         last = self._last.pop(trial_id, {})
@@ -214,13 +210,11 @@ class SpaceSearcher(Searcher):
             return
         # Tune may report a failed trial with its last good result: that value says nothing about the configuration.
         result = {**last, **(result or {})}
-        value = None if error else result.get(self._metric)
+        value = None if error else result.get(str(self._metric))
         worst = result.get("worst", self.worst)
         self._finish(index, value, result.get("samples"), trial_id, worst)
 
-    def _finish(
-        self, index: int, value: Any, samples: Any, trial_id: str | None, worst: float | None = None
-    ) -> None:
+    def _finish(self, index: int, value: Any, samples: Any, trial_id: str | None, worst: float | None = None) -> None:
         number = _finite(value)
         if number is None:
             number = _finite(self.worst if worst is None else worst)

@@ -286,7 +286,9 @@ class LanguageBOSearch(SpaceSearcher):
                 # The model folder is known to be here; elsewhere it may have to be shared storage.
                 node = ray.get_runtime_context().get_node_id()
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
-            self._actor = ray.remote(SurrogateActor).options(**options).remote(self._folder(), self._space(), **self.options)
+            self._actor = (
+                ray.remote(SurrogateActor).options(**options).remote(self._folder(), self._space(), **self.options)
+            )
         return self._actor
 
     def _local_surrogate(self) -> Any:

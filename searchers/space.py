@@ -74,9 +74,9 @@ class Knob:
             raise ValueError(f"{self.name}: kind {self.kind!r} is unknown; use 'ordinal' or 'categorical'")
         if self.kind == "ordinal":
             for value in values:
-                if not _is_number(value) or not math.isfinite(value):
+                if not _is_number(value) or not math.isfinite(float(value)):  # type: ignore[arg-type]
                     raise ValueError(f"{self.name}: {value!r} is not a finite number; use kind='categorical'")
-                if self.log and value <= 0:
+                if self.log and float(value) <= 0:  # type: ignore[arg-type]
                     raise ValueError(f"{self.name}: {value!r} is not positive; use log=False")
             values = tuple(sorted(values))
         elif self.log:

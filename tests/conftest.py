@@ -46,6 +46,7 @@ def ray_local() -> Iterator[None]:
     root = str(Path(__file__).resolve().parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     ray.init(
+        address="local",
         num_cpus=2,
         include_dashboard=False,
         ignore_reinit_error=True,

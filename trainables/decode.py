@@ -85,9 +85,7 @@ def _reference_loss(
         ahead = ids[:, :-1]
         mask = torch.cat([inputs["attention_mask"], torch.ones_like(ahead)], dim=1)
         positions = inputs["position_ids"][:, -1:] + 1 + torch.arange(longest - 1, device=device)
-        out = model(
-            input_ids=ahead, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-        )
+        out = model(input_ids=ahead, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         logits = torch.cat([logits, out.logits], dim=1)  # n x longest x vocabulary
     loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum")
     return float(loss), int((labels != IGNORE).sum())

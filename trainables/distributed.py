@@ -17,6 +17,8 @@ from typing import Any
 
 from trainables.protocols import TrialSetup
 
+RESULT_FILE = "result.json"
+
 
 @dataclass(frozen=True)
 class WorkerGroup:
@@ -180,13 +182,19 @@ def recipe_worker(arguments: dict[str, Any]) -> None:
     setup: TrialSetup = arguments["setup"]
     parallel = _parallel(arguments["group"], setup)
     model, tokenizer = load_base(setup)
-    ray.train.report(run_recipe(arguments["job"], setup, model, tokenizer, parallel))
+    job = arguments["job"]
+    result = run_recipe(job, setup, model, tokenizer, parallel)
+    if parallel.rank == 0:
+        # A Train result keeps only metrics that came with a checkpoint: hand ours over as a file.
+        (Path(job.folder) / RESULT_FILE).write_text(json.dumps(result))
+    ray.train.report({"done": True})
 
 
 def fit_recipe(job: Any, setup: TrialSetup, group: WorkerGroup, storage: str) -> dict[str, Any]:
     """Train and score a recipe of the final stage (`RecipeJob`) on a worker group."""
     arguments = {"setup": setup, "group": group, "job": job}
-    return _fit(recipe_worker, arguments, group, f"final-{Path(job.folder).name}", storage, []).metrics
+    _fit(recipe_worker, arguments, group, f"final-{Path(job.folder).name}", storage, [])
+    return json.loads((Path(job.folder) / RESULT_FILE).read_text())
 
 
 def _fit(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from torch import nn
 from trainables.protocols import TrialSetup
 from trainables.run import Parallel, TrialRun, evaluate_model, evaluating, pad_token
 from trainables.session import fetch_rows
-from trainables.variants.snapshot import Snapshot
+from trainables.variants.export import exported_adapter
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,7 @@ def run_recipe(
         with evaluating(model):
             return _scores(job, setup, model, tokenizer, parallel)
     settings = replace(setup.settings, samples=job.samples, seed=job.seed)
-    run = TrialRun(
-        model, job.knobs, fetch_rows(job.train), settings, pad_id=pad_token(tokenizer), parallel=parallel
-    )
+    run = TrialRun(model, job.knobs, fetch_rows(job.train), settings, pad_id=pad_token(tokenizer), parallel=parallel)
     try:
         run.advance(job.samples)
         metrics = run.metrics()
@@ -75,21 +71,6 @@ def run_recipe(
         return {**metrics, **{split: worst for split in job.evaluate_on}}
     with exported_adapter(model, folder / "adapter") as adapted, evaluating(adapted):
         return {**metrics, **_scores(job, setup, adapted, tokenizer, parallel)}
-
-
-@contextmanager
-def exported_adapter(model: nn.Module, folder: Path) -> Iterator[nn.Module]:
-    """Any PEFT folder loaded over its base for the duration; the base is exactly itself afterwards."""
-    from peft import PeftModel
-
-    snapshot = Snapshot(model)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded = PeftModel.from_pretrained(model, str(folder))
-        yield loaded
-    finally:
-        snapshot.restore()
 
 
 def _scores(
@@ -113,4 +94,3 @@ def _scores(
         if predictions:
             pq.write_table(pa.Table.from_pylist(predictions), Path(job.folder) / f"{split}{suffix}.parquet")
     return scores
-

@@ -32,14 +32,14 @@ from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.variants import get_variant
 from trainables.variants.base import AdapterConfig
 
-TRAINING_KNOBS = ("variant", "rank", "alpha", "alpha_ratio", "learning_rate", "dropout", "batch_size", "placement")
-
 
 def adapter_config(knobs: Mapping[str, Any], settings: TrainSettings) -> AdapterConfig:
-    """Knobs of a configuration -> what a variant needs. `alpha` wins over `alpha_ratio` (alpha / rank)."""
+    """Knobs of a configuration -> what its variant needs. `alpha` wins over `alpha_ratio` (alpha / rank)."""
     rank = int(knobs["rank"])
     alpha = float(knobs["alpha"]) if "alpha" in knobs else float(knobs.get("alpha_ratio", 1.0)) * rank
     placement = knobs.get("placement", settings.placement)
+    # A space that mixes variants holds knobs of each: a variant reads its own.
+    options = get_variant(str(knobs.get("variant", "lora"))).options
     return AdapterConfig(
         rank=rank,
         alpha=alpha,
@@ -48,7 +48,7 @@ def adapter_config(knobs: Mapping[str, Any], settings: TrainSettings) -> Adapter
         weight_decay=settings.weight_decay,
         placement=placement if isinstance(placement, str) else tuple(placement),
         seed=settings.seed,
-        extra={k: v for k, v in knobs.items() if k not in TRAINING_KNOBS},
+        extra={k: v for k, v in knobs.items() if k in options},
     )
 
 
@@ -71,9 +71,7 @@ class Parallel:
     world = 1
     checkpoints = True
 
-    def prepare(
-        self, module: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """What to call forward on and to step, from the adapted model and its optimizer."""
         return module, optimizer
 
@@ -84,9 +82,7 @@ class Parallel:
         """Around each micro-batch; gradients are exchanged on the last one of a global batch."""
         return contextlib.nullcontext()
 
-    def step(
-        self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], max_grad_norm: float
-    ) -> bool:
+    def step(self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], max_grad_norm: float) -> bool:
         """Clip and step; False, and no step, where the gradient is not finite."""
         limit = max_grad_norm if max_grad_norm > 0 else math.inf
         if not bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, limit))):
@@ -140,8 +136,7 @@ class TrialRun:
         reset_peak_memory(self.device)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
         started = time.perf_counter()
-        batches = self._attach_batches() if getattr(self.variant, "needs_batches", False) else None
-        self.adapted = self.variant.attach(model, adapter_config(knobs, settings), batches)
+        self.adapted = self.variant.attach(model, adapter_config(knobs, settings), self._attach_batches())
         self.attach_s = time.perf_counter() - started
         try:
             self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())
@@ -164,13 +159,19 @@ class TrialRun:
     def _batches(self) -> Iterator[list[int]]:
         return global_batches(len(self.train), self.batch_size, self.settings.samples, self.settings.seed)
 
-    def _attach_batches(self) -> list[Batch]:
-        """The first global batches, for variants whose initialisation looks at data."""
-        groups = [g for indices in self._batches() for g in self._micro(indices)]
-        return [collate(rows, self.pad_id).to(self.device) for rows in groups]
+    def _attach_batches(self) -> list[dict[str, Tensor]]:
+        """The first global batch, for variants whose initialisation looks at data.
 
-    def _micro(self, indices: Sequence[int]) -> list[list[Row]]:
-        return micro_batches([self.train[i] for i in indices], self.settings.micro_batch_tokens)
+        In micro-batches; each has the model's inputs and `labels`, all `n x t`, -100 outside the completion.
+        """
+        first = [self.train[i] for i in next(self._batches())]
+        batches = []
+        for rows in micro_batches(first, self.settings.micro_batch_tokens):
+            batch = collate(rows, self.pad_id)
+            labels = torch.full_like(batch.inputs["input_ids"], IGNORE)
+            labels[:, -batch.labels.shape[1] :] = batch.labels
+            batches.append({name: t.to(self.device) for name, t in {**batch.inputs, "labels": labels}.items()})
+        return batches
 
     def advance(self, samples: int) -> None:
         """Train until `samples` of the budget are used, or to its end, or until the loss is not finite."""
@@ -189,9 +190,7 @@ class TrialRun:
         self.variant.before_step(self.step)
         loss = self._backward(rows)
         self.variant.after_backward(self.step)
-        if math.isfinite(loss) and self.parallel.step(
-            self.optimizer, self.parameters, self.settings.max_grad_norm
-        ):
+        if math.isfinite(loss) and self.parallel.step(self.optimizer, self.parameters, self.settings.max_grad_norm):
             self.variant.after_step(self.step)
         else:
             self.diverged = True
@@ -229,18 +228,14 @@ class TrialRun:
         """Summed cross-entropy over the completion tokens of `batch`."""
         out = self.module(**batch.inputs, use_cache=False, logits_to_keep=batch.keep)
         logits = out.logits[:, -batch.keep : -1].float()  # n x k x vocabulary
-        return F.cross_entropy(
-            logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORE, reduction="sum"
-        )
+        return F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORE, reduction="sum")
 
     # ---- evaluation -----------------------------------------------------------------------------------
 
     def evaluate(self, rows: Sequence[Row], scorer: Scorer, tokenizer: Any) -> dict[str, float]:
         """Score generated answers; see `evaluate_model`. Workers share the rows."""
         with evaluating(self.adapted):
-            return evaluate_model(
-                self.adapted, rows, scorer, tokenizer, device=self.device, parallel=self.parallel
-            )
+            return evaluate_model(self.adapted, rows, scorer, tokenizer, device=self.device, parallel=self.parallel)
 
     def metrics(self) -> dict[str, Any]:
         """Training figures since the last call of this method, and totals."""

@@ -113,9 +113,7 @@ def _search(
         tune_config=tune.TuneConfig(
             metric="accuracy", mode="max", max_concurrent_trials=1, reuse_actors=trainable is HostedTrial
         ),
-        run_config=tune.RunConfig(
-            name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[Watch()]
-        ),
+        run_config=tune.RunConfig(name=folder.name, storage_path=str(folder.parent), verbose=0, callbacks=[Watch()]),
     )
     started = time.time()
     results = tuner.fit()
@@ -129,5 +127,5 @@ def _overheads(run_dir: str, started: float) -> tuple[float, float]:
     ends = list(Journal(run_dir).concluded().values())
     times = [started, *(row["time"] for row in ends)]
     own = [row["train_s"] + row["eval_s"] for row in ends]
-    costs = [b - a - o for a, b, o in zip(times, times[1:], own, strict=True)]
+    costs = [b - a - o for a, b, o in zip(times[:-1], times[1:], own, strict=True)]
     return costs[0], sum(costs[1:]) / max(1, len(costs) - 1)

@@ -79,13 +79,10 @@ class Gsm8kTask(InstructTask):
                     "end each one in '#### number', or use the task instruct"
                 )
             answers.append(format(number, "f"))
-        return rows.set_column(
-            rows.schema.get_field_index("answer"), "answer", pa.array(answers, pa.string())
-        )
+        return rows.set_column(rows.schema.get_field_index("answer"), "answer", pa.array(answers, pa.string()))
 
     def score(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
         check_lengths(completions, rows)
         return [
-            float(final_number(text) == Decimal(row["answer"]))
-            for text, row in zip(completions, rows, strict=True)
+            float(final_number(text) == Decimal(row["answer"])) for text, row in zip(completions, rows, strict=True)
         ]

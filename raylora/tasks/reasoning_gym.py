@@ -29,9 +29,7 @@ def _placeholder_pycosat() -> types.ModuleType:
     """Stands in for pycosat, which needs a compiler and which only the zebra puzzles use."""
 
     def itersolve(*args: Any, **kwargs: Any) -> Any:
-        raise ImportError(
-            "pycosat is not installed; reasoning_gym/zebra_puzzles needs it: pip install pycosat"
-        )
+        raise ImportError("pycosat is not installed; reasoning_gym/zebra_puzzles needs it: pip install pycosat")
 
     module = types.ModuleType("pycosat")
     module.itersolve = itersolve  # type: ignore[attr-defined]
@@ -43,8 +41,7 @@ def _package() -> Any:
     if "reasoning_gym" not in sys.modules:
         if importlib.util.find_spec("reasoning_gym") is None:
             raise UserError(
-                "task: reasoning_gym/... needs the package reasoning-gym; install it with: pip install "
-                "raylora[gym]"
+                "task: reasoning_gym/... needs the package reasoning-gym; install it with: pip install raylora[gym]"
             )
         if "pycosat" not in sys.modules and importlib.util.find_spec("pycosat") is None:
             sys.modules["pycosat"] = _placeholder_pycosat()
@@ -145,9 +142,7 @@ class ReasoningGymTask(Task):
         check_positive("max_new_tokens", max_new_tokens)
         for field in ("size", "dataset_name"):
             if field in options:
-                raise UserError(
-                    f"task.{field}: {options[field]!r} cannot be set; use train_rows and test_rows"
-                )
+                raise UserError(f"task.{field}: {options[field]!r} cannot be set; use train_rows and test_rows")
         self.name = PREFIX + generator
         self.generator = generator
         self.train_rows: int = train_rows
@@ -203,9 +198,7 @@ class ReasoningGymTask(Task):
         for seed, index, entry in self._entries(split, chunk=wanted):
             question, answer = str(entry["question"]), entry["answer"]
             if answer is None:
-                raise UserError(
-                    f"task: {self.name} gives no reference answers to learn from; choose another generator"
-                )
+                raise UserError(f"task: {self.name} gives no reference answers to learn from; choose another generator")
             if question in seen:
                 stale += 1
                 if stale >= max(_STALE_AFTER, 4 * wanted):

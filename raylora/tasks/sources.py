@@ -64,9 +64,7 @@ def _open_hub(name: str, config: str | None, split: str) -> ray.data.Dataset:
     try:
         loaded: Any = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # the hub client raises its own, httpx's and the file system's errors
-        raise UserError(
-            f"task.path: cannot load {split} of hub dataset {name!r}: {_first_line(error)}"
-        ) from error
+        raise UserError(f"task.path: cannot load {split} of hub dataset {name!r}: {_first_line(error)}") from error
     return ray.data.from_arrow(loaded.with_format("arrow")[:])
 
 

@@ -59,8 +59,8 @@ def candidate_stream(space: Space, seed: int, start: int, count: int) -> list[in
 class SurrogateActor:
     """Fits the deep-kernel GP and maximises log EI; use it as a Ray actor (`num_cpus=0`) or in process.
 
-    Candidates of a request: a window of `candidates` configurations over a seeded random order, which moves on by an
-    eighth with each observation, and the neighbours of the three best observed configurations. `candidates` of at
+    Candidates of a request: a window of `candidates` configurations over a seeded random order, which moves on by a
+    sixteenth with each observation, and the neighbours of the three best observed configurations. `candidates` of at
     least the size of the space, or 0, scores the whole space.
 
     Args:
@@ -203,7 +203,7 @@ class SurrogateActor:
 
     def _pool(self, observations: Sequence[tuple[int, float]], taken: set[int], seed: int, k: int) -> list[int]:
         """Candidates not yet taken: the random window, then the neighbours of the best."""
-        moved = (len(observations) * max(1, self.candidates // 8)) if self.candidates < len(self.space) else 0
+        moved = (len(observations) * max(1, self.candidates // 16)) if self.candidates < len(self.space) else 0
         window = candidate_stream(self.space, seed, moved, self.candidates)
         best = sorted(observations, key=lambda pair: -pair[1])[:3]
         near = [j for i, _ in best for j in self.space.neighbours(i)]

@@ -22,10 +22,10 @@ than the prompt, attention of another form) are found by comparing one prompt at
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ from torch import Tensor, nn
 logger = logging.getLogger(__name__)
 
 _ATTENTION = "raylora_shared_prefix"
+# Up to this size a second, float32 copy of the weights is kept for the token's position.
+_PRECISE_PARAMETERS = 2_000_000_000
 
 
 @dataclass
@@ -143,7 +145,8 @@ class PromptEmbedder:
     Args:
         folder: local folder of a causal language model with its tokenizer.
         prefix: the constant text; `values_of(key)` gives the text of one configuration.
-        device: a torch device; dtype: of the model's weights, or None for `pick_dtype`.
+        device: a torch device; dtype: for prefix and values, or None for `pick_dtype`; the token runs in float32
+            except on models of more than 2e9 parameters.
         batch_tokens: most tokens in one forward call; bounds the memory of activations.
         cache_bytes: most memory kept in configurations' keys and values; the longest unused go first.
         share: False runs whole prompts always (slow; the reference).
@@ -175,6 +178,11 @@ class PromptEmbedder:
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=self.dtype)
         self.model = model.to(self.device).eval().requires_grad_(False)
+        # The hidden states of one template differ by a few percent, where bfloat16 rounds half of it away: keys and
+        # values bear that, the token's own position does not.
+        small = sum(p.numel() for p in model.parameters()) <= _PRECISE_PARAMETERS
+        self.token_dtype = torch.float32 if small else self.dtype
+        self._token_model = self.model if self.token_dtype == self.dtype else copy.deepcopy(self.model).float()
         self.batch_tokens = batch_tokens
         self.cache_bytes = cache_bytes
         self._values_of = values_of
@@ -190,6 +198,7 @@ class PromptEmbedder:
             # Some tokenizers close every text; the prompt goes on here.
             self._prefix_ids.pop()
         self._prefix: list[tuple[Tensor, Tensor]] | None = None
+        self._token_prefix: list[tuple[Tensor, Tensor]] | None = None
         self.shared = share and self._layers_are_full()
         if self.shared:
             try:
@@ -241,7 +250,8 @@ class PromptEmbedder:
         sizes = torch.tensor([c.shape[3] for c in kv])
         longest = int(sizes.max())
         first = kv[0]
-        values = first.new_zeros(len(kv), *first.shape[:3], longest, first.shape[4])
+        shape = (len(kv), *first.shape[:3], longest, first.shape[4])
+        values = torch.zeros(shape, dtype=self.token_dtype, device=self.device)
         for i, one in enumerate(kv):
             values[i, :, :, :, : one.shape[3]] = one
         valid = torch.arange(longest)[None, :] < sizes[:, None]
@@ -251,9 +261,13 @@ class PromptEmbedder:
         """Hidden state at the token, float32 on the CPU, shape `(B, hidden)`; differentiable in `token` `(hidden,)`."""
         if batch.values is None:
             return self._whole(batch.prompts, token)
-        embeds = token.to(self.device, self.dtype).expand(len(batch), 1, -1)
-        with self._stepping(_Step(self._prefix, batch.values, batch.valid)):
-            hidden = self._forward(inputs_embeds=embeds, position_ids=batch.lengths[:, None].to(self.device))
+        embeds = token.to(self.device, self.token_dtype).expand(len(batch), 1, -1)
+        hidden = self._forward_shared(
+            self._token_model,
+            _Step(self._token_prefix, batch.values, batch.valid),
+            inputs_embeds=embeds,
+            position_ids=batch.lengths[:, None].to(self.device),
+        )
         return hidden[:, 0].float().cpu()
 
     def embed(self, keys: Sequence[Hashable], token: Tensor, chunk: int = 64) -> Tensor:
@@ -268,12 +282,14 @@ class PromptEmbedder:
     def _run_prefix(self) -> None:
         made: dict[int, tuple[Tensor, Tensor]] = {}
         ids = torch.tensor([self._prefix_ids], device=self.device)
-        with torch.no_grad(), self._stepping(_Step(made=made)):
-            self._forward(input_ids=ids, position_ids=torch.arange(ids.shape[1], device=self.device)[None])
+        positions = torch.arange(ids.shape[1], device=self.device)[None]
+        with torch.no_grad():
+            self._forward_shared(self.model, _Step(made=made), input_ids=ids, position_ids=positions)
         shapes = {tensor.shape for pair in made.values() for tensor in pair}
         if len(shapes) != 1 or sorted(made) != list(range(len(made))):
             raise ValueError("its layers' keys and values have different shapes")
         self._prefix = [(made[i][0][0].contiguous(), made[i][1][0].contiguous()) for i in range(len(made))]
+        self._token_prefix = [(k.to(self.token_dtype), v.to(self.token_dtype)) for k, v in self._prefix]
 
     def _run_values(self, keys: Sequence[Hashable]) -> Iterator[dict[Hashable, Tensor]]:
         ids = {k: self._values_ids(k) for k in keys}
@@ -285,10 +301,11 @@ class PromptEmbedder:
             longest = max(len(ids[k]) for k in part)
             # Padded on the right: real tokens never look at what comes after them, and `valid` hides it later.
             rows = torch.tensor([ids[k] + [0] * (longest - len(ids[k])) for k in part], device=self.device)
-            positions = torch.arange(longest, device=self.device) + len(self._prefix_ids)
+            positions = (torch.arange(longest, device=self.device) + len(self._prefix_ids)).expand(len(part), -1)
             made: dict[int, tuple[Tensor, Tensor]] = {}
-            with torch.no_grad(), self._stepping(_Step(self._prefix, made=made)):
-                self._forward(input_ids=rows, position_ids=positions.expand(len(part), -1))
+            with torch.no_grad():
+                step = _Step(self._prefix, made=made)
+                self._forward_shared(self.model, step, input_ids=rows, position_ids=positions)
             block = torch.stack([torch.stack(made[i]) for i in range(len(made))])  # (L, 2, B, K, S, D)
             yield {k: block[:, :, i, :, : len(ids[k])].clone() for i, k in enumerate(part)}
 
@@ -313,15 +330,16 @@ class PromptEmbedder:
     def _forward(self, **inputs: Any) -> Tensor:
         return self.model(use_cache=False, **inputs).last_hidden_state
 
-    @contextmanager
-    def _stepping(self, step: _Step) -> Iterator[None]:
+    def _forward_shared(self, model: nn.Module, step: _Step, **inputs: Any) -> Tensor:
+        """One forward call with the attention above instead of the model's own."""
         global _step
-        usual = self.model.config._attn_implementation
-        self.model.config._attn_implementation, _step = _ATTENTION, step
+        config: Any = model.config
+        usual = config._attn_implementation
+        config._attn_implementation, _step = _ATTENTION, step
         try:
-            yield
+            return model(use_cache=False, **inputs).last_hidden_state
         finally:
-            self.model.config._attn_implementation, _step = usual, None
+            config._attn_implementation, _step = usual, None
 
     def _values_ids(self, key: Any) -> list[int]:
         ids = self.tokenizer(self._values_of(key), add_special_tokens=False)["input_ids"]

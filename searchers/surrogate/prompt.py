@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..space import Space
+from ..space import Knob, Space
 
 INTRODUCTION = "Hyperparameters for fine-tuning a language model with low-rank adapters, and how they act together.\n"
 
@@ -46,6 +46,12 @@ KNOWLEDGE: dict[str, str] = {
     "epochs": "epochs: passes over the data; longer training wants a smaller learning rate.",
 }
 
+# Behind the values: the token that follows then stands where a judgement of all of them is due.
+QUESTION = "Expected quality of the fine-tuned model:"
+
+# Small language models read "low" far better than "2e-5": the level of a value among those searched is spelled out.
+LEVELS = ("very low", "low", "medium", "high", "very high")
+
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -75,7 +81,7 @@ class Prompt:
     def __init__(self, space: Space, template: str | None = None) -> None:
         self._searched = [k.name for k in space.knobs if len(k) > 1]
         self._fixed = {k.name: k.values[0] for k in space.knobs if len(k) == 1}
-        self._names = space.names
+        self._space = space
         self._lines: str | None = None
         if template is None:
             self.prefix = INTRODUCTION + "".join(f"- {text}\n" for text in self._knowledge())
@@ -100,18 +106,22 @@ class Prompt:
     def values(self, config: Mapping[str, Any]) -> str:
         """The part of the prompt that differs between configurations."""
         if self._lines is not None:
-            shown = {n: format_value(config[n]) for n in self._names} | {"alpha": format_value(_alpha(config))}
+            shown = {n: format_value(config[n]) for n in self._space.names} | {"alpha": format_value(_alpha(config))}
             return _PLACEHOLDER.sub(lambda match: shown[match[1]], self._lines)
         lines = []
-        for name in self._searched:
-            if name == "alpha_ratio":
-                lines.append(_alpha_line(config))
-            else:
-                lines.append(f"{_title(name)}: {format_value(config[name])}\n")
-                if name == "rank" and "alpha_ratio" in self._fixed:
-                    # Alpha moves with the rank even where its ratio is fixed.
-                    lines.append(_alpha_line(config))
-        return "".join(lines)
+        for knob in self._space.knobs:
+            if len(knob) == 1:
+                # Alpha moves with the rank even where its ratio is fixed.
+                if knob.name == "alpha_ratio" and "rank" in self._searched:
+                    lines.append(f"alpha: {format_value(_alpha(config))}\n")
+                continue
+            title, value = _title(knob.name), format_value(config[knob.name])
+            if knob.name == "alpha_ratio":
+                title = "alpha / rank"
+                value += f", alpha {format_value(_alpha(config))}" if "rank" in config else ""
+            level = _level(knob, config[knob.name])
+            lines.append(f"{title}: {level} ({value})\n" if level else f"{title}: {value}\n")
+        return "".join(lines) + QUESTION
 
     def text(self, config: Mapping[str, Any]) -> str:
         """The whole prompt."""
@@ -119,14 +129,16 @@ class Prompt:
 
     def _knowledge(self) -> list[str]:
         texts = []
-        for name in self._names:
+        for name in self._space.names:
             known = KNOWLEDGE.get("alpha" if name == "alpha_ratio" else name)
-            texts.append(known or f"{_title(name)}: a further setting of this training run, to be judged by its results.")
+            texts.append(
+                known or f"{_title(name)}: a further setting of this training run, to be judged by its results."
+            )
         return texts
 
     def _split(self, template: str) -> tuple[str, str]:
         used = set(_PLACEHOLDER.findall(template))
-        allowed = set(self._names) | ({"alpha"} if "alpha_ratio" in self._names else set())
+        allowed = set(self._space.names) | ({"alpha"} if "alpha_ratio" in self._space.names else set())
         for name in sorted(used - allowed):
             raise ValueError(f"prompt: {{{name}}} is no knob; use {', '.join(sorted(allowed))}")
         # Alpha stands for its ratio only beside the rank.
@@ -149,8 +161,9 @@ def _alpha(config: Mapping[str, Any]) -> float:
     return config["alpha_ratio"] * config.get("rank", 1)
 
 
-def _alpha_line(config: Mapping[str, Any]) -> str:
-    ratio = format_value(config["alpha_ratio"])
-    if "rank" not in config:
-        return f"alpha / rank: {ratio}\n"
-    return f"alpha: {format_value(_alpha(config))} ({ratio} x rank)\n"
+def _level(knob: Knob, value: Any) -> str | None:
+    """Where a value stands among the searched ones, None for categorical knobs."""
+    if knob.kind == "categorical":
+        return None
+    share = knob.position(value) / (len(knob) - 1)
+    return LEVELS[round(share * (len(LEVELS) - 1))]

@@ -28,9 +28,7 @@ def asker(folders: Sequence[Path]) -> Any:
 
     def ask(nodes: Any, arguments: Any, timeout_s: float) -> list[str | None]:
         assert [node["NodeManagerAddress"] for node in nodes] == ["10.0.0.1", "10.0.0.2"]
-        return [
-            storage._probe(str(folder), *given[1:]) for folder, given in zip(folders, arguments, strict=True)
-        ]
+        return [storage._probe(str(folder), *given[1:]) for folder, given in zip(folders, arguments, strict=True)]
 
     return ask
 

@@ -72,10 +72,7 @@ def test_failed_job_is_a_nonzero_status_with_its_reason(spec: Path, tmp_path: Pa
 
 
 def test_job_is_left_alone_without_follow(spec: Path, tmp_path: Path) -> None:
-    assert (
-        submit(spec, address="u", working_dir=tmp_path, follow=False, write=len, client=Client("PENDING"))
-        == 0
-    )
+    assert submit(spec, address="u", working_dir=tmp_path, follow=False, write=len, client=Client("PENDING")) == 0
 
 
 def test_storage_that_the_job_would_lose_is_refused(spec: Path, tmp_path: Path) -> None:
@@ -86,10 +83,7 @@ def test_storage_that_the_job_would_lose_is_refused(spec: Path, tmp_path: Path) 
     with pytest.raises(ValueError, match="storage_path = 'runs'"):
         submit(spec, address="u", working_dir=tmp_path, client=client)
     assert client.submitted == {}
-    assert (
-        submit(spec, ["storage_path=s3://b/r"], address="u", working_dir=tmp_path, write=len, client=client)
-        == 0
-    )
+    assert submit(spec, ["storage_path=s3://b/r"], address="u", working_dir=tmp_path, write=len, client=client) == 0
 
 
 def test_spec_outside_the_working_directory_is_refused(spec: Path, tmp_path: Path) -> None:

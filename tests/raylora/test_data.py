@@ -78,9 +78,7 @@ def test_the_system_message_is_there_only_when_given(system, start):
 
 def test_without_a_chat_template_the_response_is_set_off_by_one_space():
     tokenizer = make_tiny_tokenizer()
-    rendered, prompt_ids, response_ids = encode(
-        tokenizer, ["Sum:", "Sum:\n"], ["7", "7"], chat_template=False
-    )
+    rendered, prompt_ids, response_ids = encode(tokenizer, ["Sum:", "Sum:\n"], ["7", "7"], chat_template=False)
     assert rendered == ["Sum:", "Sum:\n"]
     whole = [tokenizer.decode(a + b) for a, b in zip(prompt_ids, response_ids, strict=True)]
     assert whole == ["Sum: 7<|im_end|>", "Sum:\n7<|im_end|>"]
@@ -107,9 +105,7 @@ def test_an_empty_prompt_still_gives_the_model_a_token():
 
 def test_a_template_that_refuses_the_system_message_is_a_clear_error():
     tokenizer = make_tiny_tokenizer()
-    tokenizer.chat_template = (
-        "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}x"
-    )
+    tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}x"
     with pytest.raises(UserError, match=r"task.system: .*no system.*set task.system to null"):
         encode(tokenizer, ["hi"], ["x"], system="Be brief.")
 
@@ -233,9 +229,7 @@ def test_files_pass_through_to_tokens(ray_local, tiny_model, tmp_path):
 
 def test_missing_columns_are_listed(ray_local, tiny_model, tmp_path):
     (tmp_path / "train.jsonl").write_text(json.dumps({"sentence": "a", "label": 1}))
-    with pytest.raises(
-        UserError, match="need the columns prompt and response .*; present: sentence, label"
-    ) as caught:
+    with pytest.raises(UserError, match="need the columns prompt and response .*; present: sentence, label") as caught:
         build(make_task("instruct", path=str(tmp_path)), tiny_model)
     assert "\n" not in str(caught.value)
 

@@ -14,8 +14,6 @@ from raylora.spec import load
 from trainables.journal import Journal
 
 
-
-
 def test_a_run_leaves_every_promised_file_and_opens_in_tunes_analysis(write_spec, ray_local, tmp_path) -> None:
     from ray import tune
     from ray.tune import ExperimentAnalysis

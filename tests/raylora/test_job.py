@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+# The head and whoever submits to it share a token.
+AUTHENTICATION = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,6 +34,7 @@ def head():
     port, dashboard = free_port(), free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_ADDRESS")}
     # The job's `python` is this interpreter.
+    environment |= AUTHENTICATION
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     command = [ray, "start", "--head", "--block", f"--port={port}", "--dashboard-host=127.0.0.1"]
     command += [f"--dashboard-port={dashboard}", "--num-cpus=2", "--include-dashboard=true"]
@@ -36,25 +42,31 @@ def head():
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
     url = f"http://127.0.0.1:{dashboard}"
+    try:
+        wait_for(url, process)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(url: str, process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 90
     while True:
         try:
             urllib.request.urlopen(f"{url}/api/version", timeout=2).read()
-            break
+            return
+        except urllib.error.HTTPError:
+            return  # it answers; `ray job submit` brings the token that it may ask for
         except OSError:
             assert process.poll() is None and time.monotonic() < deadline, "the head did not start"
             time.sleep(0.5)
-    yield url
-    process.terminate()
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
 
 
-def test_a_submitted_job_runs_a_spec_and_writes_nothing_into_its_working_directory(
-    head, write_spec, tmp_path
-) -> None:
+def test_a_submitted_job_runs_a_spec_and_writes_nothing_into_its_working_directory(head, write_spec, tmp_path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     for package in ("raylora", "searchers", "trainables", "clusters"):
@@ -63,7 +75,7 @@ def test_a_submitted_job_runs_a_spec_and_writes_nothing_into_its_working_directo
     ray = str(Path(sys.executable).with_name("ray"))
     command = [ray, "job", "submit", f"--address={head}", "--working-dir", str(work), "--"]
     command += ["python", "-m", "raylora", "tune", "spec.yaml", "search.trials=1"]
-    done = subprocess.run(command, text=True, capture_output=True, timeout=240)
+    done = subprocess.run(command, env=os.environ | AUTHENTICATION, text=True, capture_output=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout
     assert (tmp_path / "runs" / "run" / "summary.json").is_file()

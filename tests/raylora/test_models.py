@@ -42,9 +42,7 @@ def fake_pip(monkeypatch, content: bytes, member: str | None = None):
 def accept(monkeypatch, content: bytes) -> None:
     """Let the alias expect `content`, and let its conversion be quick."""
     bundled = models.ALIASES[ALIAS]
-    fake = models.Bundled(
-        bundled.requirement, bundled.member, hashlib.sha256(content).hexdigest(), bundled.source
-    )
+    fake = models.Bundled(bundled.requirement, bundled.member, hashlib.sha256(content).hexdigest(), bundled.source)
     monkeypatch.setitem(models.ALIASES, ALIAS, fake)
 
     def convert(gguf: Path, folder: Path) -> Path:
@@ -79,9 +77,7 @@ def test_a_hub_model_out_of_reach_is_one_line(home, monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(
-        UserError, match="model: 'org/name' is no local folder.*: no route; check the name"
-    ) as caught:
+    with pytest.raises(UserError, match="model: 'org/name' is no local folder.*: no route; check the name") as caught:
         models.resolve("org/name")
     assert "\n" not in str(caught.value)
 
@@ -107,9 +103,7 @@ def test_an_alias_is_downloaded_and_converted_once(home, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
     assert len(calls) == 1 and "--no-deps" in calls[0]
     assert models.list_models()[0]["path"] == str(first)
-    assert [path.name for path in first.parent.iterdir() if path.is_dir()] == [
-        ALIAS
-    ]  # no work folder is left
+    assert [path.name for path in first.parent.iterdir() if path.is_dir()] == [ALIAS]  # no work folder is left
 
 
 def test_quiet_says_nothing(home, monkeypatch, capsys):
@@ -123,9 +117,7 @@ def test_many_who_ask_at_once_share_one_conversion(home, monkeypatch):
     accept(monkeypatch, b"weights")
     calls = fake_pip(monkeypatch, b"weights")
     found: list[Path] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(models.resolve(ALIAS, quiet=True))) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(models.resolve(ALIAS, quiet=True))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -154,9 +146,7 @@ def test_a_wheel_without_the_weights_is_refused(home, monkeypatch):
 
 
 def test_a_failed_download_gives_the_reason_of_pip(home, monkeypatch):
-    failed = subprocess.CompletedProcess(
-        [], 1, "", "WARNING: retry\nERROR: No matching distribution\nnotice\n"
-    )
+    failed = subprocess.CompletedProcess([], 1, "", "WARNING: retry\nERROR: No matching distribution\nnotice\n")
     monkeypatch.setattr(models.subprocess, "run", lambda *a, **k: failed)
     with pytest.raises(UserError, match="could not be downloaded: ERROR: No matching distribution; check"):
         models.resolve(ALIAS, quiet=True)
@@ -177,12 +167,7 @@ def test_the_checksum_follows_the_weights(tmp_path):
 def interleave(weight: np.ndarray, heads: int) -> np.ndarray:
     """Row order of GGUF: coordinate i of a head next to coordinate i + size / 2."""
     size = weight.shape[0] // heads
-    order = [
-        head * size + half * size // 2 + i
-        for head in range(heads)
-        for i in range(size // 2)
-        for half in (0, 1)
-    ]
+    order = [head * size + half * size // 2 + i for head in range(heads) for i in range(size // 2) for half in (0, 1)]
     return weight[order]
 
 
@@ -254,9 +239,7 @@ def test_a_converted_gguf_computes_what_the_original_does(tiny_model, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "RAYLORA_TEST_DOWNLOADS" not in os.environ, reason="downloads 93 MB; set RAYLORA_TEST_DOWNLOADS=1"
-)
+@pytest.mark.skipif("RAYLORA_TEST_DOWNLOADS" not in os.environ, reason="downloads 93 MB; set RAYLORA_TEST_DOWNLOADS=1")
 def test_the_bundled_model_writes_english(home):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -35,9 +35,7 @@ def refusal(path: Path, *overrides: str, check: bool = False) -> str:
 
 def test_minimal_spec_gets_documented_defaults(spec_file: Path) -> None:
     spec = load(spec_file)
-    assert (
-        spec.search.searcher == "language" and spec.search.trials == 30 and spec.search.llm == "smollm2-135m"
-    )
+    assert spec.search.searcher == "language" and spec.search.trials == 30 and spec.search.llm == "smollm2-135m"
     assert spec.train.budget(640) == 640 and spec.final.budget(100) == 100
     assert spec.mode == "hosted" and spec.reports == 1
     assert spec.space_size == 45_360
@@ -191,9 +189,7 @@ def test_missing_file_and_missing_field_are_named(tmp_path: Path) -> None:
     assert refusal(path).startswith("model: missing")
 
 
-@pytest.mark.parametrize(
-    "override", ["search.trials", "=3", "search..trials=3", "model.x=1", "search.trials=[1"]
-)
+@pytest.mark.parametrize("override", ["search.trials", "=3", "search..trials=3", "model.x=1", "search.trials=[1"])
 def test_malformed_override_is_named(spec_file: Path, override: str) -> None:
     assert override.partition("=")[0] in refusal(spec_file, override)
 
@@ -207,9 +203,7 @@ def test_recipe_has_the_keys_of_the_space(spec_file: Path) -> None:
 
 
 def test_space_holds_the_given_and_the_default_values(spec_file: Path) -> None:
-    spec = load(
-        spec_file, ["space.rank=[4,8]", "space.variant=[lora,dora]", "space.extra={beta: 3}"], check=False
-    )
+    spec = load(spec_file, ["space.rank=[4,8]", "space.variant=[lora,dora]", "space.extra={beta: 3}"], check=False)
     space = spec.to_space()
     assert len(space) == spec.space_size == 2 * 2 * 9 * 8 * 10 * 7
     assert space.decode(0)["beta"] == 3

@@ -177,9 +177,7 @@ def test_without_pycosat_all_but_the_zebra_puzzles_work():
         "except Exception as error: print(error)\n"
     )
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True)
     assert "pip install pycosat" in done.stdout
 
 
@@ -278,9 +276,7 @@ def test_a_hub_dataset_out_of_reach_is_one_line(monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(datasets, "get_dataset_split_names", unreachable)
-    with pytest.raises(
-        UserError, match=r"task.path: 'openai/gsm8k' is no local .*: no route; give a local path"
-    ):
+    with pytest.raises(UserError, match=r"task.path: 'openai/gsm8k' is no local .*: no route; give a local path"):
         make_task("gsm8k")
 
 

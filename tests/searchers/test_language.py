@@ -24,9 +24,7 @@ class TestLanguageBOSearch(SearcherConformance):
 
 
 def test_a_searcher_made_without_any_argument_restores(tiny_llm: Path, tmp_path: Path) -> None:
-    first = LanguageBOSearch(
-        llm=tiny_llm, local=True, space=small_space(), metric="score", mode="max", seed=1, **FAST
-    )
+    first = LanguageBOSearch(llm=tiny_llm, local=True, space=small_space(), metric="score", mode="max", seed=1, **FAST)
     drive(first, list("abc"))
     first.save(str(tmp_path / "state"))
     blank = LanguageBOSearch()
@@ -144,7 +142,12 @@ def test_suggestions_are_staged_survive_a_killed_actor_and_never_stall(searcher:
 
 def test_a_surrogate_that_cannot_start_is_an_error_with_its_cause(tmp_path: Path, ray_local: None) -> None:
     broken = LanguageBOSearch(
-        llm=tmp_path, space=Space.from_dict({"rank": [1, 2, 4]}), metric="score", mode="max", synchronous=True, n_initial=1
+        llm=tmp_path,
+        space=Space.from_dict({"rank": [1, 2, 4]}),
+        metric="score",
+        mode="max",
+        synchronous=True,
+        n_initial=1,
     )
     drive(broken, ["a"])
     with pytest.raises(RuntimeError, match="is no model folder"):

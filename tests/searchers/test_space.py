@@ -91,7 +91,13 @@ def test_neighbours_differ_in_one_knob_by_one_step() -> None:
 
 @pytest.mark.parametrize(
     ("values", "log"),
-    [([1, 2, 4, 8], True), ([1e-5, 1e-4, 1e-3], True), ([0.0, 0.1], False), ([1, 2, 3, 4], False), ([1e-5, 1e-3], True)],
+    [
+        ([1, 2, 4, 8], True),
+        ([1e-5, 1e-4, 1e-3], True),
+        ([0.0, 0.1], False),
+        ([1, 2, 3, 4], False),
+        ([1e-5, 1e-3], True),
+    ],
 )
 def test_log_scale_is_inferred_from_the_spacing(values: list[float], log: bool) -> None:
     assert Space.from_dict({"x": values}).knobs[0].log is log

@@ -106,7 +106,9 @@ def test_another_owner_puts_a_trial_aside_and_it_goes_on_from_there(start, tmp_p
     assert not ray.get(host.advance.remote("b", other))["done"]
     steps = [ray.get(host.advance.remote("a", KNOBS))["step"] for _ in range(2)]
     assert steps == [4, 6]
-    events = [(row["event"], row.get("from_step")) for row in Journal(tmp_path).rows() if row["key"] == trial_key(KNOBS)]
+    events = [
+        (row["event"], row.get("from_step")) for row in Journal(tmp_path).rows() if row["key"] == trial_key(KNOBS)
+    ]
     assert events == [("start", None), ("continue", 2), ("finish", None)]
 
 

@@ -41,10 +41,11 @@ def make(base, tokenizer, knobs=KNOBS, **settings) -> TrialRun:
     return TrialRun(base, knobs, rows, TrainSettings(**{"samples": 48, **settings}), pad_id=0)
 
 
-def test_alpha_wins_over_alpha_ratio_and_unknown_knobs_reach_the_variant() -> None:
-    config = adapter_config({"rank": 4, "alpha": 32, "learning_rate": 1e-3, "k": 2}, TrainSettings(samples=1))
+def test_alpha_wins_over_alpha_ratio_and_a_variant_gets_its_own_knobs() -> None:
+    knobs = {"variant": "pissa", "rank": 4, "alpha": 32, "learning_rate": 1e-3, "niter": 2, "of_another": 1}
+    config = adapter_config(knobs, TrainSettings(samples=1))
     assert config.alpha == 32
-    assert config.extra == {"k": 2}
+    assert config.extra == {"niter": 2}
     assert adapter_config({"rank": 4, "alpha_ratio": 0.5, "learning_rate": 1e-3}, TrainSettings(samples=1)).alpha == 2
 
 

@@ -35,9 +35,7 @@ def make_gpt2() -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config = GPT2Config(
-            vocab_size=64, n_embd=32, n_layer=1, n_head=4, n_positions=32, initializer_range=0.1
-        )
+        config = GPT2Config(vocab_size=64, n_embd=32, n_layer=1, n_head=4, n_positions=32, initializer_range=0.1)
         return GPT2LMHeadModel(config).eval()
 
 
@@ -144,11 +142,7 @@ def test_dora_weight_is_magnitude_times_direction() -> None:
     layer = variant.module.get_submodule(Q_PROJ)
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     direction = layer.base_layer.weight + 2.0 * b @ a
-    weight = (
-        layer.lora_magnitude_vector["default"].weight[:, None]
-        * direction
-        / direction.norm(dim=1, keepdim=True)
-    )
+    weight = layer.lora_magnitude_vector["default"].weight[:, None] * direction / direction.norm(dim=1, keepdim=True)
     x = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(layer(x), x @ weight.T, atol=1e-5, rtol=1e-4)
 

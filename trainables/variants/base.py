@@ -184,9 +184,7 @@ class Variant(ABC):
 
     def _checked_matrices(self, model: nn.Module, config: AdapterConfig) -> list[Matrix]:
         if hasattr(model, "peft_config"):
-            raise ValueError(
-                f"variant {self.name}: the model carries an adapter already: detach that one first"
-            )
+            raise ValueError(f"variant {self.name}: the model carries an adapter already: detach that one first")
         unknown = sorted(set(config.extra) - set(self.options))
         if unknown:
             allowed = f"use {', '.join(sorted(self.options))}" if self.options else "it has none"
@@ -300,9 +298,7 @@ class Variant(ABC):
         """Raises ValueError, with the first difference, unless `state` has exactly these names and shapes."""
         for name in sorted(state.keys() ^ shapes.keys()):
             problem = "is missing" if name in shapes else "does not belong to it"
-            raise ValueError(
-                f"variant {self.name}: saved tensor {name!r} {problem}: attach as it was when saved"
-            )
+            raise ValueError(f"variant {self.name}: saved tensor {name!r} {problem}: attach as it was when saved")
         for name, shape in shapes.items():
             if tuple(state[name].shape) != tuple(shape):
                 found = tuple(state[name].shape)

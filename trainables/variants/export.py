@@ -53,9 +53,7 @@ def save_plain_lora(plain: PlainLora, folder: Path, base_model: str, model: nn.M
         # Whole names: PEFT matches these as patterns, where a type could be part of another's.
         rank_pattern={name: plain.rank(name) for name in sorted(plain.factors) if plain.rank(name) != rank},
         alpha_pattern={
-            name: peft_number(plain.alpha(name))
-            for name in sorted(plain.factors)
-            if plain.alpha(name) != alpha
+            name: peft_number(plain.alpha(name)) for name in sorted(plain.factors) if plain.alpha(name) != alpha
         },
         fan_in_fan_out=model is not None and _is_transposed(model, next(iter(plain.factors))),
         task_type=_task_type(model),
@@ -113,9 +111,7 @@ def merge_plain_lora(model: nn.Module, plain: PlainLora) -> nn.Module:
             matrix = None
         if matrix is None or (matrix.rows, matrix.columns) != (b.shape[0], a.shape[1]):
             size = f"{b.shape[0]} x {a.shape[1]}"
-            raise ValueError(
-                f"merge: the model has no {size} matrix {name!r}: use the base it was trained on"
-            )
+            raise ValueError(f"merge: the model has no {size} matrix {name!r}: use the base it was trained on")
         matrices[name] = matrix
     with torch.no_grad():
         for name, matrix in matrices.items():

@@ -42,11 +42,7 @@ def as_matrix(name: str, module: nn.Module) -> Matrix | None:
     if isinstance(module, nn.Linear):
         return Matrix(name, module, module.out_features, module.in_features, transposed=False)
     # Told by its name: importing transformers for one isinstance would cost seconds where nobody needs it.
-    if (
-        type(module).__name__ == "Conv1D"
-        and getattr(module, "weight", None) is not None
-        and module.weight.ndim == 2
-    ):
+    if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None and module.weight.ndim == 2:
         columns, rows = module.weight.shape  # type: ignore[union-attr, misc]
         return Matrix(name, module, rows, columns, transposed=True)
     return None
@@ -74,9 +70,7 @@ def select_matrices(model: nn.Module, placement: str | Iterable[str]) -> list[Ma
     matrices = find_matrices(model)
     kinds = sorted({matrix.kind for matrix in matrices})
     if not matrices:
-        raise ValueError(
-            "placement: the model has no linear matrix to adapt; use a model with nn.Linear layers"
-        )
+        raise ValueError("placement: the model has no linear matrix to adapt; use a model with nn.Linear layers")
     if placement == "all-linear":
         chosen = matrices
     else:
@@ -104,9 +98,7 @@ def _refuse_tied(model: nn.Module, matrices: list[Matrix]) -> None:
     for matrix in matrices:
         if len(owners.get(id(matrix.weight), ())) > 1:
             shared = " and ".join(owners[id(matrix.weight)])
-            raise ValueError(
-                f"placement: {matrix.name} shares its weight ({shared}); leave it out of the placement"
-            )
+            raise ValueError(f"placement: {matrix.name} shares its weight ({shared}); leave it out of the placement")
 
 
 def compact_names(model: nn.Module, names: Iterable[str]) -> list[str]:

@@ -23,8 +23,6 @@ class Pissa(RewritingVariant):
     options = {"niter": 4}
 
     def start(self, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-        u, s, v = torch.svd_lowrank(
-            weight, q=self.config.rank, niter=self.option("niter")
-        )  # (m, r), (r,), (n, r)
+        u, s, v = torch.svd_lowrank(weight, q=self.config.rank, niter=self.option("niter"))  # (m, r), (r,), (n, r)
         root = (s / scale).sqrt()
         return root[:, None] * v.T, u * root

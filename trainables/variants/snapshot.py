@@ -85,11 +85,7 @@ class Snapshot:
 
 def _is_configuration(value: Any) -> bool:
     """Model and generation configurations, told by their shape so that any library's will do."""
-    return (
-        hasattr(value, "__dict__")
-        and not isinstance(value, (nn.Module, type))
-        and hasattr(value, "to_diff_dict")
-    )
+    return hasattr(value, "__dict__") and not isinstance(value, (nn.Module, type)) and hasattr(value, "to_diff_dict")
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -59,9 +59,7 @@ def make_base(dtype: torch.dtype = torch.float32, layers: int = 2, seed: int = 0
         return LlamaForCausalLM(config).to(dtype).eval()
 
 
-def make_batches(
-    count: int = 4, rows: int = 4, length: int = 12, seed: int = 1
-) -> list[dict[str, torch.Tensor]]:
+def make_batches(count: int = 4, rows: int = 4, length: int = 12, seed: int = 1) -> list[dict[str, torch.Tensor]]:
     """Random token batches `(rows, length)` with labels, as keyword arguments for a causal language model."""
     generator = torch.Generator().manual_seed(seed)
     ids = [torch.randint(0, VOCABULARY, (rows, length), generator=generator) for _ in range(count)]
@@ -325,9 +323,7 @@ class VariantConformance:
         variant.attach(base, self.make_config(), make_batches())
         assert fingerprint_tensors(variant.state()) == first
 
-    def test_a_failing_attach_leaves_the_base_as_it_was(
-        self, name: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_failing_attach_leaves_the_base_as_it_was(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         base = make_base()
         bits, before = fingerprint(base), structure(base)
         cls = get_variant(name)
@@ -346,9 +342,7 @@ class VariantConformance:
     def test_wrong_configurations_are_refused_before_anything_changes(self, name: str) -> None:
         base = make_base()
         before = structure(base)
-        with pytest.raises(
-            ValueError, match="'nowhere' matches no matrix: use 'all-linear' or some of down_proj"
-        ):
+        with pytest.raises(ValueError, match="'nowhere' matches no matrix: use 'all-linear' or some of down_proj"):
             self.attached(name, base, placement=("q_proj", "nowhere"))
         with pytest.raises(ValueError, match=f"variant {name}: option 'no_such' is unknown"):
             self.attached(name, base, extra={"no_such": 1})
@@ -393,9 +387,7 @@ class VariantConformance:
 
         variant, batch = self.trained(name), make_batches()[0]
         folder = variant.save_adapter(tmp_path / "adapter", "some/base")
-        assert (
-            json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "some/base"
-        )
+        assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "some/base"
         loaded = PeftModel.from_pretrained(make_base(), str(folder))
         assert (outputs(loaded, batch) - outputs(variant.module, batch)).abs().max() < self.export_tolerance
 

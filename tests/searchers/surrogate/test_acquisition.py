@@ -19,7 +19,9 @@ def exact_log_h(u: float) -> float:
         return float(mpmath.log(phi + x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2))
 
 
-@pytest.mark.parametrize("u", [30.0, 3.0, 0.5, 0.0, -0.999, -1.0, -1.001, -5.0, -20.0, -59.9, -60.1, -300.0, -1e4, -1e7])
+@pytest.mark.parametrize(
+    "u", [30.0, 3.0, 0.5, 0.0, -0.999, -1.0, -1.001, -5.0, -20.0, -59.9, -60.1, -300.0, -1e4, -1e7]
+)
 def test_log_h_matches_high_precision(u: float) -> None:
     assert log_h(np.array([u]))[0] == pytest.approx(exact_log_h(u), rel=1e-12, abs=1e-10)
 

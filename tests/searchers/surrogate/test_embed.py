@@ -73,9 +73,7 @@ def test_the_cache_stays_within_its_bound_and_nothing_is_read_twice(
     small.embed(KEYS, small.initial_token())
     assert small._cached <= small.cache_bytes
     none = embedder(tiny_llm, cache_bytes=0)
-    assert torch.allclose(
-        none.embed(KEYS, none.initial_token()), model.embed(KEYS, model.initial_token()), atol=1e-5
-    )
+    assert torch.allclose(none.embed(KEYS, none.initial_token()), model.embed(KEYS, model.initial_token()), atol=1e-5)
 
 
 def test_sliding_windows_shorter_than_the_prompt_fall_back_to_whole_prompts(llm_of_family: Callable[..., Path]) -> None:

@@ -11,9 +11,7 @@ from searchers.surrogate.prompt import KNOWLEDGE, Prompt, format_value
 def test_knowledge_comes_first_and_values_last() -> None:
     space = default_space()
     prompt = Prompt(space)
-    config = space.encode(
-        {"rank": 8, "alpha_ratio": 2, "batch_size": 64, "learning_rate": 2e-4, "dropout": 0.05}
-    )
+    config = space.encode({"rank": 8, "alpha_ratio": 2, "batch_size": 64, "learning_rate": 2e-4, "dropout": 0.05})
     text = prompt.text(space.decode(config))
     assert text.startswith(prompt.prefix)
     assert text[len(prompt.prefix) :] == (
