@@ -403,10 +403,13 @@ def _run_jobs(run: Run, jobs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         run.progress.say(f"  {label}: {run.task.metric} {score:.4f} on test")
 
     if run.group is not None:
-        from trainables.distributed import fit_recipe
+        from trainables.distributed import fit_recipes
 
-        for label in waiting:
-            book(label, fit_recipe(jobs[label], run.setup, run.group, str(run.folder / "ray_train")))
+        if waiting:
+            storage = str(run.folder / "ray_train")
+            done = fit_recipes([jobs[label] for label in waiting], run.setup, run.group, storage)
+            for label, result in zip(waiting, done, strict=True):
+                book(label, result)
         return results
     free = list(run.hosts)
     busy: dict[Any, tuple[Any, str]] = {}
@@ -414,8 +417,8 @@ def _run_jobs(run: Run, jobs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         while waiting and free:
             host, label = free.pop(), waiting.pop(0)
             busy[host.recipe.remote(jobs[label])] = (host, label)
-        done, _ = ray.wait(list(busy), num_returns=1)
-        host, label = busy.pop(done[0])
-        book(label, ray.get(done[0]))
+        (ready, *_), _ = ray.wait(list(busy), num_returns=1)
+        host, label = busy.pop(ready)
+        book(label, ray.get(ready))
         free.append(host)
     return results

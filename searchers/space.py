@@ -208,7 +208,7 @@ class Space:
         raise ValueError(f"{knob.name}: is missing from the configuration; add it")
 
     def key(self, config: Mapping[str, Any]) -> str:
-        """A stable id of the knob values (12 hex digits), whatever the order of the keys and the spelling of numbers."""
+        """A stable id of the knob values (12 hex digits), whatever the order of keys and spelling of numbers."""
         pairs = sorted((k.name, _canonical(self._value(k, config))) for k in self.knobs)
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12]
 

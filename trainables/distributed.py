@@ -182,19 +182,19 @@ def recipe_worker(arguments: dict[str, Any]) -> None:
     setup: TrialSetup = arguments["setup"]
     parallel = _parallel(arguments["group"], setup)
     model, tokenizer = load_base(setup)
-    job = arguments["job"]
-    result = run_recipe(job, setup, model, tokenizer, parallel)
-    if parallel.rank == 0:
-        # A Train result keeps only metrics that came with a checkpoint: hand ours over as a file.
-        (Path(job.folder) / RESULT_FILE).write_text(json.dumps(result))
+    for job in arguments["jobs"]:
+        result = run_recipe(job, setup, model, tokenizer, parallel)
+        if parallel.rank == 0:
+            # A Train result keeps only metrics that came with a checkpoint: hand ours over as a file.
+            (Path(job.folder) / RESULT_FILE).write_text(json.dumps(result))
     ray.train.report({"done": True})
 
 
-def fit_recipe(job: Any, setup: TrialSetup, group: WorkerGroup, storage: str) -> dict[str, Any]:
-    """Train and score a recipe of the final stage (`RecipeJob`) on a worker group."""
-    arguments = {"setup": setup, "group": group, "job": job}
-    _fit(recipe_worker, arguments, group, f"final-{Path(job.folder).name}", storage, [])
-    return json.loads((Path(job.folder) / RESULT_FILE).read_text())
+def fit_recipes(jobs: Sequence[Any], setup: TrialSetup, group: WorkerGroup, storage: str) -> list[dict[str, Any]]:
+    """Train and score recipes of the final stage (`RecipeJob`s), one after the other on one worker group."""
+    arguments = {"setup": setup, "group": group, "jobs": list(jobs)}
+    _fit(recipe_worker, arguments, group, "final", storage, [])
+    return [json.loads((Path(job.folder) / RESULT_FILE).read_text()) for job in jobs]
 
 
 def _fit(

@@ -68,7 +68,9 @@ class SurrogateActor:
         space: the search space.
         prompt: template file instead of the built-in text.
         candidates: size of the random window.
-        fit_steps: most AdamW steps per request; later requests go on from the parameters of the one before.
+        fit_steps: most AdamW steps per request; token_every: the token moves in every so many-th of them.
+        warm_start: whether a request goes on from the kernel and projection of the one before (as published) or fits
+            them afresh; the token always goes on.
         projection_dim, dropout: of the projection.
         device, num_gpus: see `embed.pick_device`. dtype: torch dtype name, or None for the fastest of the device.
         threads: torch threads on the CPU; None leaves the process as it is.
@@ -82,7 +84,9 @@ class SurrogateActor:
         *,
         prompt: str | None = None,
         candidates: int = 256,
-        fit_steps: int = 40,
+        fit_steps: int = 60,
+        token_every: int = 6,
+        warm_start: bool = False,
         projection_dim: int = 32,
         dropout: float = 0.1,
         device: str = "auto",
@@ -101,6 +105,8 @@ class SurrogateActor:
         self.space = space
         self.candidates = len(space) if candidates <= 0 else candidates
         self.fit_steps = fit_steps
+        self.token_every = token_every
+        self.warm_start = warm_start
         self.projection_dim = projection_dim
         self.dropout = dropout
         template = Prompt(space) if prompt is None else Prompt.from_file(space, prompt)
@@ -168,7 +174,7 @@ class SurrogateActor:
 
         model = DeepKernelGP(self.embedder.initial_token(), self.projection_dim, self.dropout, seed)
         if state is not None:
-            model.load(state)
+            model.load(state, kernel=self.warm_start)
         pool = self._pool(observations, taken, seed, k)
         if not pool:
             return [], state
@@ -182,8 +188,8 @@ class SurrogateActor:
             values,
             steps=self.fit_steps,
             seed=seed * 100_003 + len(observations),
+            token_every=self.token_every,
         )
-        del batch
         clock("fit")
         token = model.token.detach()
         h = self._embed(pool, token)

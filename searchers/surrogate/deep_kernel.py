@@ -9,7 +9,7 @@
 | psi     | the learnable token                                 | (hid,)    |
 
 Kernel (sigma, l), constant mean, noise, W, b and psi are fitted together to the marginal log-likelihood, eq. 5 and 6 of
-"Efficient hyper-parameter search for LoRA via language-aided Bayesian optimization". c and s are the mean and the spread
+"Efficient hyper-parameter search for LoRA via language-aided Bayesian optimization". c and s are mean and spread
 of h over a reference set, fixed at the first fit: an affine map that W and b could absorb, so no other model, but one
 whose Xavier start has distances of order one (raw hidden states of one template are nearly all alike).
 """
@@ -112,13 +112,13 @@ class DeepKernelGP(nn.Module):
         hidden_states: Callable[[Tensor], Tensor],
         y: np.ndarray,
         *,
-        steps: int = 40,
+        steps: int = 60,
         seed: int = 0,
-        projection_rate: float = 5e-3,
+        projection_rate: float = 2e-3,
         kernel_rate: float = 5e-2,
         token_rate: float = 2e-3,
         clip: float = 1.0,
-        token_every: int = 5,
+        token_every: int = 6,
     ) -> list[float]:
         """Maximises the marginal log-likelihood with AdamW, then conditions on the data.
 
@@ -219,12 +219,17 @@ class DeepKernelGP(nn.Module):
         """All parameters as numpy arrays."""
         return {k: v.detach().cpu().numpy().copy() for k, v in self.state_dict().items()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `export`; ValueError when the arrays belong to a surrogate of another shape."""
+    def load(self, state: dict[str, Any], kernel: bool = True) -> None:
+        """Inverse of `export`; `kernel=False` leaves kernel, mean, noise and projection as they are.
+
+        Raises:
+            ValueError: the arrays belong to a surrogate of another shape.
+        """
         own = self.state_dict()
         if state.keys() != own.keys() or any(tuple(state[k].shape) != tuple(own[k].shape) for k in own):
             raise ValueError("surrogate state: was made with another language model or projection_dim; start afresh")
-        self.load_state_dict({k: torch.as_tensor(np.array(v)) for k, v in state.items()})
+        kept = state if kernel else {k: state[k] for k in ("token", "centre", "spread")}
+        self.load_state_dict({**own, **{k: torch.as_tensor(np.array(v)) for k, v in kept.items()}})
 
     def _factor(self, z: Tensor) -> Tensor:
         """Lower Cholesky factor of K; jitter grows by tenfold steps where rounding made K indefinite."""

@@ -81,7 +81,8 @@ def _attend(
     scale = d**-0.5 if scaling is None else scaling
     q = query.reshape(b, k, g * t, d) * scale  # query head h reads key-value head h // G
 
-    scores, readers = [], []
+    scores: list[Tensor] = []
+    readers: list[Callable[..., Tensor]] = []
     if _step.prefix is not None:
         keys, vals = _step.prefix[layer]
         p = keys.shape[1]

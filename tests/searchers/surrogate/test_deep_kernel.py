@@ -30,7 +30,7 @@ def test_the_objective_is_the_marginal_likelihood_of_a_gaussian_process() -> Non
     y = torch.as_tensor(values(h))
     z = model.features(h)
     exact = model.likelihood(gpytorch.distributions.MultivariateNormal(model.mean(z), model.kernel(z))).log_prob(y)
-    assert float(model.log_marginal_likelihood(h, y)) * 30 == pytest.approx(float(exact), rel=1e-6)
+    assert model.log_marginal_likelihood(h, y).item() * 30 == pytest.approx(exact.item(), rel=1e-6)
 
 
 def test_the_kernel_is_the_published_matern() -> None:
@@ -44,7 +44,7 @@ def test_the_kernel_is_the_published_matern() -> None:
 def test_fitting_raises_the_likelihood_and_moves_every_parameter() -> None:
     model, h = make(dropout=0.0)
     before = model.export()
-    trace = model.fit(lambda token: h + 0.1 * token * h.flip(1), values(h), steps=40)
+    trace = model.fit(lambda token: h + 0.1 * token * h.flip(1), values(h), steps=60)
     assert trace[-1] > trace[0] + 0.05
     after = model.export()
     fixed = {"centre", "spread"}
@@ -98,7 +98,7 @@ def test_states_that_break_down_keep_the_last_good_parameters() -> None:
         calls += 1
         return h * float("nan") if calls == 4 else h + 0 * token
 
-    trace = model.fit(hidden, values(h), steps=30)
+    trace = model.fit(hidden, values(h), steps=30, token_every=1)
     assert len(trace) == 3
     assert np.isfinite(model.predict(h)[0]).all()
 
@@ -124,3 +124,20 @@ def test_export_and_load_are_inverse_and_refuse_another_shape() -> None:
     assert torch.equal(other.features(h), model.features(h))
     with pytest.raises(ValueError, match="surrogate state"):
         DeepKernelGP(torch.zeros(HIDDEN), size=4).load(model.export())
+
+
+def test_the_language_model_runs_only_when_the_token_moves() -> None:
+    model, h = make()
+    calls = []
+    model.fit(lambda token: calls.append(1) or h + token, values(h), steps=12, token_every=6)  # type: ignore[func-returns-value]
+    assert len(calls) == 3  # steps 0 and 6, and once more for the prediction
+
+
+def test_loading_without_the_kernel_keeps_the_token_only() -> None:
+    model, h = make()
+    model.fit(lambda token: h + token * h.flip(1), values(h), steps=6)
+    fresh, _ = make()
+    start = fresh.export()
+    fresh.load(model.export(), kernel=False)
+    assert torch.equal(fresh.token, model.token)
+    assert np.array_equal(fresh.export()["projection.linear.weight"], start["projection.linear.weight"])

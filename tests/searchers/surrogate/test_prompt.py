@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from searchers.space import Space, default_space
-from searchers.surrogate.prompt import KNOWLEDGE, Prompt, format_value
+from searchers.surrogate.prompt import KNOWLEDGE, QUESTION, Prompt, format_value
 
 
 def test_knowledge_comes_first_and_values_last() -> None:
@@ -15,7 +15,8 @@ def test_knowledge_comes_first_and_values_last() -> None:
     text = prompt.text(space.decode(config))
     assert text.startswith(prompt.prefix)
     assert text[len(prompt.prefix) :] == (
-        "rank: 8\nalpha: 16 (2 x rank)\nbatch size: 64\nlearning rate: 2e-4\ndropout: 0.05\n"
+        "rank: medium (8)\nalpha / rank: low (2, alpha 16)\nbatch size: high (64)\nlearning rate: high (2e-4)\n"
+        "dropout: low (0.05)\n" + QUESTION
     )
     for name in ("rank", "alpha", "batch_size", "learning_rate", "dropout"):
         assert KNOWLEDGE[name] in prompt.prefix
@@ -33,7 +34,7 @@ def test_fixed_knobs_are_stated_once_and_unknown_ones_get_a_generic_line() -> No
     assert "Fixed: alpha ratio 2, variant dora.\n" in prompt.prefix
     assert "my knob: a further setting" in prompt.prefix
     assert KNOWLEDGE["variant"] in prompt.prefix
-    assert prompt.values(space.decode(0)) == "rank: 4\nalpha: 8 (2 x rank)\nmy knob: a\n"
+    assert prompt.values(space.decode(0)) == "rank: very low (4)\nalpha: 8\nmy knob: a\n" + QUESTION
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_file_without_placeholders_replaces_the_knowledge_only(tmp_path: Path)
     file = tmp_path / "prompt.txt"
     file.write_text("Only this.")
     prompt = Prompt.from_file(space, file)
-    assert prompt.text(space.decode(0)) == "Only this.\nChosen values:\nrank: 4\n"
+    assert prompt.text(space.decode(0)) == "Only this.\nChosen values:\nrank: very low (4)\n" + QUESTION
 
 
 def test_templates_that_cannot_work_are_refused(tmp_path: Path) -> None:
