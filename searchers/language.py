@@ -354,8 +354,10 @@ class LanguageBOSearch(SpaceSearcher):
             try:
                 staged, self._surrogate = ray.get(request)
             except RayActorError as error:
-                # The process is gone; all it knew is here.
+                # The process is gone; all it knew is here. One that cannot even start will not the next time either.
                 self._actor = self._warming = None
+                if error.actor_init_failed:
+                    raise RuntimeError(f"the surrogate cannot start: {error}") from error
                 self._failed(error)
                 self._send()
                 if timeout == 0.0:

@@ -79,6 +79,13 @@ def _attend(
     k = key.shape[1]
     g = heads // k
     scale = d**-0.5 if scaling is None else scaling
+    if kwargs.get("s_aux") is not None:
+        raise ValueError("attention sinks are not supported")
+    softcap = kwargs.get("softcap")
+
+    def logits(raw: Tensor) -> Tensor:
+        return raw if softcap is None else torch.tanh(raw / softcap) * softcap
+
     q = query.reshape(b, k, g * t, d) * scale  # query head h reads key-value head h // G
 
     scores: list[Tensor] = []
@@ -87,7 +94,7 @@ def _attend(
         keys, vals = _step.prefix[layer]
         p = keys.shape[1]
         folded = q.transpose(0, 1).reshape(k, b * g * t, d)
-        scores.append((folded @ keys.transpose(1, 2)).view(k, b, g * t, p).transpose(0, 1))
+        scores.append(logits(folded @ keys.transpose(1, 2)).view(k, b, g * t, p).transpose(0, 1))
 
         def read_prefix(w: Tensor, vals: Tensor = vals, p: int = p) -> Tensor:
             w = w.transpose(0, 1).reshape(k, b * g * t, p)
@@ -97,11 +104,11 @@ def _attend(
     if _step.values is not None:
         keys, vals = _step.values[:, layer, 0], _step.values[:, layer, 1]
         assert _step.valid is not None
-        own = q @ keys.transpose(2, 3)
+        own = logits(q @ keys.transpose(2, 3))
         scores.append(own.masked_fill(~_step.valid[:, None, None, :], float("-inf")))
         readers.append(lambda w, vals=vals: w @ vals)
     causal = torch.ones(t, t, dtype=torch.bool, device=q.device).tril().repeat(g, 1)  # rows (G, T)
-    scores.append((q @ key.transpose(2, 3)).masked_fill(~causal, float("-inf")))
+    scores.append(logits(q @ key.transpose(2, 3)).masked_fill(~causal, float("-inf")))
     readers.append(lambda w: w @ value)
 
     weights = torch.cat(scores, dim=-1).softmax(dim=-1, dtype=torch.float32).to(query.dtype)

@@ -149,6 +149,6 @@ def test_a_surrogate_that_cannot_start_is_an_error_with_its_cause(tmp_path: Path
         synchronous=True,
         n_initial=1,
     )
-    drive(broken, ["a"])
+    drive(broken, ["a"], lambda config: 0.5)
     with pytest.raises(RuntimeError, match="is no model folder"):
         broken.suggest("b")

@@ -26,13 +26,12 @@ def embedder(folder: Path, **options: object) -> PromptEmbedder:
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gpt2", "gemma2"])
 def test_shared_prefixes_equal_whole_prompts(llm_of_family: Callable[..., Path], family: str) -> None:
-    changes = {"head_dim": 16} if family in ("gemma2", "qwen3") else {}
+    changes = {"gemma2": {"head_dim": 16, "attn_logit_softcapping": 0.5}, "qwen3": {"head_dim": 16}}.get(family, {})
     fast, whole = (embedder(llm_of_family(family, **changes), share=share) for share in (True, False))
     fast.check(0)
     torch.manual_seed(1)
     token = torch.randn(32)
-    # Gemma-2 caps its attention scores, which a plain softmax does not: found by the check, not assumed.
-    assert fast.shared is (family != "gemma2")
+    assert fast.shared
     a = fast.run_token(fast.gather(KEYS), token)
     b = whole.run_token(whole.gather(KEYS), token)
     assert a.shape == (5, 32)
@@ -45,11 +44,11 @@ def test_gradients_of_the_token_equal_those_through_whole_prompts(tiny_llm: Path
     for share in (True, False):
         model = embedder(tiny_llm, share=share)
         token = model.initial_token().requires_grad_()
-        model.run_token(model.gather(KEYS), token).square().sum().backward()
+        model.run_token(model.gather(KEYS), token)[:, :7].sum().backward()
         gradients.append(token.grad)
         assert all(p.grad is None for p in model.model.parameters())
     assert gradients[0].abs().max() > 0
-    assert torch.allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-4, atol=1e-4 * float(gradients[0].abs().max()))
 
 
 def test_results_do_not_depend_on_batching_or_on_what_was_cached(tiny_llm: Path) -> None:
@@ -103,3 +102,12 @@ def test_a_gpu_is_used_only_where_a_share_was_asked_for() -> None:
     assert pick_device("auto", 0) == "cpu"
     assert pick_device("auto", 1) == ("cuda" if torch.cuda.is_available() else "cpu")
     assert pick_device("cpu", 1) == "cpu"
+
+
+def test_values_in_bfloat16_and_the_token_in_float32_stay_close(tiny_llm: Path) -> None:
+    mixed, exact = embedder(tiny_llm, dtype=torch.bfloat16), embedder(tiny_llm)
+    token = exact.initial_token()
+    a, b = mixed.embed(KEYS, token), exact.embed(KEYS, token)
+    assert a.dtype == torch.float32
+    assert (a - b).abs().max() < 0.05 * b.abs().max()
+    assert {kv.dtype for kv in mixed._cache.values()} == {torch.bfloat16}
