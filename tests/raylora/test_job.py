@@ -31,13 +31,16 @@ def free_port() -> int:
 def head():
     """A Ray head with its dashboard in a session of its own; yields the dashboard's address."""
     ray = str(Path(sys.executable).with_name("ray"))
-    port, dashboard = free_port(), free_port()
+    # Every port is its own: another Ray on this machine, an earlier test's for one, may hold the default ones, and
+    # an agent that cannot listen never takes a job.
+    port, dashboard, agent, agent_grpc = (free_port() for _ in range(4))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_ADDRESS")}
     # The job's `python` is this interpreter.
     environment |= AUTHENTICATION
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     command = [ray, "start", "--head", "--block", f"--port={port}", "--dashboard-host=127.0.0.1"]
     command += [f"--dashboard-port={dashboard}", "--num-cpus=2", "--include-dashboard=true"]
+    command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"]
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
