@@ -106,14 +106,15 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     metric = summary["metric"]
     table = Table(title=f"{metric} after {summary['trials']} trials, {summary['wall_s']:.0f} s")
     for column in ("model", "recipe", "validation", "test"):
-        table.add_column(column, justify="left" if column in ("model", "recipe") else "right")
+        table.add_column(column, justify="left" if column in ("model", "recipe") else "right", no_wrap=True)
     names = {"base": "base, untouched", "default": "default recipe", "best": "found recipe"}
     for label, name in names.items():
         if label in summary:
             entry = summary[label]
             recipe = describe({k: v for k, v in entry.get("config", {}).items() if k != "alpha_ratio"})
             table.add_row(name, recipe, _score(entry, "validation"), _score(entry, "test"))
-    console.print(table)
+    # A recipe cut off by a narrow terminal could not be copied.
+    console.print(table, width=max(console.width, 160) if not console.is_terminal else None)
     folder = summary.get("run_dir")
     if folder:
         for file, what in (

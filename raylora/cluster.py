@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
+import tempfile
 from collections.abc import Iterator
 
 # Ray reads these when it is imported or started.
@@ -33,7 +35,8 @@ def connected(quiet: bool = True) -> Iterator[None]:
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
     options = {"include_dashboard": False} if address == "local" else {}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    with _without_start_notes():
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     # Ray Data's progress bars and Tune's per-trial notes say less than our own lines.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -42,3 +45,24 @@ def connected(quiet: bool = True) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_start_notes() -> Iterator[None]:
+    """Hold back what Ray's core writes to standard error while it starts, and pass on all but its remark that it
+    took its log level from the environment, which it makes before that level holds.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        original = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(original, 2)
+            held.seek(0)
+            for line in held:
+                if b"Set ray log level from environment variable" not in line:
+                    os.write(original, line)
+            os.close(original)

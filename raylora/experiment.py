@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raylora import __version__
 from raylora.cluster import connected
 from raylora.errors import UserError
 from raylora.journaled import JournaledSearcher, RunCallback
 from raylora.progress import Progress, describe
 from raylora.results import (
+    RUN_MARK,
     best_trial,
     mean_and_error,
     read_run,
@@ -54,6 +56,7 @@ def tune(spec: Spec, *, quiet: bool = False) -> dict[str, Any]:
         UserError: The run's folder is in use, or no trial produced a result.
     """
     folder = new_run_folder(spec)
+    (folder / RUN_MARK).write_text(f"raylora {__version__}\n")
     (folder / "spec.yaml").write_text(spec.model_copy(update={"name": folder.name}).to_yaml())
     return _run(spec, folder, quiet)
 
@@ -88,7 +91,7 @@ def _archive_attempt(folder: Path) -> None:
     The resumed experiment lists all trials anew, the finished ones answered from the journal, so Tune's
     analysis of the run's folder shows one whole experiment.
     """
-    keep = {"spec.yaml", "trials.jsonl", "searcher.pkl", "checkpoints", "final", "attempts"}
+    keep = {RUN_MARK, "spec.yaml", "trials.jsonl", "searcher.pkl", "checkpoints", "final", "attempts"}
     left = [path for path in folder.iterdir() if path.name not in keep]
     if left:
         attempts = folder / "attempts"

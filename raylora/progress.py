@@ -7,15 +7,18 @@ from typing import Any
 
 from rich.console import Console
 
+ORDER = ("variant", "rank", "alpha", "alpha_ratio", "learning_rate", "batch_size", "dropout")
 SHORT = {"learning_rate": "lr", "batch_size": "batch", "alpha_ratio": "alpha/r"}
 
 
 def describe(config: Mapping[str, Any]) -> str:
     """A configuration in one short line, alpha spelled out."""
     parts: list[str] = []
-    for name, value in config.items():
+    names = [name for name in ORDER if name in config] + [name for name in config if name not in ORDER]
+    for name in names:
+        value = config[name]
         if name == "variant":
-            parts.insert(0, str(value))
+            parts.append(str(value))
         elif name == "alpha_ratio" and "rank" in config:
             parts.append(f"alpha={value * config['rank']:g}")
         else:

@@ -15,6 +15,8 @@ from raylora.errors import UserError
 from raylora.spec import Spec
 from trainables.journal import Journal
 
+# Made with a run's folder: resuming any other folder that happens to hold a spec.yaml would rearrange its files.
+RUN_MARK = ".raylora"
 HIDDEN = ("event", "key", "time", "config", "message", "done", "host")
 
 
@@ -121,6 +123,10 @@ def read_run(run_dir: str | Path) -> tuple[Path, Spec]:
     folder = Path(run_dir).expanduser().absolute()
     if not (folder / "spec.yaml").is_file():
         raise UserError(f"RUN_DIR: {folder} holds no spec.yaml; give the folder of a run that `raylora tune` made")
+    if not (folder / RUN_MARK).is_file():
+        raise UserError(
+            f"RUN_DIR: {folder} holds a spec.yaml but no run; `raylora tune {folder / 'spec.yaml'}` starts one"
+        )
     return folder, load(folder / "spec.yaml", check=False)
 
 

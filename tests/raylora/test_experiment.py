@@ -56,6 +56,15 @@ def test_a_run_leaves_every_promised_file_and_opens_in_tunes_analysis(write_spec
     assert [row for row in Journal(run).rows() if row["event"] in ("start", "continue")] == starts
     assert {k: repeated[k] for k in ("base", "default", "best")} == {k: summary[k] for k in ("base", "default", "best")}
 
+    # Only a run's folder is resumed: another one's files stay where they are.
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "spec.yaml").write_text((run / "spec.yaml").read_text())
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds a spec.yaml but no run"):
+        experiment.resume(other, quiet=True)
+    assert sorted(path.name for path in other.iterdir()) == ["notes.txt", "spec.yaml"]
+
     # A second run in the same folder is refused.
     with pytest.raises(UserError, match="raylora resume"):
         experiment.tune(load(file), quiet=True)

@@ -51,7 +51,7 @@ def head():
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(5)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
 
