@@ -225,14 +225,15 @@ def _stop_hosts(run: Run) -> None:
 # ---- search -------------------------------------------------------------------------------------------
 
 
-def build_searcher(spec: Spec, task: Any, quiet: bool = False) -> Any:
-    """The spec's searcher over its space."""
+def build_searcher(spec: Spec, task: Any, samples: int, quiet: bool = False) -> Any:
+    """The spec's searcher over its space, for trials of that many training samples."""
     from raylora import models
     from searchers import make_searcher
 
     options = dict(spec.search.options)
     if spec.search.searcher == "language":
         options.setdefault("llm", str(models.resolve(spec.search.llm, quiet=quiet)))
+        options.setdefault("samples", samples)
     return make_searcher(
         spec.search.searcher,
         space=spec.to_space(),
@@ -262,7 +263,10 @@ def _search(run: Run, again: bool) -> None:
 
     spec, setup = run.spec, run.setup
     searcher = JournaledSearcher(
-        build_searcher(spec, run.task), str(run.folder), metric=run.task.metric, mode=run.task.mode
+        build_searcher(spec, run.task, setup.settings.samples),
+        str(run.folder),
+        metric=run.task.metric,
+        mode=run.task.mode,
     )
     if again:
         searcher.catch_up()

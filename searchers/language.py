@@ -31,8 +31,8 @@ class LanguageBOSearch(SpaceSearcher):
     out at their posterior mean.
 
     Fitting and scoring run in a Ray actor. After every result a new batch of proposals is asked for, and `suggest`
-    hands out what is staged; a newer batch replaces an older one. The first `n_initial` points are space-filling
-    random. Should the first batch not be ready when a slot becomes free, up to `extra_random` more such points are
+    hands out what is staged; a newer batch replaces an older one. The first `n_initial` points come from published
+    knowledge. Should the first batch not be ready when a slot becomes free, up to `extra_random` more such points are
     used. Afterwards `suggest` returns None ("ask again") while other trials run, and waits a few seconds when none do.
 
     The searcher holds the whole state (observations, running trials, generator, surrogate parameters): it pickles, a
@@ -43,8 +43,8 @@ class LanguageBOSearch(SpaceSearcher):
     Reference: "Efficient hyper-parameter search for LoRA via language-aided Bayesian optimization". Different here:
     log EI for EI (it does not underflow), one forward position per candidate instead of whole prompts (the same
     numbers), a random window plus neighbours of the best as candidates, kernel and projection fitted afresh in each
-    iteration (carried over they settled too early), and the token moved less often. `candidates=0, warm_start=True,
-    token_every=1` is Algorithm 1 as published.
+    iteration (carried over they settled too early), the token moved less often, and a prior mean. `candidates=0,
+    warm_start=True, token_every=1, knowledge=False` is Algorithm 1 as published.
 
     Args:
         llm: local folder of a causal language model.
@@ -58,7 +58,10 @@ class LanguageBOSearch(SpaceSearcher):
         threads: torch threads of the actor on the CPU.
         cache_mib: memory for keys and values of configurations, in MiB.
         patience_s: when results arrived after the staged batch was computed, wait up to this long for the fresh one.
-        n_initial: random points before the surrogate is used.
+        n_initial: points before the surrogate is used.
+        knowledge: begin where published experience with LoRA suggests, and make it the prior mean, with a weight and a
+            shift that the surrogate learns (`surrogate.knowledge`); False: random points, constant mean.
+        samples: training budget of a trial, which that experience needs.
         extra_random: see above.
         prompt: text file to use instead of the built-in prompt (see `surrogate.prompt.Prompt`).
         stage: proposals per batch; None for one more than trials that run at once.
@@ -97,6 +100,8 @@ class LanguageBOSearch(SpaceSearcher):
         cache_mib: int = 1024,
         patience_s: float = 0.0,
         n_initial: int = 2,
+        knowledge: bool = True,
+        samples: int | None = None,
         extra_random: int = 2,
         prompt: str | Path | None = None,
         stage: int | None = None,
@@ -134,6 +139,8 @@ class LanguageBOSearch(SpaceSearcher):
             "threads": threads,
             "cache_mib": cache_mib,
             "prompt": None if prompt is None else str(prompt),
+            "knowledge": knowledge,
+            "samples": samples,
         }
         self.patience_s = patience_s
         self.n_initial = n_initial
@@ -230,9 +237,12 @@ class LanguageBOSearch(SpaceSearcher):
             self._advance()
 
     def _random_point(self) -> int | None:
-        from .surrogate.actor import spread_points
+        from .surrogate.actor import first_points
+        from .surrogate.knowledge import Knowledge
 
-        drawn = spread_points(self._space(), self.rng, 1, sorted(self._seen), self._seen)
+        space = self._space()
+        knowledge = Knowledge(space, self.options["samples"]) if self.options["knowledge"] else None
+        drawn = first_points(space, knowledge, self.rng, 1, sorted(self._seen), self._seen)
         return drawn[0] if drawn else None
 
     def _data(self) -> list[tuple[int, float]]:

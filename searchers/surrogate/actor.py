@@ -39,6 +39,15 @@ def spread_points(
     return chosen
 
 
+def first_points(
+    space: Space, knowledge: Any, rng: np.random.Generator, n: int, taken: Sequence[int], exclude: set[int]
+) -> list[int]:
+    """Where to begin: what knowledge suggests, or else space-filling random points."""
+    if knowledge is None:
+        return spread_points(space, rng, n, taken, exclude)
+    return knowledge.first_points(rng, n, taken, exclude)
+
+
 def candidate_stream(space: Space, seed: int, start: int, count: int) -> list[int]:
     """Items `start` to `start + count` of the seed's endless random walk without repetition through the space.
 
@@ -75,6 +84,7 @@ class SurrogateActor:
         device, num_gpus: see `embed.pick_device`. dtype: torch dtype name, or None for the fastest of the device.
         threads: torch threads on the CPU; None leaves the process as it is.
         cache_mib: memory for configurations' keys and values.
+        knowledge: whether published knowledge is the prior mean (see `knowledge`), given the `samples` of a trial.
     """
 
     def __init__(
@@ -94,12 +104,16 @@ class SurrogateActor:
         dtype: str | None = None,
         threads: int | None = 2,
         cache_mib: int = 1024,
+        knowledge: bool = True,
+        samples: int | None = None,
     ) -> None:
         import torch
 
         from .embed import PromptEmbedder, pick_device
+        from .knowledge import Knowledge
         from .prompt import Prompt
 
+        self.knowledge = Knowledge(space, samples) if knowledge else None
         if threads is not None:
             torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
         self.space = space
@@ -170,9 +184,11 @@ class SurrogateActor:
         taken = {i for i, _ in observations} | set(pending) | set(exclude)
         if not observations:
             rng = np.random.default_rng([seed, len(taken)])
-            return spread_points(self.space, rng, k, list(pending), taken), state
+            return first_points(self.space, self.knowledge, rng, k, list(pending), taken), state
 
-        model = DeepKernelGP(self.embedder.initial_token(), self.projection_dim, self.dropout, seed)
+        model = DeepKernelGP(
+            self.embedder.initial_token(), self.projection_dim, self.dropout, seed, self.knowledge is not None
+        )
         if state is not None:
             model.load(state, kernel=self.warm_start)
         pool = self._pool(observations, taken, seed, k)
@@ -181,10 +197,11 @@ class SurrogateActor:
         if not model.calibrated:
             model.calibrate(self._embed([*pool, *(i for i, _ in observations)], model.token.detach()))
         clock("read candidates")
-        batch = self.embedder.gather([i for i, _ in observations])
+        observed = [i for i, _ in observations]
+        batch = self.embedder.gather(observed)
         values = np.array([v for _, v in observations], dtype=float)
         model.fit(
-            lambda token: self.embedder.run_token(batch, token),
+            lambda token: self._known(observed, self.embedder.run_token(batch, token)),
             values,
             steps=self.fit_steps,
             seed=seed * 100_003 + len(observations),
@@ -220,7 +237,15 @@ class SurrogateActor:
         return pool
 
     def _embed(self, indices: Sequence[int], token: Any) -> Any:
-        return self.embedder.embed(list(indices), token)
+        """Hidden states of the configurations, with what is known of them appended."""
+        return self._known(indices, self.embedder.embed(list(indices), token))
+
+    def _known(self, indices: Sequence[int], h: Any) -> Any:
+        import torch
+
+        if self.knowledge is None:
+            return h
+        return torch.cat([h, torch.from_numpy(self.knowledge.columns(indices))], dim=1)
 
 
 class _Clock:

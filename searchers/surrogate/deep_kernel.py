@@ -26,6 +26,8 @@ import torch
 from linear_operator.utils.cholesky import psd_safe_cholesky
 from torch import Tensor, nn
 
+from .knowledge import Trend
+
 MIN_NOISE = 1e-4
 
 
@@ -51,11 +53,16 @@ class DeepKernelGP(nn.Module):
         size: width m of the projection.
         dropout: probability, active while fitting only.
         seed: of the projection's initial weights.
+        knowledge: whether hidden states come with the columns of `knowledge.Knowledge` appended; the prior mean is
+            then the constant plus `knowledge.Trend` of them, whose parameters are fitted with the rest (MAP).
     """
 
-    def __init__(self, token: Tensor, size: int = 32, dropout: float = 0.1, seed: int = 0) -> None:
+    def __init__(
+        self, token: Tensor, size: int = 32, dropout: float = 0.1, seed: int = 0, knowledge: bool = False
+    ) -> None:
         super().__init__()
-        hidden = len(token)
+        hidden = self.hidden = len(token)
+        self.trend = Trend() if knowledge else None
         self.token = nn.Parameter(token.clone().float())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -88,6 +95,7 @@ class DeepKernelGP(nn.Module):
 
     def calibrate(self, h: Tensor) -> None:
         """Fixes c and s from a reference set of hidden states, `(r, hidden)`, r >= 1."""
+        h = h[:, : self.hidden]
         self.centre.copy_(h.mean(dim=0))
         spread = h.std(dim=0, unbiased=False)
         # A feature that hardly moves is rounding: leave it small instead of blowing it up.
@@ -95,17 +103,23 @@ class DeepKernelGP(nn.Module):
 
     def features(self, h: Tensor) -> Tensor:
         """z of hidden states, `(n, m)` in float64."""
-        return self.projection((h - self.centre) / self.spread).double()
+        return self.projection((h[:, : self.hidden] - self.centre) / self.spread).double()
+
+    def prior_mean(self, h: Tensor, z: Tensor) -> Tensor:
+        """Mean before any observation, standardised, `(n,)`."""
+        mean = self.mean(z)
+        return mean if self.trend is None else mean + self.trend(h[:, self.hidden :])
 
     def log_marginal_likelihood(self, h: Tensor, y: Tensor) -> Tensor:
-        """Eq. 5 divided by n, for targets `y` `(n,)` that are already standardised."""
+        """Eq. 5, with the prior of the trend where there is one, divided by n, for standardised targets `y` `(n,)`."""
         z = self.features(h)
         factor = self._factor(z)
-        residual = (y - self.mean(z))[:, None]
+        residual = (y - self.prior_mean(h, z))[:, None]
         whitened = torch.linalg.solve_triangular(factor, residual, upper=False)
         fit = whitened.square().sum()
         log_det = 2.0 * factor.diagonal().log().sum()
-        return -0.5 * (fit + log_det + len(y) * math.log(2.0 * math.pi)) / len(y)
+        likelihood = -0.5 * (fit + log_det + len(y) * math.log(2.0 * math.pi))
+        return (likelihood if self.trend is None else likelihood + self.trend.log_prior()) / len(y)
 
     def fit(
         self,
@@ -141,12 +155,16 @@ class DeepKernelGP(nn.Module):
         self._y_std = std if std > 1e-12 * max(1.0, abs(self._y_mean)) else 1.0
         target = (values - self._y_mean) / self._y_std
 
+        parts: list[nn.Module] = [self.kernel, self.mean, self.likelihood]
+        if self.trend is not None:
+            parts.append(self.trend)
+            self._place_trend(hidden_states, target)
         scale = float(self.token.detach().square().mean().sqrt().clamp_min(1e-3))
         optimizer = torch.optim.AdamW(
             [
                 {"params": list(self.projection.parameters()), "lr": projection_rate, "weight_decay": 1e-3},
                 {
-                    "params": [p for m in (self.kernel, self.mean, self.likelihood) for p in m.parameters()],
+                    "params": [p for m in parts for p in m.parameters()],
                     "lr": kernel_rate,
                     "weight_decay": 0.0,
                 },
@@ -185,6 +203,23 @@ class DeepKernelGP(nn.Module):
         with torch.no_grad():
             self.condition(hidden_states(self.token), target)
         return trace
+
+    def _place_trend(self, hidden_states: Callable[[Tensor], Tensor], target: Tensor) -> None:
+        """Starts the trend where the objective, with the kernel as it is, is highest."""
+        trend = self.trend
+        assert trend is not None
+        with torch.no_grad():
+            h = hidden_states(self.token)
+
+            def objective(start: tuple[float, float]) -> float:
+                trend.shift.fill_(start[0])
+                trend.log_weight.fill_(start[1])
+                # The constant that goes best with this trend, so that starts are compared fairly.
+                self.mean.constant.fill_(0.0)
+                self.mean.constant.fill_(float((target - self.prior_mean(h, self.features(h))).mean()))
+                return float(self.log_marginal_likelihood(h, target))
+
+            objective(max(trend.starts(), key=objective))
 
     def condition(self, h: Tensor, y: Tensor) -> None:
         """Takes hidden states `(n, hidden)` and standardised targets `(n,)` as the data to predict from."""
@@ -240,7 +275,7 @@ class DeepKernelGP(nn.Module):
         z, x = self.features(data), self.features(h)
         factor = self._factor(z)
         cross = torch.linalg.solve_triangular(factor, self.kernel(z, x).to_dense(), upper=False)  # (n, c)
-        residual = torch.linalg.solve_triangular(factor, (target - self.mean(z))[:, None], upper=False)
-        mean = self.mean(x) + (cross.T @ residual)[:, 0]
+        residual = torch.linalg.solve_triangular(factor, (target - self.prior_mean(data, z))[:, None], upper=False)
+        mean = self.prior_mean(h, x) + (cross.T @ residual)[:, 0]
         var = self.kernel(x, diag=True) - cross.square().sum(dim=0)
         return mean, var.clamp_min(1e-12)
