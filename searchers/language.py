@@ -87,7 +87,7 @@ class LanguageBOSearch(SpaceSearcher):
         points_to_evaluate: Iterable[Mapping[str, Any]] | None = None,
         worst: float | None = None,
         llm: str | Path | None = None,
-        candidates: int = 256,
+        candidates: int = 128,
         fit_steps: int = 60,
         token_every: int = 6,
         warm_start: bool = False,

@@ -65,11 +65,16 @@ def candidate_stream(space: Space, seed: int, start: int, count: int) -> list[in
     return order[max(0, wanted - count) : wanted]
 
 
+# How many configurations knowledge looks through, which costs no language model, for each that it picks.
+_PRESCREEN = 8
+
+
 class SurrogateActor:
     """Fits the deep-kernel GP and maximises log EI; use it as a Ray actor (`num_cpus=0`) or in process.
 
     Candidates of a request: a window of `candidates` configurations over a seeded random order, which moves on by a
-    sixteenth with each observation, and the neighbours of the three best observed configurations. `candidates` of at
+    sixteenth with each observation (with knowledge, half of them are the likeliest of a wider window), and the
+    neighbours of the three best observed configurations. `candidates` of at
     least the size of the space, or 0, scores the whole space.
 
     Args:
@@ -93,7 +98,7 @@ class SurrogateActor:
         space: Space,
         *,
         prompt: str | None = None,
-        candidates: int = 256,
+        candidates: int = 128,
         fit_steps: int = 60,
         token_every: int = 6,
         warm_start: bool = False,
@@ -151,7 +156,7 @@ class SurrogateActor:
 
     def warm(self, seed: int) -> None:
         """Reads the candidates of the first request ahead of it, while the first trials run."""
-        self._embed(candidate_stream(self.space, seed, 0, self.candidates), self.embedder.initial_token())
+        self._embed(self._window(seed, 0, None), self.embedder.initial_token())
 
     def propose(
         self,
@@ -191,7 +196,7 @@ class SurrogateActor:
         )
         if state is not None:
             model.load(state, kernel=self.warm_start)
-        pool = self._pool(observations, taken, seed, k)
+        pool = self._pool(observations, taken, seed, k, state)
         if not pool:
             return [], state
         if not model.calibrated:
@@ -224,10 +229,28 @@ class SurrogateActor:
         clock("score")
         return chosen, model.export()
 
-    def _pool(self, observations: Sequence[tuple[int, float]], taken: set[int], seed: int, k: int) -> list[int]:
-        """Candidates not yet taken: the random window, then the neighbours of the best."""
-        moved = (len(observations) * max(1, self.candidates // 16)) if self.candidates < len(self.space) else 0
+    def _window(self, seed: int, moved: int, state: dict[str, np.ndarray] | None) -> list[int]:
+        """The random window; with knowledge, half of it the likeliest of a window `_PRESCREEN` times as wide."""
         window = candidate_stream(self.space, seed, moved, self.candidates)
+        if self.knowledge is None or len(window) == len(self.space):
+            return window
+        wide = candidate_stream(self.space, seed, moved, self.candidates * _PRESCREEN)
+        shift = 0.0 if state is None else float(state["trend.shift"])
+        likely = [wide[i] for i in np.argsort(-self.knowledge.values(wide, shift), kind="stable")]
+        half = self.candidates // 2
+        return list(dict.fromkeys([*likely[: self.candidates - half], *window[:half]]))
+
+    def _pool(
+        self,
+        observations: Sequence[tuple[int, float]],
+        taken: set[int],
+        seed: int,
+        k: int,
+        state: dict[str, np.ndarray] | None,
+    ) -> list[int]:
+        """Candidates not yet taken: the window, then the neighbours of the best."""
+        moved = (len(observations) * max(1, self.candidates // 16)) if self.candidates < len(self.space) else 0
+        window = self._window(seed, moved, state)
         best = sorted(observations, key=lambda pair: -pair[1])[:3]
         near = [j for i, _ in best for j in self.space.neighbours(i)]
         pool = [i for i in dict.fromkeys([*window, *near]) if i not in taken]

@@ -94,6 +94,11 @@ class Knowledge:
         rows = [(rate_offset(c, self.samples), merit(c)) for c in configs]
         return np.asarray(rows, dtype=np.float32).reshape(len(rows), COLUMNS)
 
+    def values(self, indices: Sequence[int], shift: float = 0.0) -> np.ndarray:
+        """Bump and merit of each configuration, `(n,)`, the optimum believed `shift` decades above where expected."""
+        columns = self.columns(indices)
+        return bump(torch.from_numpy(columns[:, 0] - np.float32(shift))).numpy() + columns[:, 1]
+
     def first_points(
         self, rng: np.random.Generator, n: int, taken: Sequence[int], exclude: set[int], tries: int = 1024
     ) -> list[int]:
@@ -108,9 +113,7 @@ class Knowledge:
             others = [*taken, *chosen]
             k = len(others)
             shift = 0.4 * ((k + 1) // 2) * (1 if k % 2 else -1)
-            columns = self.columns(drawn)
-            value = bump(torch.from_numpy(columns[:, 0] - shift)).numpy() + columns[:, 1]
-            good = np.argsort(-value, kind="stable")[: max(1, len(drawn) // 50)]
+            good = np.argsort(-self.values(drawn, shift), kind="stable")[: max(1, len(drawn) // 50)]
             if others:
                 features = self.space.features([drawn[i] for i in good])
                 gaps = np.abs(features[:, None] - self.space.features(others)[None]).sum(axis=2).min(axis=1)
