@@ -246,7 +246,7 @@ class SurrogateActor:
         taken: set[int],
         seed: int,
         k: int,
-        state: dict[str, np.ndarray] | None,
+        state: dict[str, np.ndarray] | None = None,
     ) -> list[int]:
         """Candidates not yet taken: the window, then the neighbours of the best."""
         moved = (len(observations) * max(1, self.candidates // 16)) if self.candidates < len(self.space) else 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,6 +13,8 @@ from raylora.errors import UserError
 from raylora.results import best_trial, export, trial_table
 from raylora.spec import load
 from trainables.journal import Journal
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_run_leaves_every_promised_file_and_opens_in_tunes_analysis(write_spec, ray_local, tmp_path) -> None:
@@ -49,6 +52,15 @@ def test_a_run_leaves_every_promised_file_and_opens_in_tunes_analysis(write_spec
     frame = restored.get_results().get_dataframe()
     assert sorted(frame["accuracy"]) == sorted(trials["accuracy"])
     assert list(run.glob("trial_*/progress.csv")) and list(run.glob("trial_*/events.out.tfevents*"))
+
+    # The notebook reads it, cell by cell.
+    notebook = json.loads((ROOT / "notebooks" / "reading_a_run.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    scope: dict = {}
+    for cell in cells:
+        exec(cell.replace("../runs/RUN", str(run)), scope)
+    assert scope["best_so_far"].iloc[-1] == trials["accuracy"].max()
+    assert scope["analysis"].best_config == analysis.best_config and len(scope["answers"]) > 0
 
     # A finished run is answered without training anything.
     starts = [row for row in Journal(run).rows() if row["event"] in ("start", "continue")]

@@ -57,6 +57,20 @@ def test_neighbours_of_the_best_are_candidates(tiny_llm: Path) -> None:
     assert len(actor.propose([(100, 1.0)], [], 2, seed=0)[0]) == 2
 
 
+def test_knowledge_picks_half_of_the_candidates_and_follows_what_was_learned(tiny_llm: Path) -> None:
+    space = default_space()
+    actor = SurrogateActor(str(tiny_llm), space, candidates=64, fit_steps=1, threads=None)
+    blind = SurrogateActor(str(tiny_llm), space, candidates=64, fit_steps=1, threads=None, knowledge=False)
+    assert actor.knowledge is not None
+    chance = actor.knowledge.values(blind._window(0, 0, None)).mean()
+    window = actor._window(0, 0, None)
+    assert 32 < len(window) <= 64
+    assert actor.knowledge.values(window).mean() > chance + 0.2
+    moved = actor._window(0, 0, {"trend.shift": np.array(1.0)})
+    rates = [np.mean([r for r, _ in actor.knowledge.columns(w)]) for w in (window, moved)]
+    assert rates[1] > rates[0] + 0.2
+
+
 def test_it_finds_good_configurations_faster_than_chance(actor: SurrogateActor) -> None:
     data = observed(0, 5)
     state = None
