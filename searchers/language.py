@@ -305,9 +305,10 @@ class LanguageBOSearch(SpaceSearcher):
                 # The model folder is known to be here; elsewhere it may have to be shared storage.
                 node = ray.get_runtime_context().get_node_id()
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
-            self._actor = (
-                ray.remote(SurrogateActor).options(**options).remote(self._folder(), self._space(), **self.options)
-            )
+            # On a CPU it shares the cores with trials, which go first: its work is needed when one of them ends.
+            background = self.options["device"] != "cuda" and not self.options["num_gpus"]
+            make = ray.remote(SurrogateActor).options(**options)
+            self._actor = make.remote(self._folder(), self._space(), **self.options, background=background)
         return self._actor
 
     def _local_surrogate(self) -> Any:

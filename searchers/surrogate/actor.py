@@ -7,6 +7,7 @@ time only.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -37,6 +38,16 @@ def spread_points(
         else:
             chosen.append(drawn[0])
     return chosen
+
+
+def run_in_background() -> None:
+    """Idle priority for this thread and those that it starts: they run when nobody else wants the core."""
+    if hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            return
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(19)
 
 
 def first_points(
@@ -89,6 +100,8 @@ class SurrogateActor:
         device, num_gpus: see `embed.pick_device`. dtype: torch dtype name, or None for the fastest of the device.
         threads: torch threads on the CPU; None leaves the process as it is.
         cache_mib: memory for configurations' keys and values.
+        background: whether to run at idle priority: two thread pools on the same cores wait for each other's threads at
+            every matrix product, and both lose more than half of their speed.
         knowledge: whether published knowledge is the prior mean (see `knowledge`), given the `samples` of a trial.
     """
 
@@ -111,7 +124,10 @@ class SurrogateActor:
         cache_mib: int = 1024,
         knowledge: bool = True,
         samples: int | None = None,
+        background: bool = False,
     ) -> None:
+        if background:
+            run_in_background()
         import torch
 
         from .embed import PromptEmbedder, pick_device
