@@ -32,13 +32,23 @@ class Batch:
     tokens: int
 
     @property
-    def keep(self) -> int:
-        """How many last positions need logits: one before the first label up to the end."""
-        return self.labels.shape[1] + 1
+    def positions(self) -> Tensor:
+        """`k` positions whose logits predict the labels."""
+        return last_positions(self.inputs["input_ids"], self.labels.shape[1], before=1)
 
     def to(self, device: torch.device | str) -> Batch:
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
         return Batch(inputs, self.labels.to(device), self.tokens)
+
+
+def last_positions(ids: Tensor, count: int, before: int = 0) -> Tensor:
+    """The `count` positions that end `before` the last one of `ids` (n x t), as a model's `logits_to_keep`.
+
+    As indices, not as a number: that would make the model slice its hidden states, and PyTorch multiplies such a view
+    with the language-model head by copying the head once per row.
+    """
+    end = ids.shape[1] - before
+    return torch.arange(end - count, end, device=ids.device)
 
 
 def length(row: Row) -> int:

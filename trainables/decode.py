@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batching import IGNORE, length, pad_left
+from trainables.batching import IGNORE, last_positions, length, pad_left
 from trainables.protocols import Row
 
 
@@ -51,14 +51,15 @@ def generate_and_score_loss(
     for group in prompt_batches(rows, max_tokens, reserve):
         chosen = [rows[i] for i in group]
         inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"] for r in chosen], pad_id).items()}
-        out = model(**inputs, use_cache=True, logits_to_keep=1)
+        last = last_positions(inputs["input_ids"], 1)
+        out = model(**inputs, use_cache=True, logits_to_keep=last)
         first, cache, width = out.logits[:, -1], out.past_key_values, inputs["input_ids"].shape[1]
         total, tokens = _reference_loss(model, chosen, first, cache, inputs, pad_id)
         loss_sum += total
         loss_tokens += tokens
         if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
             # A sliding window has dropped what a crop would need: run the prompt again.
-            out = model(**inputs, use_cache=True, logits_to_keep=1)
+            out = model(**inputs, use_cache=True, logits_to_keep=last)
             first, cache = out.logits[:, -1], out.past_key_values
         elif cache.get_seq_length() > width:
             cache.crop(width - cache.get_seq_length())
@@ -115,7 +116,6 @@ def _greedy(
             position_ids=position,
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
         )
         token = out.logits[:, -1].argmax(-1, keepdim=True)
         columns.append(token)

@@ -226,8 +226,8 @@ class TrialRun:
 
     def _loss(self, batch: Batch) -> Tensor:
         """Summed cross-entropy over the completion tokens of `batch`."""
-        out = self.module(**batch.inputs, use_cache=False, logits_to_keep=batch.keep)
-        logits = out.logits[:, -batch.keep : -1].float()  # n x k x vocabulary
+        out = self.module(**batch.inputs, use_cache=False, logits_to_keep=batch.positions)
+        logits = out.logits.float()  # n x k x vocabulary
         return F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORE, reduction="sum")
 
     # ---- evaluation -----------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def test_loss_is_the_mean_over_completion_tokens_whatever_the_micro_batches(base
     rows = tokenised_rows(tokenizer, 8)
     batch = collate(rows, 0)
     with torch.no_grad():
-        logits = base(**batch.inputs).logits[:, -batch.keep : -1]
+        logits = base(**batch.inputs).logits[:, batch.positions]
         expected = float(F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten()))
     for tokens in (16, 64, 4096):
         run = make(base, tokenizer, {**KNOBS, "dropout": 0.0}, micro_batch_tokens=tokens)
