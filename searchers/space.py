@@ -160,9 +160,13 @@ class Space:
             index = index * base + (int(digit) if base > 1 else 0)
         return self._starts[block] + index
 
+    def is_active(self, place: int, positions: Sequence[int]) -> bool:
+        """Whether the condition of the knob at `place` holds, given the positions of the knobs before it."""
+        return all(positions[parent] in wanted for parent, wanted in self._conditions[place])
+
     def active(self, positions: Sequence[int]) -> tuple[bool, ...]:
         """For each knob, whether its condition holds at these positions."""
-        return tuple(all(positions[place] in wanted for place, wanted in found) for found in self._conditions)
+        return tuple(self.is_active(place, positions) for place in range(len(self.knobs)))
 
     def decode(self, index: int) -> dict[str, Any]:
         """The configuration with this index; inactive knobs are left out."""
@@ -184,8 +188,8 @@ class Space:
         """The digits of a configuration, and the knobs that are active in it."""
         digits: list[int] = []
         active: list[Knob] = []
-        for knob, conditions in zip(self.knobs, self._conditions, strict=True):
-            if all(digits[place] in wanted for place, wanted in conditions):
+        for place, knob in enumerate(self.knobs):
+            if self.is_active(place, digits):
                 digits.append(knob.position(self._value(knob, config)))
                 active.append(knob)
             else:
@@ -276,9 +280,7 @@ class Space:
 
         for knob in self.knobs:
             if knob.when:
-                raise ValueError(
-                    f"{knob.name}: Tune knows no conditional knobs; pass space=... to the searcher"
-                )
+                raise ValueError(f"{knob.name}: Tune knows no conditional knobs; pass space=... to the searcher")
         return {k.name: tune.choice(list(k.values)) for k in self.knobs}
 
     @classmethod
