@@ -110,7 +110,7 @@ class SpaceSpec(_Part):
     )
     placement: Any = Field("all-linear", description="Fixed: 'all-linear' or a list of matrix types (q_proj, ...).")
     extra: dict[str, Annotated[list[_Scalar], Field(min_length=1), _Listed]] = Field(
-        default_factory=dict, description="Further knobs, by name: values that the variant reads."
+        default_factory=dict, description="Further knobs, by name; each applies to the variants that read it."
     )
 
     @field_validator("placement")
@@ -147,7 +147,37 @@ class SpaceSpec(_Part):
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
             "dropout": self.dropout,
-            **self.extra,
+            **{name: values for name, values in self.extra.items() if name not in self._unread()},
+        }
+
+    def conditions(self) -> dict[str, dict[str, list[str]]]:
+        """`{extra knob: {"variant": its readers}}` for the knobs that some of the variants here do not read."""
+        readers = self._readers()
+        return {
+            name: {"variant": read_by}
+            for name, read_by in readers.items()
+            if read_by and len(read_by) < len(self.variant)
+        }
+
+    def _unread(self) -> list[str]:
+        """Extra knobs that no variant here reads: they would only repeat configurations."""
+        return [name for name, read_by in self._readers().items() if not read_by]
+
+    def _readers(self) -> dict[str, list[str]]:
+        """For each extra knob that is an option of some registered variant, the variants here that have it.
+
+        A name that is no registered variant is taken to read everything: `Spec.check` refuses it by name.
+        """
+        if not self.extra:
+            # Asking variants for their options imports torch: only where there is something to ask.
+            return {}
+        from trainables.variants import VARIANTS
+
+        options = {name: set(variant.options) for name, variant in VARIANTS.items()}
+        return {
+            knob: [name for name in self.variant if name not in options or knob in options[name]]
+            for knob in self.extra
+            if any(knob in known for known in options.values())
         }
 
 
@@ -296,7 +326,7 @@ class Spec(_Part):
     @property
     def space_size(self) -> int:
         """Number of configurations in the space."""
-        return math.prod(len(values) for values in self.space.knobs().values())
+        return len(self.to_space())
 
     @property
     def reports(self) -> int:
@@ -325,10 +355,10 @@ class Spec(_Part):
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
 
     def to_space(self) -> Space:
-        """The search space; knobs with one value are fixed ones."""
+        """The search space; knobs with one value are fixed ones, extra ones apply to the variants that read them."""
         from searchers.space import Space
 
-        return Space.from_dict(self.space.knobs())
+        return Space.from_dict(self.space.knobs(), when=self.space.conditions())
 
     def recipe_to_knobs(self) -> dict[str, Any]:
         """The default recipe as a configuration: the keys of the space, values that need not be in it."""

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 # One line per searcher: name -> (module, class).
 _WHERE = {
+    "gp": ("gp", "GPSearch"),
     "language": ("language", "LanguageBOSearch"),
+    "latent": ("latent", "LatentBOSearch"),
+    "nomad": ("nomad", "NomadSearch"),
+    "optuna_gp": ("optuna_gp", "OptunaGPSearch"),
     "random": ("random", "RandomSearch"),
     "tpe": ("tpe", "TPESearch"),
 }

@@ -8,13 +8,18 @@ Example::
             return lambda **options: MySearch(**options)
 
 `make(**options)` is called with any of `space, metric, mode, seed, points_to_evaluate, worst`, or with nothing (a blank
-searcher to restore into). Proposals must depend on the seed and the order of results alone.
+searcher to restore into). Proposals must depend on the seed and the order of results alone: not on the process either,
+which one test asks a second process about. `python -m searchers.testing` is that process: it reads a pickled searcher.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +62,46 @@ def drive(searcher: SpaceSearcher, names: list[str], value: Callable[[dict[str, 
     return suggested
 
 
+def conditional_space() -> Space:
+    """10 configurations: `niter` exists for one variant of three, and `scale`, a fixed knob, for another one."""
+    return Space.from_dict(
+        {"variant": ["lora", "pissa", "vera"], "niter": [2, 4, 8], "scale": 0.5, "learning_rate": [1e-4, 1e-3]},
+        when={"niter": {"variant": ["pissa"]}, "scale": {"variant": ["vera"]}},
+    )
+
+
+def conditional_objective(config: dict[str, Any]) -> float:
+    """A value to maximise over `conditional_space`, 1 at most."""
+    return 0.5 + 0.5 * (config.get("niter") == 4) + 0.1 * math.log10(config["learning_rate"] * 1e3)
+
+
+def run_proposals(searcher: SpaceSearcher) -> list[str]:
+    """Keys of what a searcher over `small_space` proposes for five trials, one of which fails and one runs on."""
+    space = small_space()
+    keys = []
+    for number in range(5):
+        config = searcher.suggest(f"t{number}")
+        assert isinstance(config, dict)
+        keys.append(space.key(config))
+        if number == 1:
+            searcher.on_trial_complete("t1", None, error=True)
+        elif number != 2:
+            searcher.on_trial_complete(f"t{number}", {"score": objective(config)})
+    return keys
+
+
+def run_proposals_elsewhere(searcher: SpaceSearcher) -> list[str]:
+    """`run_proposals` of a copy of the searcher, in another process with other hashes."""
+    done = subprocess.run(
+        [sys.executable, "-m", __name__],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "7"},
+        input=pickle.dumps(searcher),
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 class SearcherConformance:
     """Tests of the common contract; see the module's docstring."""
 
@@ -76,6 +121,14 @@ class SearcherConformance:
     def test_same_seed_gives_the_same_suggestions(self, make: Make, options: dict[str, Any]) -> None:
         names = list("abcde")
         assert drive(make(**options), names) == drive(make(**options), names)
+
+    def test_same_seed_gives_the_same_suggestions_in_another_process(self, make: Make, options: dict[str, Any]) -> None:
+        assert run_proposals_elsewhere(make(**options)) == run_proposals(make(**options))
+
+    def test_another_seed_gives_other_suggestions(self, make: Make, options: dict[str, Any]) -> None:
+        names = list("abcdef")
+        runs = [drive(make(**{**options, "seed": seed}), names) for seed in range(3)]
+        assert runs[0] != runs[1] or runs[0] != runs[2]
 
     def test_never_repeats_and_finishes_when_the_space_is_exhausted(self, make: Make, options: dict[str, Any]) -> None:
         searcher = make(**options)
@@ -98,6 +151,30 @@ class SearcherConformance:
         for searcher in (first, second):
             searcher.on_trial_complete("running", {"score": objective(running)})  # type: ignore[arg-type]
         assert drive(first, list("defg")) == drive(second, list("defg"))
+
+    def test_restores_with_running_and_failed_trials(self, make: Make, options: dict[str, Any], tmp_path: Path) -> None:
+        first = make(**options)
+        drive(first, ["a"])
+        first.suggest("failed")
+        first.on_trial_complete("failed", {"score": float("nan")})
+        running = {name: first.suggest(name) for name in "xyz"}
+        first.save(str(tmp_path / "state.pkl"))
+        second = make()
+        second.restore(str(tmp_path / "state.pkl"))
+        assert second.pending == running
+        for searcher in (first, second):
+            searcher.on_trial_complete("y", None, error=True)
+            searcher.on_trial_complete("x", {"score": objective(running["x"])})  # type: ignore[arg-type]
+        assert drive(first, list("bc")) == drive(second, list("bc"))
+        assert second.pending == {"z": running["z"]}
+
+    def test_restoring_takes_a_used_searcher_back(self, make: Make, options: dict[str, Any], tmp_path: Path) -> None:
+        searcher = make(**options)
+        drive(searcher, list("abc"))
+        searcher.save(str(tmp_path / "state.pkl"))
+        after = drive(searcher, list("def"))
+        searcher.restore(str(tmp_path / "state.pkl"))
+        assert drive(searcher, list("def")) == after
 
     def test_pickles_in_the_middle_of_a_run(self, make: Make, options: dict[str, Any]) -> None:
         first = make(**options)
@@ -126,6 +203,12 @@ class SearcherConformance:
         assert all(isinstance(config, dict) for config in later)
         if searcher.never_repeats:
             assert not any(config in failed for config in later)
+
+    def test_goes_on_when_nothing_ever_succeeds(self, make: Make, options: dict[str, Any]) -> None:
+        searcher = make(**options)
+        later = drive(searcher, [f"t{i}" for i in range(8)], lambda config: float("nan"))
+        assert all(config in options["space"] for config in later)
+        assert [o.value for o in searcher.observations] == [None] * len(searcher.observations)
 
     def test_a_failed_trial_counts_as_worst_where_that_is_known(self, make: Make, options: dict[str, Any]) -> None:
         searcher = make(**options, worst=-5.0)
@@ -157,6 +240,26 @@ class SearcherConformance:
         assert searcher.pending == {}
         assert len(drive(searcher, ["g"])) == 1
 
+    def test_four_slots_search_the_whole_space(self, make: Make, options: dict[str, Any]) -> None:
+        searcher = make(**options)
+        space = options["space"]
+        running: dict[str, Any] = {}
+        keys = []
+        for number in range(12):
+            name = f"t{number}"
+            running[name] = searcher.suggest(name)
+            assert running[name] in space
+            keys.append(space.key(running[name]))
+            if len(running) == 4:
+                # The second youngest ends first: results do not come in the order of the suggestions.
+                ended = list(running)[-2]
+                searcher.on_trial_complete(ended, {"score": objective(running.pop(ended))})
+        if searcher.never_repeats:
+            assert len(set(keys)) == 12
+            assert searcher.suggest("more") == Searcher.FINISHED
+        else:
+            assert searcher.suggest("more") in space
+
     def test_asking_twice_for_one_trial_gives_the_same_answer(self, make: Make, options: dict[str, Any]) -> None:
         searcher = make(**options)
         assert searcher.suggest("a") == searcher.suggest("a")
@@ -185,6 +288,60 @@ class SearcherConformance:
         searcher.on_trial_complete("a", {"score": 0.5})
         if searcher.never_repeats:
             assert searcher.suggest("b") == Searcher.FINISHED
+
+    def test_an_exhausted_space_stays_exhausted_after_a_restore(
+        self, make: Make, options: dict[str, Any], tmp_path: Path
+    ) -> None:
+        space = Space.from_dict({"rank": [2, 4], "learning_rate": 1e-4})
+        first = make(**{**options, "space": space})
+        drive(first, list("ab"), lambda config: config["rank"])
+        first.save(str(tmp_path / "state.pkl"))
+        second = make()
+        second.restore(str(tmp_path / "state.pkl"))
+        for name in "cd":
+            more = second.suggest(name)
+            assert more == Searcher.FINISHED if second.never_repeats else more in space
+
+    def test_knobs_with_one_value_are_carried_along(self, make: Make, options: dict[str, Any]) -> None:
+        knobs = {"variant": "lora", "rank": [2, 4, 8], "alpha_ratio": 2.0, "learning_rate": [1e-4, 1e-3]}
+        searcher = make(**{**options, "space": Space.from_dict(knobs)})
+        suggested = drive(searcher, [f"t{i}" for i in range(6)])
+        assert all(config["variant"] == "lora" and config["alpha_ratio"] == 2.0 for config in suggested)
+        assert len({o.index for o in searcher.observations}) == len(searcher.observations)
+
+    def test_conditional_knobs_are_proposed_where_they_apply(self, make: Make, options: dict[str, Any]) -> None:
+        space = conditional_space()
+        searcher = make(**{**options, "space": space})
+        suggested = drive(searcher, [f"t{i}" for i in range(10)], conditional_objective)
+        for config in suggested:
+            assert config in space
+            assert ("niter" in config) is (config["variant"] == "pissa")
+            assert ("scale" in config) is (config["variant"] == "vera")
+        if searcher.never_repeats:
+            assert len({space.key(config) for config in suggested}) == 10
+            assert searcher.suggest("more") == Searcher.FINISHED
+
+    def test_conditional_configurations_are_recorded_enqueued_and_restored(
+        self, make: Make, options: dict[str, Any], tmp_path: Path
+    ) -> None:
+        space = conditional_space()
+        first = make(**{**options, "space": space})
+        known = [space.decode(i) for i in range(6)]
+        for config in known:
+            first.record(config, conditional_objective(config))
+        asked = {"variant": "vera", "learning_rate": 1e-3}
+        first.enqueue([asked])
+        assert first.suggest("asked") == {**asked, "scale": 0.5}
+        first.save(str(tmp_path / "state.pkl"))
+        second = make()
+        second.restore(str(tmp_path / "state.pkl"))
+        for searcher in (first, second):
+            searcher.on_trial_complete("asked", {"score": 0.4})
+        names = list("ab")
+        later = drive(first, names, conditional_objective)
+        assert later == drive(second, names, conditional_objective)
+        if first.never_repeats:
+            assert not any(config in known for config in later)
 
     def test_points_to_evaluate_come_first(self, make: Make, options: dict[str, Any]) -> None:
         points = [options["space"].decode(i) for i in (7, 2)]
@@ -236,3 +393,7 @@ class SearcherConformance:
             make().suggest("a")
         with pytest.raises(ValueError, match="metric, mode: not set"):
             make(space=options["space"]).suggest("a")
+
+
+if __name__ == "__main__":
+    print(json.dumps(run_proposals(pickle.load(sys.stdin.buffer))))

@@ -209,6 +209,30 @@ def test_space_holds_the_given_and_the_default_values(spec_file: Path) -> None:
     assert space.decode(0)["beta"] == 3
 
 
+def test_an_extra_knob_applies_to_the_variants_that_read_it(spec_file: Path) -> None:
+    fixed = [
+        "space.rank=8",
+        "space.alpha_ratio=2",
+        "space.batch_size=8",
+        "space.learning_rate=1.0e-4",
+        "space.dropout=0",
+    ]
+    extra = "space.extra={niter: [2,4]}"
+    spec = load(spec_file, [*fixed, "space.variant=[lora,pissa]", extra, "search.trials=3"], check=False)
+    space = spec.to_space()
+    assert [(c["variant"], c.get("niter")) for c in map(space.decode, range(len(space)))] == [
+        ("lora", None),
+        ("pissa", 2),
+        ("pissa", 4),
+    ]
+    assert spec.space_size == 3
+    for variant, values in (("pissa", {2, 4}), ("lora", {None})):
+        space = load(
+            spec_file, [*fixed, f"space.variant={variant}", extra, f"search.trials={len(values)}"], check=False
+        ).to_space()
+        assert {space.decode(i).get("niter") for i in range(len(space))} == values
+
+
 @pytest.mark.parametrize(
     ("resources", "mode"),
     [({}, "hosted"), ({"workers": 2}, "train"), ({"strategy": "deepspeed"}, "train")],

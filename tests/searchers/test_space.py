@@ -127,3 +127,97 @@ def test_tune_and_back() -> None:
 
     with pytest.raises(ValueError, match="rank: .* is not finite"):
         Space.from_tune({"rank": tune.uniform(0, 1)})
+
+
+# -- conditional knobs -------------------------------------------------------------------------------------------------
+
+CONDITIONAL = Space.from_dict(
+    {
+        "batch": [1, 2],
+        "variant": ["lora", "pissa", "vera"],
+        "niter": [2, 4, 8],
+        "rate": [1e-4, 1e-3],
+        "init": ["a", "b"],
+    },
+    when={"niter": {"variant": ["pissa"]}, "init": {"variant": ["vera"], "batch": [2]}},
+)
+
+
+def test_a_conditional_space_counts_and_enumerates_each_configuration_once() -> None:
+    # lora 2 x 2, pissa 2 x 3 x 2, vera 2 + 2 x 2.
+    assert len(CONDITIONAL) == 4 + 12 + 6
+    configs = [CONDITIONAL.decode(i) for i in range(len(CONDITIONAL))]
+    assert [CONDITIONAL.encode(c) for c in configs] == list(range(22))
+    assert len({CONDITIONAL.key(c) for c in configs}) == 22
+    assert [set(c) for c in configs[:2]] == [{"batch", "variant", "rate"}] * 2
+    assert all(("niter" in c) is (c["variant"] == "pissa") for c in configs)
+    assert all(("init" in c) is (c["variant"] == "vera" and c["batch"] == 2) for c in configs)
+
+
+def test_positions_that_differ_in_inactive_knobs_only_are_one_index() -> None:
+    space = CONDITIONAL
+    assert {space.index((1, 0, niter, 1, init)) for niter in range(3) for init in range(2)} == {
+        space.encode({"batch": 2, "variant": "lora", "rate": 1e-3})
+    }
+    assert [space.index(space.positions(i)) for i in range(22)] == list(range(22))
+    assert space.positions(space.encode({"batch": 2, "variant": "lora", "rate": 1e-3})) == (1, 0, 0, 1, 0)
+
+
+def test_inactive_knobs_are_ignored_and_active_ones_are_needed() -> None:
+    config = {"batch": 2, "variant": "lora", "rate": 1e-3}
+    assert CONDITIONAL.encode({**config, "niter": 99}) == CONDITIONAL.encode(config)
+    assert CONDITIONAL.key({**config, "niter": 99}) == CONDITIONAL.key(config)
+    with pytest.raises(ValueError, match="niter: is missing"):
+        CONDITIONAL.encode({**config, "variant": "pissa"})
+
+
+def test_conditional_samples_and_neighbours_are_configurations() -> None:
+    assert sorted(CONDITIONAL.sample(np.random.default_rng(0), 22)) == list(range(22))
+    here = CONDITIONAL.encode({"batch": 1, "variant": "lora", "rate": 1e-4})
+    assert [CONDITIONAL.decode(i) for i in CONDITIONAL.neighbours(here)] == [
+        {"batch": 2, "variant": "lora", "rate": 1e-4},
+        {"batch": 1, "variant": "pissa", "niter": 2, "rate": 1e-4},
+        {"batch": 1, "variant": "vera", "rate": 1e-4},
+        {"batch": 1, "variant": "lora", "rate": 1e-3},
+    ]
+
+
+def test_features_of_inactive_knobs_are_neutral() -> None:
+    lora, pissa = (
+        {"batch": 1, "variant": "lora", "rate": 1e-4},
+        {"batch": 1, "variant": "pissa", "niter": 8, "rate": 1e-4},
+    )
+    x = CONDITIONAL.features([CONDITIONAL.encode(c) for c in (lora, pissa)])
+    assert x.tolist() == [[0, 1, 0, 0, 0.5, 0, 0.5, 0.5], [0, 0, 1, 0, 1.0, 0, 0.5, 0.5]]
+
+
+def test_digits_are_positions_with_inactive_knobs_marked() -> None:
+    for space in (SMALL, CONDITIONAL):
+        table = space.digits(range(len(space)))
+        for i in range(len(space)):
+            here = space.positions(i)
+            assert table[i].tolist() == [p if on else -1 for p, on in zip(here, space.active(here), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ({"later": (1,)}, "a: when names 'later', which is no earlier knob"),
+        ({"first": ()}, "a: when first has no values"),
+        ({"first": (7,)}, "first: 7 is not in the search space"),
+    ],
+)
+def test_wrong_conditions_are_refused_by_name(when: dict[str, tuple[int, ...]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Space([Knob("first", (1, 2)), Knob("a", (1, 2), when=when), Knob("later", (1, 2))])
+
+
+def test_a_condition_on_a_conditional_knob_is_refused() -> None:
+    knobs = {"a": [1, 2], "b": [1, 2], "c": [1, 2]}
+    with pytest.raises(ValueError, match="c: when names 'b', which is conditional itself"):
+        Space.from_dict(knobs, when={"b": {"a": [1]}, "c": {"b": [1]}})
+
+
+def test_a_conditional_space_has_no_form_in_tune() -> None:
+    with pytest.raises(ValueError, match="niter: Tune knows no conditional knobs"):
+        CONDITIONAL.to_tune()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from searchers.optuna_gp import OptunaGPSearch
+from searchers.optuna_sampler import OptunaSamplerSearch
 from searchers.testing import Make, SearcherConformance, drive, objective, small_space
 from searchers.tpe import TPESearch
 
@@ -12,8 +14,9 @@ class TestTPESearch(SearcherConformance):
         return TPESearch
 
 
-def test_recorded_and_observed_values_reach_optuna() -> None:
-    searcher = TPESearch(space=small_space(), metric="score", mode="max", seed=0)
+@pytest.mark.parametrize("cls", [TPESearch, OptunaGPSearch])
+def test_recorded_and_observed_values_reach_optuna(cls: type[OptunaSamplerSearch]) -> None:
+    searcher = cls(space=small_space(), metric="score", mode="max", seed=0)
     searcher.record(small_space().decode(4), 0.5)
     searcher.record(small_space().decode(5), None)
     drive(searcher, ["a"])
@@ -21,4 +24,6 @@ def test_recorded_and_observed_values_reach_optuna() -> None:
     trials = searcher._inner()._ot_study.trials
     assert [t.state.name for t in trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert [trials[0].value, trials[3].value] == [0.5, 0.25]
-    assert trials[2].value == objective(trials[2].params)
+    space = small_space()
+    params = trials[2].params
+    assert trials[2].value == objective(space.decode(space.index(params[name] for name in space.names)))
