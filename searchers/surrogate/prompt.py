@@ -1,8 +1,10 @@
 """The text that a configuration becomes: knowledge first, values last.
 
 The order is what makes the embedding cheap: everything up to the values is the same for every configuration, so a
-causal language model reads it once (see `embed.py`). The published template (Table A10b of the language-aided
-Bayesian optimisation paper) has the same two parts.
+causal language model reads it once, and of the values what begins alike once as well (see `embed.py`). The last line is
+therefore the one of least consequence, and short. The published template (table A10 of the paper on language-aided
+Bayesian optimisation) has the same two parts; `style="paper"` keeps its order of the values, and `style="plain"` is its
+form without domain knowledge.
 """
 
 from __future__ import annotations
@@ -13,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ..space import Knob, Space
+from .knowledge import VARIANTS
 
 INTRODUCTION = "Hyperparameters for fine-tuning a language model with low-rank adapters, and how they act together.\n"
 
 KNOWLEDGE: dict[str, str] = {
-    "variant": (
-        "variant: how the adapter is built. rsLoRA scales by 1/sqrt(rank) and bears large ranks; DoRA trains direction "
-        "and size apart; PiSSA and OLoRA start from the weight's main directions and want smaller learning rates."
-    ),
+    "variant": "variant: how the adapter is built.",
     "rank": (
         "rank: capacity of the adapter. Small ranks underfit hard tasks; large ranks cost memory, overfit small data "
         "and need a lower learning rate."
@@ -46,11 +46,17 @@ KNOWLEDGE: dict[str, str] = {
     "epochs": "epochs: passes over the data; longer training wants a smaller learning rate.",
 }
 
-# Behind the values: the token that follows then stands where a judgement of all of them is due.
-QUESTION = "Expected quality of the fine-tuned model:"
+# Before the values, so that nothing stands between them and the token.
+QUESTION = "How good will the fine-tuned model be with these values?\n"
 
 # Small language models read "low" far better than "2e-5": the level of a value among those searched is spelled out.
 LEVELS = ("very low", "low", "medium", "high", "very high")
+LEVELLED = ("rank", "alpha", "alpha_ratio", "batch_size", "learning_rate")
+
+# Order of the value lines: what matters most first; others keep the space's order between.
+FIRST, LAST = ("variant", "learning_rate", "batch_size", "rank", "alpha_ratio", "alpha"), ("weight_decay", "dropout")
+PAPER_ORDER = ("variant", "rank", "alpha", "alpha_ratio", "dropout", "batch_size", "learning_rate")
+STYLES = ("default", "paper", "plain")
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -73,18 +79,24 @@ class Prompt:
         template: text to use instead of the built-in one. `{name}` stands for the value of a knob and `{alpha}` for
             rank times `alpha_ratio`; the values part begins with the first line that holds such a placeholder. Without
             placeholders the text replaces the knowledge only.
+        style: `default`; `paper`: the values in the published order, alpha itself, no levels; `plain`: the same in one
+            line and without any explanation.
 
     Raises:
-        ValueError: a placeholder that is no knob, or a searched knob that the template never shows.
+        ValueError: a placeholder that is no knob, a searched knob that the template never shows, an unknown style.
     """
 
-    def __init__(self, space: Space, template: str | None = None) -> None:
+    def __init__(self, space: Space, template: str | None = None, style: str = "default") -> None:
+        if style not in STYLES:
+            raise ValueError(f"prompt style: {style!r} is unknown; use {', '.join(STYLES)}")
         self._searched = [k.name for k in space.knobs if len(k) > 1]
-        self._fixed = {k.name: k.values[0] for k in space.knobs if len(k) == 1}
-        self._space = space
+        self._fixed = {k.name: k.values[0] for k in space.knobs if len(k) == 1 and not k.when}
+        self._space, self._style = space, style
         self._lines: str | None = None
+        self._order = _ordered(space, style)
         if template is None:
-            self.prefix = INTRODUCTION + "".join(f"- {text}\n" for text in self._knowledge())
+            knowledge = [] if style == "plain" else self._knowledge()
+            self.prefix = INTRODUCTION + "".join(f"- {text}\n" for text in knowledge)
         elif _PLACEHOLDER.search(template) is None:
             self.prefix = template.rstrip("\n") + "\n"
         else:
@@ -93,35 +105,49 @@ class Prompt:
         if self._fixed:
             stated = ", ".join(f"{_title(n)} {format_value(v)}" for n, v in self._fixed.items())
             self.prefix += f"Fixed: {stated}.\n"
-        self.prefix += "Chosen values:\n"
+        self.prefix += QUESTION if style == "default" else ""
 
     @classmethod
-    def from_file(cls, space: Space, path: str | Path) -> Prompt:
+    def from_file(cls, space: Space, path: str | Path, style: str = "default") -> Prompt:
         """A prompt whose template is the text of a UTF-8 file; ValueError when it cannot be read."""
         try:
-            return cls(space, Path(path).read_text(encoding="utf-8"))
+            return cls(space, Path(path).read_text(encoding="utf-8"), style)
         except OSError as error:
             raise ValueError(f"prompt: cannot read {str(path)!r} ({error.strerror}); give a text file") from error
 
     def values(self, config: Mapping[str, Any]) -> str:
-        """The part of the prompt that differs between configurations."""
+        """The part of the prompt that differs between configurations; knobs that do not apply are left out."""
         if self._lines is not None:
-            shown = {n: format_value(config[n]) for n in self._space.names} | {"alpha": format_value(_alpha(config))}
+            known = {n: format_value(config[n]) if n in config else "none" for n in self._space.names}
+            shown = known | {"alpha": format_value(_alpha(config))}
             return _PLACEHOLDER.sub(lambda match: shown[match[1]], self._lines)
         lines = []
-        for knob in self._space.knobs:
-            if len(knob) == 1:
+        for knob in self._order:
+            if knob.name not in config:
+                continue
+            if len(knob) == 1 and not knob.when:
                 # Alpha moves with the rank even where its ratio is fixed.
                 if knob.name == "alpha_ratio" and "rank" in self._searched:
-                    lines.append(f"alpha: {format_value(_alpha(config))}\n")
+                    lines.append(self._stated("alpha", format_value(_alpha(config))))
                 continue
-            title, value = _title(knob.name), format_value(config[knob.name])
+            lines.append(self._line(knob, config))
+        return (", " if self._style == "plain" else "\n").join(lines)
+
+    def _line(self, knob: Knob, config: Mapping[str, Any]) -> str:
+        title, value = _title(knob.name), format_value(config[knob.name])
+        if self._style != "default":
             if knob.name == "alpha_ratio":
-                title = "alpha / rank"
-                value += f", alpha {format_value(_alpha(config))}" if "rank" in config else ""
-            level = _level(knob, config[knob.name])
-            lines.append(f"{title}: {level} ({value})\n" if level else f"{title}: {value}\n")
-        return "".join(lines) + QUESTION
+                title, value = "alpha", format_value(_alpha(config))
+            return self._stated(title, value)
+        if knob.name == "alpha_ratio":
+            title = "alpha / rank"
+        level = _level(knob, config[knob.name]) if knob.name in LEVELLED else None
+        return self._stated(title, f"{level} ({value})" if level else value)
+
+    def _stated(self, title: str, value: str) -> str:
+        if self._style == "plain":
+            return f"{title}={value}"
+        return f"* {title}: {value}" if self._style == "paper" else f"{title}: {value}"
 
     def text(self, config: Mapping[str, Any]) -> str:
         """The whole prompt."""
@@ -131,9 +157,12 @@ class Prompt:
         texts = []
         for name in self._space.names:
             known = KNOWLEDGE.get("alpha" if name == "alpha_ratio" else name)
-            texts.append(
-                known or f"{_title(name)}: a further setting of this training run, to be judged by its results."
-            )
+            text = known or f"{_title(name)}: a further setting of this training run, to be judged by its results."
+            if name == "variant":
+                values = self._space.knobs[self._space.names.index(name)].values
+                told = [f"{v} {VARIANTS[v].claim}" for v in values if v in VARIANTS]
+                text += "".join(f" {one}." for one in told)
+            texts.append(text)
         return texts
 
     def _split(self, template: str) -> tuple[str, str]:
@@ -163,7 +192,18 @@ def _alpha(config: Mapping[str, Any]) -> float:
 
 def _level(knob: Knob, value: Any) -> str | None:
     """Where a value stands among the searched ones, None for categorical knobs."""
-    if knob.kind == "categorical":
+    if knob.kind == "categorical" or len(knob) == 1:
         return None
     share = knob.position(value) / (len(knob) - 1)
     return LEVELS[round(share * (len(LEVELS) - 1))]
+
+
+def _ordered(space: Space, style: str) -> list[Knob]:
+    """The knobs in the order of their lines."""
+    names = [k.name for k in space.knobs]
+    if style == "default":
+        rest = [n for n in names if n not in FIRST and n not in LAST]
+        order = [*FIRST, *rest, *LAST]
+    else:
+        order = [*PAPER_ORDER, *(n for n in names if n not in PAPER_ORDER)]
+    return [space.knobs[names.index(n)] for n in order if n in names]
