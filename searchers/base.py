@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -26,11 +27,29 @@ class Observation:
         index: the configuration's index in the space.
         value: the metric as reported; None when there is no finite value and no `worst` to stand in for it.
         samples: training samples seen when the value was reported, where the trial said so.
+        error: standard error of the value, 0 where nothing is known of it.
+        count: trials that the value is the mean of.
     """
 
     index: int
     value: float | None
     samples: int | None = None
+    error: float = 0.0
+    count: int = 1
+
+    def merged(self, other: Observation) -> Observation:
+        """This observation and a later one of the same configuration as one: their mean, with its standard error.
+
+        Values after different numbers of samples cannot be averaged: then, and where one has no value, the later holds.
+        """
+        if self.value is None or other.value is None or self.samples != other.samples:
+            return other
+        count = self.count + other.count
+        mean = (self.value * self.count + other.value * other.count) / count
+        # What was reported, and what the two values themselves say.
+        reported = math.hypot(self.error * self.count, other.error * other.count) / count
+        seen = abs(self.value - other.value) * math.sqrt(self.count * other.count) / count / math.sqrt(count - 1)
+        return Observation(self.index, mean, self.samples, max(reported, seen), count)
 
 
 class SpaceSearcher(Searcher):
@@ -85,6 +104,10 @@ class SpaceSearcher(Searcher):
         self._seen: set[int] = set()
         self._queue: list[int] = []
         self._initial_points = [dict(p) for p in points_to_evaluate or ()]
+        # How long suggest() took, call by call, and how long a free slot has waited for one in all.
+        self.suggest_seconds: list[float] = []
+        self.waited_s = 0.0
+        self._waits_since: float | None = None
         if space is not None:
             self._set_space(space)
 
@@ -98,7 +121,7 @@ class SpaceSearcher(Searcher):
         """Called when a trial starts; `queued` tells that the configuration was asked for from outside."""
 
     def _observed(self, observation: Observation, trial_id: str | None) -> None:
-        """Called for every finished trial, also those without a value (then `observation.value` is None)."""
+        """Called for every finished trial, with what this one reported; its value may be None."""
 
     def _ready(self) -> None:
         """Called once the space is known."""
@@ -115,15 +138,17 @@ class SpaceSearcher(Searcher):
         """Running trials: `{trial id: configuration}`."""
         return {t: self._space().decode(i) for t, i in self._pending.items()}
 
-    def record(self, config: Mapping[str, Any], value: float | None, samples: int | None = None) -> None:
-        """Adds a trial that was finished elsewhere; a later value of the same configuration replaces the earlier.
+    def record(
+        self, config: Mapping[str, Any], value: float | None, samples: int | None = None, error: float = 0.0
+    ) -> None:
+        """Adds a trial that was finished elsewhere; values of the same configuration are averaged.
 
         Raises:
             ValueError: the configuration is not in the space.
         """
         index = self._space().encode(config)
         self._queue = [i for i in self._queue if i != index]
-        self._finish(index, value, samples, None)
+        self._finish(index, value, samples, None, error=error)
 
     def enqueue(self, configs: Iterable[Mapping[str, Any]]) -> None:
         """Proposes these configurations before anything else, each once, even if they were tried before.
@@ -138,6 +163,10 @@ class SpaceSearcher(Searcher):
             if index not in self._queue:
                 self._queue.append(index)
             self._seen.add(index)
+
+    def exclude(self, indices: Iterable[int]) -> None:
+        """Never proposes these configurations (where the searcher never repeats; others may still)."""
+        self._seen.update(int(i) for i in indices)
 
     def forget(self, trial_id: str) -> None:
         """Drops a running trial that will never finish; its configuration is not proposed again."""
@@ -174,9 +203,23 @@ class SpaceSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next configuration, `Searcher.FINISHED` when none is left, or None for "ask again".
 
+        The time that it took is appended to `suggest_seconds`; `waited_s` sums the time from a None to what follows it.
+
         Raises:
             ValueError: space, metric or mode were never set.
         """
+        started = time.perf_counter()
+        suggested = self._suggest(trial_id)
+        now = time.perf_counter()
+        self.suggest_seconds.append(now - started)
+        if suggested is None:
+            self._waits_since = started if self._waits_since is None else self._waits_since
+        elif self._waits_since is not None:
+            self.waited_s += now - self._waits_since
+            self._waits_since = None
+        return suggested
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         space = self._space()
         if self._metric is None or self._mode is None:
             raise ValueError(
@@ -200,7 +243,8 @@ class SpaceSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if trial_id in self._pending and self._metric in result:
-            self._last[trial_id] = {k: result[k] for k in (self._metric, "samples", "worst") if k in result}
+            kept = (self._metric, f"{self._metric}_se", "samples", "worst")
+            self._last[trial_id] = {k: result[k] for k in kept if k in result}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Books the trial. Unknown trial ids (finished twice, or from before a restore) are ignored."""
@@ -212,17 +256,29 @@ class SpaceSearcher(Searcher):
         result = {**last, **(result or {})}
         value = None if error else result.get(str(self._metric))
         worst = result.get("worst", self.worst)
-        self._finish(index, value, result.get("samples"), trial_id, worst)
+        error_bar = 0.0 if value is None else result.get(f"{self._metric}_se")
+        self._finish(index, value, result.get("samples"), trial_id, worst, error_bar)
 
-    def _finish(self, index: int, value: Any, samples: Any, trial_id: str | None, worst: float | None = None) -> None:
+    def _finish(
+        self,
+        index: int,
+        value: Any,
+        samples: Any,
+        trial_id: str | None,
+        worst: float | None = None,
+        error: Any = 0.0,
+    ) -> None:
         number = _finite(value)
         if number is None:
-            number = _finite(self.worst if worst is None else worst)
-        observation = Observation(index, number, None if samples is None else int(samples))
+            number, error = _finite(self.worst if worst is None else worst), 0.0
+        observation = Observation(
+            index, number, None if samples is None else int(samples), max(0.0, _finite(error) or 0.0)
+        )
+        known = self._observations.get(index)
         self._seen.add(index)
         # Re-inserted, so that the order is that of arrival.
         self._observations.pop(index, None)
-        self._observations[index] = observation
+        self._observations[index] = observation if known is None else known.merged(observation)
         self._observed(observation, trial_id)
 
     # -- state -----------------------------------------------------------------------------------------------------
@@ -232,6 +288,8 @@ class SpaceSearcher(Searcher):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        # Another process has another clock.
+        self._waits_since = None
         for name in self._transient:
             self.__dict__.setdefault(name, None)
 

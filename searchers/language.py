@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,58 +12,68 @@ import numpy as np
 
 from .base import Observation, SpaceSearcher
 from .space import Space
+from .surrogate.actor import Candidates, Proposal, Setup
 
 logger = logging.getLogger(__name__)
 
 # A surrogate that fails this often in a row will fail again.
 _MAX_FAILURES = 3
-# With nothing running there is nobody to stall: wait in suggest() rather than have Tune sleep between questions.
-_IDLE_WAIT_S = 5.0
+
+
+# Settings under a name. `default` is what measurements support (docs/searchers.md); `paper` is Algorithm 1 with
+# appendix B.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {"language": False},
+    "paper": {
+        "language": True,
+        "knobs": False,
+        "knowledge": False,
+        "prompt_style": "paper",
+        "token": True,
+        "token_every": 5,
+        "projection": 64,
+        "acquisition": "ei",
+        "warp": False,
+        "priors": False,
+        "smooth": False,
+        "warm_start": True,
+        "token_dtype": "float32",
+    },
+}
+_SETUP = {f.name for f in dataclasses.fields(Setup)}
 
 
 class LanguageBOSearch(SpaceSearcher):
     """Bayesian optimisation on a language model's embedding of each configuration.
 
-    Surrogate: Matern-5/2 Gaussian process on a learned projection of the hidden state of a frozen language model at a
-    learnable token behind a prompt that explains the knobs and states their values. Acquisition: log expected
-    improvement. Per iteration (Algorithm 1): fit kernel, projection and token together to the marginal likelihood,
-    score the candidates, propose the best. Running trials, and proposals not yet started, count as if they had come
-    out at their posterior mean.
+    Surrogate: a Gaussian process with a Matern-5/2 kernel on a learned projection of the hidden state of a frozen
+    language model, at a learnable token behind a prompt that explains the knobs and states their values; in preset
+    `default` with a second Matern-5/2 kernel on the knobs themselves and a prior mean from published experience. Per
+    iteration (Algorithm 1): fit everything to the marginal likelihood, score all candidates, propose the best. Running
+    trials, and proposals not yet started, count as if they had come out at their posterior mean.
 
-    Fitting and scoring run in a Ray actor. After every result a new batch of proposals is asked for, and `suggest`
-    hands out what is staged; a newer batch replaces an older one. The first `n_initial` points come from published
-    knowledge. Should the first batch not be ready when a slot becomes free, up to `extra_random` more such points are
-    used. Afterwards `suggest` returns None ("ask again") while other trials run, and waits a few seconds when none do.
+    Fitting and scoring run in a Ray actor. `suggest` hands out what is staged, and never waits: while trials run, the
+    actor prepares the answer to each of several outcomes of each of them, so that a proposal that takes the newest
+    result into account is there when it arrives; a newer batch replaces an older one. Should nothing be ready,
+    `suggest` gives up to `extra_random` further first points, and then None ("ask again").
 
     The searcher holds the whole state (observations, running trials, generator, surrogate parameters): it pickles, a
     blank `LanguageBOSearch()` restores it, and an actor that dies is made anew and asked again.
 
     With `synchronous=True`, `suggest` waits for the actor: the same seed and order of results give the same proposals.
 
-    Reference: "Efficient hyper-parameter search for LoRA via language-aided Bayesian optimization". Different here:
-    log EI for EI (it does not underflow), one forward position per candidate instead of whole prompts (the same
-    numbers), a random window plus neighbours of the best as candidates, kernel and projection fitted afresh in each
-    iteration (carried over they settled too early), the token moved less often, and a prior mean. `candidates=0,
-    warm_start=True, token_every=1, knowledge=False` is Algorithm 1 as published.
+    Noise: a trial's standard error, where its result has one under the metric's name and `_se`, and the spread of
+    repeated configurations are observation noise. A trial stopped early counts with the value it had.
+
+    Reference: "Efficient hyper-parameter search for LoRA via language-aided Bayesian optimization". Preset `paper` is
+    the published algorithm; its ablations are the options `projection`, `prompt_style` (`plain` has no domain
+    knowledge) and `token`.
 
     Args:
-        llm: local folder of a causal language model.
-        candidates: size of the random window of candidates; 0 scores the whole space at every iteration.
-        fit_steps: most optimiser steps per iteration; the token moves in every `token_every`-th (the others need no
-            language model).
-        warm_start: go on from the kernel and projection of the iteration before instead of fitting them afresh.
-        projection_dim: width of the projection; dropout: its dropout while fitting.
-        num_gpus: GPU share of the actor; device: `auto` (CUDA when it has a share), `cpu` or `cuda`.
-        dtype: of the language model, such as `float32`; None takes bfloat16 where the hardware multiplies it.
-        threads: torch threads of the actor on the CPU.
-        cache_mib: memory for keys and values of configurations, in MiB.
-        patience_s: when results arrived after the staged batch was computed, wait up to this long for the fresh one.
-        n_initial: points before the surrogate is used.
-        knowledge: begin where published experience with LoRA suggests, and make it the prior mean, with a weight and a
-            shift that the surrogate learns (`surrogate.knowledge`); False: random points, constant mean.
-        samples: training budget of a trial, which that experience needs.
+        llm: local folder of a causal or encoder language model; not needed with `language=False`.
+        preset: name in `PRESETS`; any option of `surrogate.actor.Setup` may be given and wins over it.
+        n_initial: points before the surrogate is used: what knowledge suggests, or space-filling random ones.
         extra_random: see above.
-        prompt: text file to use instead of the built-in prompt (see `surrogate.prompt.Prompt`).
         stage: proposals per batch; None for one more than trials that run at once.
         synchronous: wait for the actor in `suggest`.
         local: run the surrogate in this process, without Ray (synchronous): for benchmarks over recorded results and
@@ -75,7 +85,15 @@ class LanguageBOSearch(SpaceSearcher):
     """
 
     summary: ClassVar[str] = "Bayesian optimisation on a language model's embedding of each configuration"
-    _transient: ClassVar[tuple[str, ...]] = ("_actor", "_request", "_requested", "_warming", "_in_process")
+    option_names: ClassVar[frozenset[str]] = frozenset(_SETUP)
+    _transient: ClassVar[tuple[str, ...]] = (
+        "_actor",
+        "_request",
+        "_requested",
+        "_warming",
+        "_in_process",
+        "_candidates",
+    )
 
     def __init__(
         self,
@@ -87,75 +105,39 @@ class LanguageBOSearch(SpaceSearcher):
         points_to_evaluate: Iterable[Mapping[str, Any]] | None = None,
         worst: float | None = None,
         llm: str | Path | None = None,
-        candidates: int = 128,
-        fit_steps: int = 60,
-        token_every: int = 6,
-        warm_start: bool = False,
-        projection_dim: int = 32,
-        dropout: float = 0.1,
-        num_gpus: float = 0.0,
-        device: str = "auto",
-        dtype: str | None = None,
-        threads: int = 2,
-        cache_mib: int = 1024,
-        patience_s: float = 0.0,
-        n_initial: int = 2,
-        knowledge: bool = True,
-        samples: int | None = None,
+        preset: str = "default",
+        n_initial: int = 1,
         extra_random: int = 2,
-        prompt: str | Path | None = None,
         stage: int | None = None,
         synchronous: bool = False,
         local: bool = False,
+        **options: Any,
     ) -> None:
+        if preset not in PRESETS:
+            raise ValueError(f"preset: {preset!r} is unknown; use {' or '.join(PRESETS)}")
         for name, value, least in (
-            ("candidates", candidates, 0),
-            ("fit_steps", fit_steps, 1),
-            ("token_every", token_every, 1),
-            ("projection_dim", projection_dim, 1),
-            ("num_gpus", num_gpus, 0),
-            ("threads", threads, 1),
-            ("cache_mib", cache_mib, 0),
-            ("patience_s", patience_s, 0),
             ("n_initial", n_initial, 1),
             ("extra_random", extra_random, 0),
             ("stage", 1 if stage is None else stage, 1),
         ):
             if not value >= least:
                 raise ValueError(f"{name}: {value!r} is too small; use at least {least}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout: {dropout!r} is outside [0, 1)")
         self.llm = None if llm is None else str(llm)
-        self.options: dict[str, Any] = {
-            "candidates": candidates,
-            "fit_steps": fit_steps,
-            "token_every": token_every,
-            "warm_start": warm_start,
-            "projection_dim": projection_dim,
-            "dropout": dropout,
-            "num_gpus": num_gpus,
-            "device": device,
-            "dtype": dtype,
-            "threads": threads,
-            "cache_mib": cache_mib,
-            "prompt": None if prompt is None else str(prompt),
-            "knowledge": knowledge,
-            "samples": samples,
-        }
-        self.patience_s = patience_s
+        self.setup = make_setup({**PRESETS[preset], **options})
         self.n_initial = n_initial
         self.extra_random = extra_random
         self.stage = stage
         self.synchronous = synchronous or local
         self.local = local
-        self.suggest_seconds: list[float] = []
+        # For each staged proposal handed out: whether it took the newest result into account.
+        self.fresh: list[bool] = []
 
         self._surrogate: dict[str, np.ndarray] | None = None
         self._staged: list[int] = []
-        self._staged_from = 0  # results known to the staged batch
+        self._branches: dict[int, list[tuple[float, list[int]]]] = {}
         self._any_staged = False
         self._results = 0
-        self._result_at = 0.0
+        self._staged_from = 0  # results known to the staged batch
         self._extra = 0
         self._most_running = 1
         self._failures = 0
@@ -164,19 +146,12 @@ class LanguageBOSearch(SpaceSearcher):
         self._requested: tuple[int, frozenset[int]] | None = None
         self._warming: Any = None
         self._in_process: Any = None
+        self._candidates: Candidates | None = None
         super().__init__(
             space=space, metric=metric, mode=mode, seed=seed, points_to_evaluate=points_to_evaluate, worst=worst
         )
 
     # -- Tune's calls ----------------------------------------------------------------------------------------------
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """See `SpaceSearcher.suggest`; the time it took is appended to `suggest_seconds`."""
-        start = time.perf_counter()
-        try:
-            return super().suggest(trial_id)
-        finally:
-            self.suggest_seconds.append(time.perf_counter() - start)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         super().on_trial_result(trial_id, result)
@@ -195,34 +170,29 @@ class LanguageBOSearch(SpaceSearcher):
         if len(self._seen) < self.n_initial or (not data and not self._pending):
             if not self.synchronous:
                 self._warm_up()
-            return self._random_point()
+            return self._first_point()
+        if not data:
+            return self._first_point()
         if self.synchronous:
-            if not data:
-                return self._random_point()
             if self.local:
-                self._staged, self._surrogate = self._local_surrogate().propose(*self._question())
+                self._stage(self._local_surrogate().propose(*self._question()))
             else:
                 self._send()
                 self._receive(timeout=None)
             return self._take()
         self._advance()
         if self._peek() is not None:
-            left = self._patience_left()
-            if left > 0:
-                if self._pending:
-                    return None
-                self._receive(timeout=left)
+            self.fresh.append(self._staged_from >= self._results)
             return self._take()
-        if not data:
-            return self._random_point()
         if not self._any_staged and self._extra < self.extra_random:
             self._extra += 1
-            return self._random_point()
+            return self._first_point()
         self._send()
-        if self._pending:
-            return None
-        self._receive(timeout=_IDLE_WAIT_S)
-        return self._take()
+        return None
+
+    def _ready(self) -> None:
+        # Before the first trial: looking through a large space takes longer than `suggest` may.
+        self._candidates = Candidates(self._space(), self.setup, self.seed)
 
     def _started(self, trial_id: str, index: int, queued: bool) -> None:
         self._most_running = max(self._most_running, len(self._pending))
@@ -232,23 +202,31 @@ class LanguageBOSearch(SpaceSearcher):
 
     def _observed(self, observation: Observation, trial_id: str | None) -> None:
         self._results += 1
-        self._result_at = time.monotonic()
         if not self.synchronous and trial_id is not None:
+            self._receive(timeout=0.0)
+            self._choose_branch(observation)
             self._advance()
 
-    def _random_point(self) -> int | None:
-        from .surrogate.actor import first_points
-        from .surrogate.knowledge import Knowledge
+    def _choose_branch(self, observation: Observation) -> None:
+        """Stages what was prepared for an outcome like this one, until the next batch is there."""
+        prepared = self._branches.pop(observation.index, None)
+        if prepared is None or observation.value is None:
+            return
+        value = observation.value if self._mode == "max" else -observation.value
+        outcome, indices = min(prepared, key=lambda branch: abs(branch[0] - value))
+        self._staged = list(dict.fromkeys([*indices, *self._staged]))
+        self._staged_from = self._results
 
-        space = self._space()
-        knowledge = Knowledge(space, self.options["samples"]) if self.options["knowledge"] else None
-        drawn = first_points(space, knowledge, self.rng, 1, sorted(self._seen), self._seen)
+    def _first_point(self) -> int | None:
+        if self._candidates is None:
+            self._candidates = Candidates(self._space(), self.setup, self.seed)
+        drawn = self._candidates.first(1, sorted(self._seen), set(), self.rng)
         return drawn[0] if drawn else None
 
-    def _data(self) -> list[tuple[int, float]]:
-        """Finite observations, larger is better."""
+    def _data(self) -> list[tuple[int, float, float]]:
+        """Finite observations: index, value (larger is better), standard error."""
         sign = -1.0 if self._mode == "min" else 1.0
-        return [(o.index, sign * o.value) for o in self._observations.values() if o.value is not None]
+        return [(o.index, sign * o.value, o.error) for o in self._observations.values() if o.value is not None]
 
     def _peek(self) -> int | None:
         self._staged = [i for i in self._staged if i not in self._seen]
@@ -260,24 +238,22 @@ class LanguageBOSearch(SpaceSearcher):
             self._staged.pop(0)
         return index
 
-    def _patience_left(self) -> float:
-        """Seconds worth waiting for the successor of an outdated batch; 0 when the staged batch should be used."""
-        if self._staged_from >= self._results or self._request is None:
-            return 0.0
-        return max(0.0, self.patience_s - (time.monotonic() - self._result_at))
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        # Another process has another clock.
-        self._result_at = 0.0
+        if self.space is not None:
+            self._ready()
 
     # -- the actor -------------------------------------------------------------------------------------------------
 
     def actor_pid(self) -> int | None:
-        """Process id of the surrogate actor, None while there is none."""
+        """Process id of the surrogate actor, None while there is none, or a dead one that nobody has missed yet."""
         import ray
+        from ray.exceptions import RayActorError
 
-        return None if self._actor is None else ray.get(self._actor.pid.remote())
+        try:
+            return None if self._actor is None else ray.get(self._actor.pid.remote())
+        except RayActorError:
+            return None
 
     def actor_info(self) -> dict[str, Any]:
         """Device, dtype and seconds by stage of the actor's last request (see `SurrogateActor.info`)."""
@@ -300,33 +276,35 @@ class LanguageBOSearch(SpaceSearcher):
 
             from .surrogate.actor import SurrogateActor
 
-            options: dict[str, Any] = {"num_cpus": 0, "num_gpus": self.options["num_gpus"]}
-            if not self.options["num_gpus"] and ray.is_initialized():
+            setup = self.setup
+            options: dict[str, Any] = {"num_cpus": 0, "num_gpus": setup.num_gpus}
+            if not setup.num_gpus and ray.is_initialized():
                 # The model folder is known to be here; elsewhere it may have to be shared storage.
                 node = ray.get_runtime_context().get_node_id()
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
             # On a CPU it shares the cores with trials, which go first: its work is needed when one of them ends.
-            background = self.options["device"] != "cuda" and not self.options["num_gpus"]
+            background = setup.device != "cuda" and not setup.num_gpus
             make = ray.remote(SurrogateActor).options(**options)
-            self._actor = make.remote(self._folder(), self._space(), **self.options, background=background)
+            self._actor = make.remote(self._folder(), self._space(), setup, self.seed, background=background)
         return self._actor
 
     def _local_surrogate(self) -> Any:
         if self._in_process is None:
             from .surrogate.actor import SurrogateActor
 
-            self._in_process = SurrogateActor(self._folder(), self._space(), **{**self.options, "threads": None})
+            setup = dataclasses.replace(self.setup, threads=None)
+            self._in_process = SurrogateActor(self._folder(), self._space(), setup, self.seed)
         return self._in_process
 
-    def _folder(self) -> str:
-        if self.llm is None:
+    def _folder(self) -> str | None:
+        if self.llm is None and self.setup.language:
             raise ValueError("llm: not set; give the local folder of a causal language model")
         return self.llm
 
     def _warm_up(self) -> None:
         """Lets the actor load the model and read the first candidates while the first trials run."""
-        if self._actor is None and self.llm is not None:
-            self._warming = self._ensure_actor().warm.remote(self.seed)
+        if self._actor is None and (self.llm is not None or not self.setup.language):
+            self._warming = self._ensure_actor().warm.remote()
 
     def _advance(self) -> None:
         """Takes in a batch that is ready and asks for the next one if something has changed since the last request."""
@@ -348,8 +326,11 @@ class LanguageBOSearch(SpaceSearcher):
         data, pending = self._data(), list(self._pending.values())
         # One more than can start before the answer to the next result is there.
         size = self.stage or (1 if self.synchronous else max(self._most_running, len(pending)) + 1)
-        exclude = (self._seen | set(self._queue)) - {i for i, _ in data} - set(pending)
-        return data, pending, size, self.seed, self._surrogate, sorted(exclude)
+        exclude = (self._seen | set(self._queue)) - {i for i, _, _ in data} - set(pending)
+        return data, pending, size, self.seed, self._surrogate, sorted(exclude), not self.synchronous
+
+    def _stage(self, proposal: Proposal) -> None:
+        self._staged, self._branches, self._surrogate = proposal.staged, proposal.branches, proposal.state
 
     def _receive(self, timeout: float | None) -> None:
         """Stages the answer if it arrives within `timeout` seconds (None: however long it takes)."""
@@ -363,7 +344,7 @@ class LanguageBOSearch(SpaceSearcher):
             request, requested = self._request, self._requested
             self._request = None
             try:
-                staged, self._surrogate = ray.get(request)
+                proposal = ray.get(request)
             except RayActorError as error:
                 # The process is gone; all it knew is here. One that cannot even start will not the next time either.
                 self._actor = self._warming = None
@@ -384,7 +365,12 @@ class LanguageBOSearch(SpaceSearcher):
             assert requested is not None
             self._failures = 0
             self._any_staged = True
-            self._staged, self._staged_from = list(staged), requested[0]
+            self._stage(proposal)
+            self._staged_from = requested[0]
+            # Results that came in while it was made.
+            for index in [i for i in self._branches if i in self._observations]:
+                if requested[0] < self._results and index not in self._pending.values():
+                    self._choose_branch(self._observations[index])
             return
 
     def _failed(self, error: Exception) -> None:
@@ -392,3 +378,59 @@ class LanguageBOSearch(SpaceSearcher):
         if self._failures >= _MAX_FAILURES:
             raise RuntimeError(f"the surrogate failed {self._failures} times in a row: {error}") from error
         logger.warning("surrogate failed (%s); asking again", type(error).__name__)
+
+
+def make_setup(options: Mapping[str, Any]) -> Setup:
+    """A surrogate's settings from options.
+
+    Raises:
+        ValueError: an unknown option, or a value outside its domain; the message names it.
+    """
+    from .surrogate.acquisition import ACQUISITIONS
+    from .surrogate.prompt import STYLES
+
+    for name in options:
+        if name not in _SETUP:
+            raise ValueError(f"{name}: the language searcher has no such option; use {', '.join(sorted(_SETUP))}")
+    setup = Setup(**{**options, "projection": _width(options.get("projection", Setup.projection))})
+    for name, least in (
+        ("fit_steps", 1),
+        ("token_every", 1),
+        ("pool", 1),
+        ("subset", 1),
+        ("num_gpus", 0.0),
+        ("kv_budget_gb", 0.0),
+    ):
+        value = getattr(setup, name)
+        kind = int if isinstance(least, int) else int | float
+        if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
+            whole = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{name}: {value!r} is not {whole} of at least {least:g}")
+    if setup.threads is not None and setup.threads < 1:
+        raise ValueError(f"threads: {setup.threads!r} is too small; use at least 1")
+    if not 0 <= setup.dropout < 1:
+        raise ValueError(f"dropout: {setup.dropout!r} is outside [0, 1)")
+    if not setup.prior_shift > 0:
+        raise ValueError(f"prior_shift: {setup.prior_shift!r} is not above 0")
+    types = (None, "bfloat16", "float16", "float32")
+    for name, allowed in (
+        ("acquisition", ACQUISITIONS),
+        ("prompt_style", STYLES),
+        ("dtype", types),
+        ("token_dtype", types),
+    ):
+        if getattr(setup, name) not in allowed:
+            raise ValueError(f"{name}: {getattr(setup, name)!r} is unknown; use {', '.join(map(str, allowed))}")
+    if not setup.language and not setup.knobs:
+        raise ValueError("language, knobs: both are off; keep one of the two parts of the kernel")
+    return setup
+
+
+def _width(given: Any) -> int | None:
+    """`[32]`, 32, or nothing."""
+    value = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
+    if value is None or value is False:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"projection: {given!r} is no width; use a whole number such as 32, or null for none")
+    return value

@@ -1,4 +1,6 @@
-"""Expected improvement on a logarithmic scale, exact where the plain form underflows.
+"""What a candidate promises: expected improvement, on a logarithmic scale too, and an upper confidence bound.
+
+The belief may be a mixture over hypotheses (`deep_kernel.Posterior`); expectations are then taken over it.
 
 | symbol | meaning                              | shape |
 |--------|--------------------------------------|-------|
@@ -17,7 +19,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import erfcx, ndtr
+from scipy.special import erfcx, logsumexp, ndtr
+
+from .deep_kernel import Posterior
+
+ACQUISITIONS = ("logei", "ei", "ucb", "thompson")
+# Standard deviations of the upper confidence bound.
+_BETA = 2.0
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF_PI = math.sqrt(math.pi / 2)
@@ -61,3 +69,17 @@ def log_expected_improvement(mean: np.ndarray, var: np.ndarray, best: float) -> 
     certain = ~spread & (gain > 0)
     out[certain] = np.log(gain[certain])
     return out
+
+
+def score(name: str, belief: Posterior) -> np.ndarray:
+    """Scores of the candidates, `(c,)`, larger is better: `logei`, `ei` or `ucb` (mean plus two standard deviations).
+
+    `ei` is the published choice: it underflows to 0 far from the incumbent, where `logei` still tells candidates apart.
+    """
+    if name == "ucb":
+        return belief.mean + _BETA * np.sqrt(belief.total_var)
+    var = np.broadcast_to(belief.var[:, None], belief.means.shape)
+    with np.errstate(divide="ignore"):
+        each = log_expected_improvement(belief.means, var, belief.incumbent) + np.log(belief.weights)
+    mixed = logsumexp(each, axis=1)
+    return np.exp(mixed) if name == "ei" else mixed

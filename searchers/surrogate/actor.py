@@ -1,22 +1,110 @@
 """The surrogate as an actor: observations in, proposals out.
 
-The actor keeps nothing that cannot be rebuilt: the language model, and the keys and values of configurations already
-read. Observations and surrogate parameters come with each request and go back with the answer, so a killed actor costs
-time only.
+The actor keeps nothing that cannot be rebuilt: the language model, and what it has read of the prompts. Observations
+and surrogate parameters come with each request and go back with the answer, so a killed actor costs time only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..space import Space
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .deep_kernel import Inputs, Posterior, Surrogate
+    from .targets import Targets
+
+logger = logging.getLogger(__name__)
+
+# Outcomes of a running trial to prepare for, in standard deviations of what is believed about it.
+_OUTCOMES = (-1.2, 0.0, 1.2)
+_MOST_BRANCHED = 4
+# Candidates of a joint draw (Thompson sampling): a Cholesky factor of this size takes a fraction of a second.
+_DRAWN = 512
+# Typical lengthscales of the knobs: a decade of the rate matters, the rest of a range less than its width.
+_LENGTH_RATE, _LENGTH_ORDINAL, _LENGTH_CATEGORICAL = 0.7, 1.5, 2.0
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a surrogate is built and what it looks at; `language.PRESETS` has the two published combinations.
+
+    Attributes:
+        language: whether hidden states of the language model are part of the kernel; knobs: whether the knobs are.
+        knowledge: published knowledge as prior mean and for the first points (see `knowledge`).
+        prompt_style, prompt: see `prompt.Prompt`; `prompt` is a template file.
+        projection: width of the projection, None for none; dropout: of it, while fitting.
+        token: whether the token behind the prompt is learned.
+        acquisition: one of `acquisition.ACQUISITIONS`. warp: draw in the bad half of the values (see `targets`).
+        priors: see `deep_kernel.Surrogate`. smooth: the incumbent is a posterior mean, not an observed value.
+        pool: most candidates. A larger space is scored on a seeded subset and the neighbours of the best.
+        subset: the same where prompts cannot share their prefixes.
+        fit_steps: most AdamW steps per request; token_every: the token moves in every so many-th of them.
+        warm_start: whether a request goes on from the kernel and projection of the one before, or fits them afresh.
+        kv_budget_gb: most memory for keys and values. cache: whether to keep what was read on disk.
+        device, num_gpus, dtype, token_dtype: see `embed`. threads: torch threads on the CPU; None is one beside trials,
+            else what the process has.
+        samples, parameters, prior, ratios, prior_shift: see `knowledge.Knowledge` (`beliefs`, `misplaced`).
+        learn_from: earlier results, see `transfer.Source`.
+    """
+
+    language: bool = True
+    knobs: bool = True
+    knowledge: bool = True
+    prompt_style: str = "default"
+    prompt: str | None = None
+    projection: int | None = 32
+    dropout: float = 0.1
+    token: bool = False
+    acquisition: str = "logei"
+    warp: bool = True
+    priors: bool = True
+    smooth: bool = True
+    pool: int = 50_000
+    subset: int = 512
+    fit_steps: int = 60
+    token_every: int = 6
+    warm_start: bool = False
+    kv_budget_gb: float = 3.0
+    cache: bool = True
+    device: str = "auto"
+    num_gpus: float = 0.0
+    dtype: str | None = None
+    token_dtype: str | None = None
+    threads: int | None = None
+    samples: int | None = None
+    parameters: float | None = None
+    prior: Mapping[str, Any] = field(default_factory=dict)
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    prior_shift: float = 1.0
+    learn_from: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass
+class Proposal:
+    """An answer.
+
+    Attributes:
+        staged: configurations to try next, best first, if what runs comes out as believed.
+        branches: for each running trial's configuration, pairs of an outcome and what to try next if it comes about.
+        state: the surrogate's parameters. seconds: by stage.
+    """
+
+    staged: list[int]
+    branches: dict[int, list[tuple[float, list[int]]]]
+    state: dict[str, np.ndarray] | None
+    seconds: dict[str, float]
 
 
 def spread_points(
@@ -41,257 +129,370 @@ def spread_points(
 
 
 def run_in_background() -> None:
-    """Idle priority for this thread and those that it starts: they run when nobody else wants the core."""
-    if hasattr(os, "SCHED_IDLE"):
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-            return
+    """The lowest ordinary priority: trials go first. Not idle priority, under which a busy machine starves it, while a
+    slot waits for its answer.
+    """
     with contextlib.suppress(AttributeError, OSError):
         os.nice(19)
 
 
-def first_points(
-    space: Space, knowledge: Any, rng: np.random.Generator, n: int, taken: Sequence[int], exclude: set[int]
-) -> list[int]:
-    """Where to begin: what knowledge suggests, or else space-filling random points."""
-    if knowledge is None:
-        return spread_points(space, rng, n, taken, exclude)
-    return knowledge.first_points(rng, n, taken, exclude)
+class Candidates:
+    """The pool of a space, and what is known of its configurations without a language model.
 
-
-def candidate_stream(space: Space, seed: int, start: int, count: int) -> list[int]:
-    """Items `start` to `start + count` of the seed's endless random walk without repetition through the space.
-
-    For a fixed seed successive windows overlap, so keys and values computed for one request serve the next.
+    Attributes:
+        pool: `(c,)` indices; the whole space where it has at most `setup.pool` configurations.
+        lengthscales: `(d,)` typical ones of the coordinates. log_prior: `(H,)` of the hypotheses.
     """
-    wanted = min(start + count, len(space))
-    if len(space) <= 1 << 20:
-        order = np.random.default_rng([seed, 0xCA]).permutation(len(space))[:wanted].tolist()
-    else:
-        rng = np.random.default_rng([seed, 0xCA])
-        found: dict[int, None] = {}
-        while len(found) < wanted:
-            found.setdefault(int(rng.integers(len(space))))
-        order = list(found)
-    return order[max(0, wanted - count) : wanted]
 
+    def __init__(self, space: Space, setup: Setup, seed: int, limit: int | None = None) -> None:
+        from .knowledge import Knowledge
+        from .transfer import TransferredMeans
 
-# How many configurations knowledge looks through, which costs no language model, for each that it picks.
-_PRESCREEN = 8
+        self.space, self.setup = space, setup
+        size = min(setup.pool, setup.pool if limit is None else limit)
+        if len(space) <= size:
+            self.pool = np.arange(len(space))
+        else:
+            self.pool = np.sort(space.sample(np.random.default_rng([seed, 0xCA]), size))
+        self.knowledge = None
+        if setup.knowledge:
+            self.knowledge = Knowledge(
+                space, setup.samples, setup.parameters, setup.prior, setup.ratios, setup.prior_shift
+            )
+            self._shifts, self._weights, self.log_prior = self.knowledge.hypotheses()
+        else:
+            self.log_prior = np.zeros(1)
+        self._transfer = TransferredMeans(space, setup.learn_from, setup.samples) if setup.learn_from else None
+        if self._transfer is not None:
+            self.log_prior = self._transfer.log_prior(self.log_prior)
+        self.lengthscales = np.concatenate([np.full(k, length) for k, length in self._blocks()] or [np.ones(1)])
+        self.x, self.means = self.describe(self.pool)
+
+    def _blocks(self) -> list[tuple[int, float]]:
+        """Columns and typical lengthscale of each searched knob."""
+        found = []
+        for knob in self.space.knobs:
+            if len(knob) > 1:
+                if knob.kind == "categorical":
+                    found.append((len(knob), _LENGTH_CATEGORICAL))
+                else:
+                    found.append((1, _LENGTH_RATE if knob.name == "learning_rate" else _LENGTH_ORDINAL))
+        return found
+
+    def describe(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates `(n, d)` and prior means `(n, H)`.
+
+        The coordinate of the learning rate is its offset from where knowledge expects the optimum, so that what is
+        learned about one variant, rank or batch size holds for the others; without knowledge it is the rate itself.
+        """
+        from .knowledge import prior_means
+
+        which = [int(i) for i in indices]
+        features = self.space.features(which)
+        columns = None if self.knowledge is None else self.knowledge.columns(which)
+        parts, at = [], 0
+        for knob in self.space.knobs:
+            width = len(knob) if knob.kind == "categorical" else 1
+            block = features[:, at : at + width]
+            at += width
+            if len(knob) == 1:
+                continue
+            if knob.name == "learning_rate" and knob.kind == "ordinal":
+                if columns is not None:
+                    block = columns[:, :1]
+                elif knob.values[0] > 0:
+                    low, high = math.log10(knob.values[0]), math.log10(knob.values[-1])
+                    block = block * (high - low)
+            parts.append(block)
+        x = np.concatenate(parts, axis=1) if parts else np.zeros((len(which), 1))
+        means = np.zeros((len(which), 1))
+        if columns is not None:
+            means = prior_means(columns, self._shifts, self._weights)
+        if self._transfer is not None:
+            means = np.concatenate([means, self._transfer.means(which)], axis=1)
+        return x, means
+
+    def first(self, n: int, taken: Sequence[int], exclude: set[int], rng: np.random.Generator) -> list[int]:
+        """Where to begin: what is known suggests it, or else space-filling random points."""
+        from .knowledge import first_points
+
+        if self.knowledge is None and self._transfer is None:
+            return spread_points(self.space, rng, n, taken, exclude | set(taken))
+        # Equal candidates in an order of the seed's.
+        order = rng.permutation(len(self.pool))
+        free = ~np.isin(self.pool[order], list(exclude | set(taken)))
+        known = {int(index): row for row, index in enumerate(self.pool[order])}
+        rows = first_points(
+            self.means[order], self.log_prior, [known[i] for i in taken if i in known], free, n
+        )
+        chosen = [int(self.pool[order[row]]) for row in rows]
+        missing = n - len(chosen)
+        return chosen + (self.space.sample(rng, missing, exclude=exclude | set(taken) | set(chosen)) if missing else [])
 
 
 class SurrogateActor:
-    """Fits the deep-kernel GP and maximises log EI; use it as a Ray actor (`num_cpus=0`) or in process.
-
-    Candidates of a request: a window of `candidates` configurations over a seeded random order, which moves on by a
-    sixteenth with each observation (with knowledge, half of them are the likeliest of a wider window), and the
-    neighbours of the three best observed configurations. `candidates` of at
-    least the size of the space, or 0, scores the whole space.
+    """Fits the surrogate and maximises the acquisition over the pool; a Ray actor (`num_cpus=0`), or in process.
 
     Args:
-        llm: folder of the language model.
-        space: the search space.
-        prompt: template file instead of the built-in text.
-        candidates: size of the random window.
-        fit_steps: most AdamW steps per request; token_every: the token moves in every so many-th of them.
-        warm_start: whether a request goes on from the kernel and projection of the one before (as published) or fits
-            them afresh; the token always goes on.
-        projection_dim, dropout: of the projection.
-        device, num_gpus: see `embed.pick_device`. dtype: torch dtype name, or None for the fastest of the device.
-        threads: torch threads on the CPU; None leaves the process as it is.
-        cache_mib: memory for configurations' keys and values.
-        background: whether to run at idle priority: two thread pools on the same cores wait for each other's threads at
-            every matrix product, and both lose more than half of their speed.
-        knowledge: whether published knowledge is the prior mean (see `knowledge`), given the `samples` of a trial.
+        llm: folder of the language model; None where `setup.language` is off.
+        space: the search space. setup: see `Setup`. seed: of the pool's subset.
+        background: whether to run at low priority, on one thread: two thread pools on the same cores wait for each
+            other's threads at every matrix product, and both lose more than half of their speed.
     """
 
     def __init__(
-        self,
-        llm: str,
-        space: Space,
-        *,
-        prompt: str | None = None,
-        candidates: int = 128,
-        fit_steps: int = 60,
-        token_every: int = 6,
-        warm_start: bool = False,
-        projection_dim: int = 32,
-        dropout: float = 0.1,
-        device: str = "auto",
-        num_gpus: float = 0.0,
-        dtype: str | None = None,
-        threads: int | None = 2,
-        cache_mib: int = 1024,
-        knowledge: bool = True,
-        samples: int | None = None,
-        background: bool = False,
+        self, llm: str | None, space: Space, setup: Setup, seed: int = 0, background: bool = False
     ) -> None:
         if background:
             run_in_background()
         import torch
 
-        from .embed import PromptEmbedder, pick_device
-        from .knowledge import Knowledge
-        from .prompt import Prompt
+        from .hidden import HiddenStates
 
-        self.knowledge = Knowledge(space, samples) if knowledge else None
+        threads = 1 if background and setup.threads is None else setup.threads
         if threads is not None:
             torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
-        self.space = space
-        self.candidates = len(space) if candidates <= 0 else candidates
-        self.fit_steps = fit_steps
-        self.token_every = token_every
-        self.warm_start = warm_start
-        self.projection_dim = projection_dim
-        self.dropout = dropout
-        template = Prompt(space) if prompt is None else Prompt.from_file(space, prompt)
-        self.embedder = PromptEmbedder(
-            llm,
-            template.prefix,
-            lambda index: template.values(space.decode(index)),
-            device=pick_device(device, num_gpus),
-            dtype=None if dtype is None else getattr(torch, dtype),
-            cache_bytes=cache_mib << 20,
-        )
-        self.embedder.check(0)
-        self.timings: dict[str, float] = {}
+        self.space, self.setup = space, setup
+        self.states = None
+        if setup.language:
+            assert llm is not None
+            self.states = HiddenStates(llm, space, setup)
+        limit = setup.subset if self.states is not None and not self.states.shared else None
+        self.candidates = Candidates(space, setup, seed, limit)
+        self.seconds: dict[str, float] = {}
+        self.belief: Posterior | None = None
 
     def pid(self) -> int:
         """Process id, for tests that kill it."""
         return os.getpid()
 
     def info(self) -> dict[str, Any]:
-        """Device, dtype, whether prompts share work, and the seconds of the last request by stage."""
-        embedder = self.embedder
-        return {
-            "device": str(embedder.device),
-            "dtype": str(embedder.dtype).removeprefix("torch."),
-            "shared": embedder.shared,
-            "timings": dict(self.timings),
-        }
+        """Device, dtype, whether prompts share work, number of candidates, seconds of the last request by stage."""
+        described = {} if self.states is None else self.states.info()
+        return {**described, "candidates": len(self.candidates.pool), "timings": dict(self.seconds)}
 
-    def warm(self, seed: int) -> None:
-        """Reads the candidates of the first request ahead of it, while the first trials run."""
-        self._embed(self._window(seed, 0, None), self.embedder.initial_token())
+    def warm(self) -> None:
+        """Reads the candidates' prompts ahead of the first request, while the first trials run."""
+        if self.states is not None:
+            self.states.pool_states(self.candidates.pool, None)
 
     def propose(
         self,
-        observations: Sequence[tuple[int, float]],
+        observations: Sequence[tuple[int, float, float]],
         pending: Sequence[int],
         k: int,
         seed: int,
         state: dict[str, np.ndarray] | None = None,
         exclude: Sequence[int] = (),
-    ) -> tuple[list[int], dict[str, np.ndarray] | None]:
+        branch: bool = False,
+    ) -> Proposal:
         """The next `k` configurations, best first.
 
         Args:
-            observations: `(index, value)`, larger is better, finite.
+            observations: `(index, value, standard error)`, larger is better, finite.
             pending: running configurations; believed to come out at their posterior mean, as is each proposal for
                 those that follow it.
-            seed: of candidates and dropout.
+            seed: of projection, dropout and draws.
             state: surrogate parameters of the answer before, if any.
             exclude: further configurations not to propose.
+            branch: whether to prepare for other outcomes of what runs.
 
         Returns:
-            At most `k` indices (fewer only when the space is used up) and the surrogate's parameters.
+            At most `k` indices (fewer only when the space is used up).
         """
-        import torch
-
-        from .acquisition import log_expected_improvement
-        from .deep_kernel import DeepKernelGP
-
-        clock = _Clock(self.timings)
-        taken = {i for i, _ in observations} | set(pending) | set(exclude)
+        self.seconds = {}
+        clock = _Clock(self.seconds)
+        taken = {i for i, _, _ in observations} | set(pending) | set(exclude)
+        rng = np.random.default_rng([seed, len(observations), len(taken)])
         if not observations:
-            rng = np.random.default_rng([seed, len(taken)])
-            return first_points(self.space, self.knowledge, rng, k, list(pending), taken), state
-
-        model = DeepKernelGP(
-            self.embedder.initial_token(), self.projection_dim, self.dropout, seed, self.knowledge is not None
-        )
-        if state is not None:
-            model.load(state, kernel=self.warm_start)
-        pool = self._pool(observations, taken, seed, k, state)
-        if not pool:
-            return [], state
-        if not model.calibrated:
-            model.calibrate(self._embed([*pool, *(i for i, _ in observations)], model.token.detach()))
-        clock("read candidates")
-        observed = [i for i, _ in observations]
-        batch = self.embedder.gather(observed)
-        values = np.array([v for _, v in observations], dtype=float)
-        model.fit(
-            lambda token: self._known(observed, self.embedder.run_token(batch, token)),
-            values,
-            steps=self.fit_steps,
-            seed=seed * 100_003 + len(observations),
-            token_every=self.token_every,
-        )
-        clock("fit")
-        token = model.token.detach()
-        h = self._embed(pool, token)
-        fantasies = self._embed(list(pending), token)
-        chosen: list[int] = []
-        free = np.ones(len(pool), dtype=bool)
-        for _ in range(min(k, len(pool))):
-            mean, var, best = model.predict(h, fantasies)
-            score = np.where(free, log_expected_improvement(mean, var, best), -math.inf)
-            # All -inf (no variance, no gain anywhere): the first free one.
-            at = int(score.argmax()) if np.isfinite(score).any() else int(free.argmax())
-            free[at] = False
-            chosen.append(pool[at])
-            fantasies = torch.cat([fantasies, h[at : at + 1]])
+            return Proposal(self.candidates.first(k, list(pending), taken, rng), {}, state, self.seconds)
+        pool, extra = self._pool(observations, taken, k, rng)
+        if len(pool) + len(extra) == 0:
+            return Proposal([], {}, state, self.seconds)
+        model, targets = self._fit(observations, seed, state, clock)
+        inputs = self._inputs(pool, extra, model)
+        indices = np.concatenate([self.candidates.pool[pool], extra])
+        running = self._some(list(pending), model)
+        clock("read")
+        staged = self._pick(model, inputs, indices, running, None, k, rng)
+        branches: dict[int, list[tuple[float, list[int]]]] = {}
+        if branch and 0 < len(pending) <= _MOST_BRANCHED:
+            branches = self._branches(model, targets, inputs, indices, running, list(pending), k, rng)
         clock("score")
-        return chosen, model.export()
+        return Proposal(staged, branches, model.export(), self.seconds)
 
-    def _window(self, seed: int, moved: int, state: dict[str, np.ndarray] | None) -> list[int]:
-        """The random window; with knowledge, half of it the likeliest of a window `_PRESCREEN` times as wide."""
-        window = candidate_stream(self.space, seed, moved, self.candidates)
-        if self.knowledge is None or len(window) == len(self.space):
-            return window
-        wide = candidate_stream(self.space, seed, moved, self.candidates * _PRESCREEN)
-        shift = 0.0 if state is None else float(state["trend.shift"])
-        likely = [wide[i] for i in np.argsort(-self.knowledge.values(wide, shift), kind="stable")]
-        half = self.candidates // 2
-        return list(dict.fromkeys([*likely[: self.candidates - half], *window[:half]]))
+    # -- stages ----------------------------------------------------------------------------------------------------
 
     def _pool(
+        self, observations: Sequence[tuple[int, float, float]], taken: set[int], k: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Free rows of the pool, and further free indices: neighbours of the best where the pool is a subset."""
+        pool = self.candidates.pool
+        rows = np.flatnonzero(~np.isin(pool, list(taken)))
+        if len(pool) == len(self.space):
+            return rows, np.zeros(0, dtype=np.int64)
+        best = sorted(observations, key=lambda one: -one[1])[:3]
+        near = {j for i, _, _ in best for j in self.space.neighbours(i)} - taken - set(pool.tolist())
+        if len(rows) + len(near) < k:
+            near |= set(self.space.sample(rng, k, exclude=taken | near | set(pool.tolist())))
+        return rows, np.array(sorted(near), dtype=np.int64)
+
+    def _fit(
         self,
-        observations: Sequence[tuple[int, float]],
-        taken: set[int],
+        observations: Sequence[tuple[int, float, float]],
         seed: int,
-        k: int,
-        state: dict[str, np.ndarray] | None = None,
-    ) -> list[int]:
-        """Candidates not yet taken: the window, then the neighbours of the best."""
-        moved = (len(observations) * max(1, self.candidates // 16)) if self.candidates < len(self.space) else 0
-        window = self._window(seed, moved, state)
-        best = sorted(observations, key=lambda pair: -pair[1])[:3]
-        near = [j for i, _ in best for j in self.space.neighbours(i)]
-        pool = [i for i in dict.fromkeys([*window, *near]) if i not in taken]
-        if len(pool) < k:
-            rng = np.random.default_rng([seed, len(taken)])
-            pool += self.space.sample(rng, k - len(pool), exclude=taken | set(pool))
-        return pool
+        state: dict[str, np.ndarray] | None,
+        clock: _Clock,
+    ) -> tuple[Surrogate, Targets]:
+        from .deep_kernel import Inputs, Surrogate
+        from .targets import make_targets
 
-    def _embed(self, indices: Sequence[int], token: Any) -> Any:
-        """Hidden states of the configurations, with what is known of them appended."""
-        return self._known(indices, self.embedder.embed(list(indices), token))
+        setup = self.setup
+        model = Surrogate(
+            None if self.states is None else self.states.initial_token(),
+            projection=setup.projection,
+            dropout=setup.dropout,
+            lengthscales=self.candidates.lengthscales if setup.knobs else None,
+            log_prior=self.candidates.log_prior,
+            priors=setup.priors,
+            learn_token=setup.token,
+            seed=seed,
+        )
+        if state is not None:
+            model.load(state, kernel=setup.warm_start)
+        if not model.calibrated:
+            assert self.states is not None
+            model.calibrate(self.states.reference(self.candidates.pool))
+        clock("prepare")
+        observed = [i for i, _, _ in observations]
+        bare = self._bare(observed)
+        hidden_at = None if self.states is None else self.states.observed(observed)
 
-    def _known(self, indices: Sequence[int], h: Any) -> Any:
+        def inputs_at(token: Tensor | None) -> Inputs:
+            return bare if hidden_at is None else Inputs(hidden_at(token), bare.x, bare.means)
+
+        table = np.array([(v, e) for _, v, e in observations], dtype=np.float64)
+        targets = make_targets(table[:, 0], table[:, 1], setup.warp)
+        model.fit(
+            inputs_at,
+            targets,
+            steps=setup.fit_steps,
+            seed=seed * 100_003 + len(observations),
+            token_every=setup.token_every,
+        )
+        clock("fit")
+        return model, targets
+
+    def _bare(self, indices: Sequence[int]) -> Inputs:
+        """Inputs without hidden states."""
         import torch
 
-        if self.knowledge is None:
-            return h
-        return torch.cat([h, torch.from_numpy(self.knowledge.columns(indices))], dim=1)
+        from .deep_kernel import Inputs
+
+        x, means = self.candidates.describe(indices)
+        return Inputs(torch.zeros(len(x), 0), torch.from_numpy(x), torch.from_numpy(means))
+
+    def _some(self, indices: Sequence[int], model: Surrogate) -> Inputs:
+        """Inputs of a few configurations, at the model's token."""
+        import torch
+
+        from .deep_kernel import Inputs
+
+        bare = self._bare(indices)
+        if self.states is None or not len(indices):
+            return bare if self.states is None else Inputs(torch.zeros(0, model.hidden), bare.x, bare.means)
+        with torch.no_grad():
+            return Inputs(self.states.observed(list(indices))(model.token.detach()), bare.x, bare.means)
+
+    def _inputs(self, rows: np.ndarray, extra: np.ndarray, model: Surrogate) -> Inputs:
+        """Inputs of the candidates: rows of the pool, then further indices."""
+        import torch
+
+        from .deep_kernel import Inputs
+
+        which = torch.from_numpy(rows)
+        h = torch.zeros(len(self.candidates.pool), 0)
+        if self.states is not None:
+            h = self.states.pool_states(self.candidates.pool, model.token.detach() if self.setup.token else None)
+        inputs = Inputs(
+            h[which], torch.from_numpy(self.candidates.x[rows]), torch.from_numpy(self.candidates.means[rows])
+        )
+        return inputs if not len(extra) else inputs.and_also(self._some([int(i) for i in extra], model))
+
+    def _pick(
+        self,
+        model: Surrogate,
+        inputs: Inputs,
+        indices: np.ndarray,
+        running: Inputs,
+        values: np.ndarray | None,
+        k: int,
+        rng: np.random.Generator,
+    ) -> list[int]:
+        from .acquisition import score
+
+        chosen: list[int] = []
+        free = np.ones(len(indices), dtype=bool)
+        for _ in range(min(k, len(indices))):
+            belief = model.predict(inputs, running, values, smooth=self.setup.smooth)
+            self.belief = belief
+            if self.setup.acquisition == "thompson":
+                values_of = _draw(model, inputs, belief, rng)
+            else:
+                values_of = score(self.setup.acquisition, belief)
+            values_of = np.where(free, values_of, -math.inf)
+            # All -inf (no variance, no gain anywhere): the first free one.
+            at = int(values_of.argmax()) if np.isfinite(values_of).any() else int(free.argmax())
+            free[at] = False
+            chosen.append(int(indices[at]))
+            running = running.and_also(inputs.rows([at]))
+            values = None if values is None else np.append(values, np.nan)
+        return chosen
+
+    def _branches(
+        self,
+        model: Surrogate,
+        targets: Targets,
+        inputs: Inputs,
+        indices: np.ndarray,
+        running: Inputs,
+        pending: list[int],
+        k: int,
+        rng: np.random.Generator,
+    ) -> dict[int, list[tuple[float, list[int]]]]:
+        belief = model.predict(running)
+        found: dict[int, list[tuple[float, list[int]]]] = {}
+        for j, index in enumerate(pending):
+            mean, spread = float(belief.mean[j]), float(np.sqrt(belief.total_var[j]))
+            for step in _OUTCOMES:
+                values = np.full(len(pending), np.nan)
+                values[j] = mean + step * spread
+                outcome = float(targets.reported(values[j]))
+                found.setdefault(index, []).append(
+                    (outcome, self._pick(model, inputs, indices, running, values, min(k, 2), rng))
+                )
+        return found
+
+
+def _draw(model: Surrogate, inputs: Inputs, belief: Posterior, rng: np.random.Generator) -> np.ndarray:
+    """One joint draw of the objective at the most promising candidates, -inf elsewhere (Thompson sampling)."""
+    import torch
+
+    from .acquisition import score
+
+    which = np.argsort(-score("ucb", belief), kind="stable")[:_DRAWN]
+    hypothesis = rng.choice(len(belief.weights), p=belief.weights)
+    covariance = model.joint_covariance(inputs.rows(torch.from_numpy(which.copy())))
+    factor = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(which)))
+    drawn = np.full(len(belief.var), -math.inf)
+    drawn[which] = belief.means[which, hypothesis] + factor @ rng.standard_normal(len(which))
+    return drawn
 
 
 class _Clock:
     """Seconds between its calls, by name."""
 
     def __init__(self, into: dict[str, float]) -> None:
-        into.clear()
         self._into, self._last = into, time.perf_counter()
 
     def __call__(self, name: str) -> None:

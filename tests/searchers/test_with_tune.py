@@ -34,7 +34,14 @@ class Trivial(tune.Trainable):
 def test_runs_in_a_tuner_and_restores(name: str, tiny_llm: Path, ray_local: None, tmp_path: Path) -> None:
     options: dict[str, Any] = {}
     if name == "language":
-        options = {"llm": tiny_llm, "fit_steps": 3, "candidates": 12, "dtype": "float32"}
+        options = {
+            "llm": tiny_llm,
+            "language": True,
+            "fit_steps": 3,
+            "projection": 4,
+            "dtype": "float32",
+            "cache": False,
+        }
     searcher = make_searcher(name, space=small_space(), metric="score", mode="max", seed=0, **options)
     tuner = tune.Tuner(
         Trivial,

@@ -1,86 +1,259 @@
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
-import torch
 
 from searchers.space import Space, default_space
-from searchers.surrogate.deep_kernel import DeepKernelGP
-from searchers.surrogate.knowledge import Knowledge, Trend, merit, rate_offset
+from searchers.surrogate.knowledge import (
+    P_NOTHING,
+    VARIANTS,
+    Knowledge,
+    bump,
+    first_points,
+    prior_means,
+    scale_of,
+)
 
 LORA = {"variant": "lora", "rank": 16, "alpha_ratio": 1, "learning_rate": 3e-4, "batch_size": 64}
+SPACE = Space.from_dict(
+    {
+        "variant": ["lora", "pissa"],
+        "rank": [4, 16, 64],
+        "learning_rate": [1e-5, 1e-4, 1e-3, 1e-2],
+        "batch_size": [8, 64],
+    }
+)
 
 
-def test_the_offset_is_zero_at_the_expected_rate_and_counts_decades() -> None:
-    assert rate_offset(LORA) == pytest.approx(0)
-    assert rate_offset(LORA | {"learning_rate": 3e-3}) == pytest.approx(1)
-    # alpha / rank acts like a factor on the rate, and alpha may be given itself.
-    assert rate_offset(LORA | {"alpha_ratio": 10}) == pytest.approx(1)
-    assert rate_offset({k: v for k, v in LORA.items() if k != "alpha_ratio"} | {"alpha": 160}) == pytest.approx(1)
-    assert rate_offset(LORA | {"variant": "rslora"}) == pytest.approx(np.log10(4))
+def knowledge(space: Space = SPACE, **options: Any) -> Knowledge:
+    return Knowledge(space, **options)
+
+
+# -- effects -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("change", "sign"),
+    ("change", "low", "high"),
     [
-        ({"variant": "pissa"}, 1),  # the same rate is further up for PiSSA
-        ({"rank": 128}, 1),
-        ({"batch_size": 256}, -1),
+        # A larger batch wants a larger rate: between its root and proportionally.
+        ({"batch_size": 256}, 2.0, 4.0),
+        ({"batch_size": 16}, 0.25, 0.5),
+        # A larger rank wants a smaller one.
+        ({"rank": 128}, 0.3, 0.95),
+        ({"rank": 2}, 1.05, 3.0),
+        ({"variant": "pissa"}, 0.1, 0.6),
+        ({"variant": "olora"}, 0.0, 0.1),
+        ({"variant": "lora_ga"}, 0.0, 0.1),
+        ({"variant": "milora"}, 0.5, 0.95),
+        ({"variant": "init_ab"}, 0.5, 0.95),
+        ({"variant": "randlora"}, 0.5, 0.95),
+        ({"variant": "dora"}, 1.0, 1.5),
+        ({"variant": "gralora"}, 1.05, 1.5),
+        ({"variant": "loft"}, 1.05, 1.5),
+        ({"variant": "full"}, 0.05, 0.2),
+        ({"variant": "unheard_of"}, 1.0, 1.0),
+        ({"dropout": 0.3}, 1.0, 1.0),
     ],
+    ids=str,
 )
-def test_directions_are_the_published_ones(change: dict, sign: int) -> None:
-    assert sign * rate_offset(LORA | change) > 0.05
+def test_the_expected_rate_moves_as_published(change: dict[str, Any], low: float, high: float) -> None:
+    known = knowledge()
+    factor = known.expected_rate(LORA | change) / known.expected_rate(LORA)
+    assert low - 1e-12 <= factor <= high + 1e-12
 
 
-def test_longer_training_lowers_the_expected_rate() -> None:
-    assert rate_offset(LORA, 100_000) > rate_offset(LORA, 10_000) > rate_offset(LORA, 100)
+def test_every_published_variant_has_its_effect_here() -> None:
+    known = knowledge()
+    for name, fact in VARIANTS.items():
+        assert known.expected_rate(LORA | {"variant": name}) == pytest.approx(fact.value * known.expected_rate(LORA))
 
 
-def test_a_space_without_a_rate_has_a_flat_trend() -> None:
-    assert rate_offset({"colour": "red"}) == 0 and merit({"colour": "red"}) == 0
-    columns = Knowledge(Space.from_dict({"colour": ["red", "blue"]})).columns([0, 1])
-    assert columns.shape == (2, 2) and (columns == 0).all()
+def test_longer_training_wants_a_smaller_rate() -> None:
+    rates = [knowledge(samples=n).expected_rate(LORA) for n in (100, 10_000, 1_000_000)]
+    assert rates[0] > rates[1] > rates[2] > 0.05 * rates[0]
 
 
-def test_first_points_are_near_the_expected_rate_new_and_reproducible() -> None:
-    space = default_space()
-    knowledge = Knowledge(space)
-    points = knowledge.first_points(np.random.default_rng(0), 4, [], set())
-    assert points == knowledge.first_points(np.random.default_rng(0), 4, [], set())
-    assert len(set(points)) == 4
-    assert all(abs(rate_offset(space.decode(i))) < 1.2 for i in points)
-    assert not set(knowledge.first_points(np.random.default_rng(0), 4, [], set(points))) & set(points)
+def test_a_larger_base_model_wants_a_smaller_rate() -> None:
+    rates = [knowledge(parameters=n).expected_rate(LORA) for n in (1e8, 1e9, 7e10)]
+    assert rates[0] > rates[1] > rates[2]
 
 
-def objective(u: np.ndarray, centre: float) -> np.ndarray:
-    return 30 * np.exp(-0.5 * ((u - centre) / 0.6) ** 2)
+def test_the_expected_rate_of_plain_lora_is_a_usual_one() -> None:
+    assert 1e-4 <= knowledge().expected_rate(LORA) <= 6e-4
 
 
-@pytest.mark.parametrize("centre", [0.0, 1.5, -1.5])
-def test_a_prior_that_is_off_by_a_factor_of_thirty_is_corrected(centre: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    u = np.linspace(-2.2, 2.2, 12)
-    h = torch.cat([torch.randn(12, 8, generator=generator), torch.tensor(u, dtype=torch.float32)[:, None]], dim=1)
-    h = torch.cat([h, torch.zeros(12, 1)], dim=1)
-    model = DeepKernelGP(torch.zeros(8), size=4, seed=0, knowledge=True)
-    model.calibrate(h)
-    model.fit(lambda token: h, objective(u, centre), steps=60)
-    assert model.trend is not None
-    assert float(model.trend.shift.detach()) == pytest.approx(centre, abs=0.4)
-    # What was learned carries over to points with unrelated hidden states.
-    asked = torch.cat([torch.randn(45, 8, generator=generator), torch.zeros(45, 2)], dim=1)
-    asked[:, 8] = torch.linspace(-2.2, 2.2, 45)
-    mean, _, _ = model.predict(asked)
-    assert abs(float(asked[int(mean.argmax()), 8]) - centre) < 0.6
+def test_the_offset_counts_decades_of_the_effective_rate() -> None:
+    known = knowledge()
+    at = known.offset(LORA)
+    assert at == pytest.approx(0)
+    assert known.offset(LORA | {"learning_rate": 3e-3}) == pytest.approx(1)
+    # alpha / rank acts like a factor on the rate, and alpha may be given itself.
+    assert known.offset(LORA | {"alpha_ratio": 10}) == pytest.approx(1)
+    assert known.offset({k: v for k, v in LORA.items() if k != "alpha_ratio"} | {"alpha": 160}) == pytest.approx(1)
+    assert known.offset(LORA | {"variant": "rslora"}) == pytest.approx(math.log10(4))
 
 
-def test_a_trend_that_explains_nothing_loses_its_weight() -> None:
-    generator = torch.Generator().manual_seed(1)
-    u = torch.linspace(-2, 2, 16)[:, None]
-    h = torch.cat([torch.randn(16, 8, generator=generator), u, torch.zeros(16, 1)], dim=1)
-    values = torch.randn(16, generator=generator).numpy()
-    model = DeepKernelGP(torch.zeros(8), size=4, seed=0, knowledge=True)
-    model.calibrate(h)
-    model.fit(lambda token: h, values, steps=60)
-    assert model.trend is not None
-    assert float(model.trend.log_weight.detach()) < float(Trend().log_weight.detach()) - 0.5
+def test_the_scale_is_alpha_over_rank_or_its_root() -> None:
+    assert scale_of({"rank": 16, "alpha": 32}) == scale_of({"rank": 16, "alpha_ratio": 2.0}) == 2.0
+    assert scale_of({"rank": 16, "alpha": 32, "variant": "rslora"}) == 8.0
+    assert scale_of({}) == 1.0
+
+
+def test_the_bump_falls_steeper_above_than_below() -> None:
+    u = np.array([-2.0, -0.5, 0.0, 0.5, 2.0])
+    values = bump(u)
+    assert values[2] == 1.0 and values[0] < values[1] < 1
+    assert values[3] < values[1] and values[4] < values[0]
+
+
+def test_larger_ranks_and_smaller_batches_have_merit() -> None:
+    known = knowledge()
+    assert known.merit(LORA | {"rank": 64}) > known.merit(LORA) > known.merit(LORA | {"batch_size": 512})
+
+
+def test_ratios_of_the_users_own_win_over_published_ones() -> None:
+    known = knowledge(ratios={"pissa": 2.0})
+    assert known.expected_rate(LORA | {"variant": "pissa"}) == pytest.approx(2 * known.expected_rate(LORA))
+
+
+def test_a_wrong_expectation_can_be_simulated() -> None:
+    assert knowledge(misplaced=10.0).offset(LORA) == pytest.approx(-1)
+
+
+def test_a_space_without_a_rate_has_nothing_to_tell_apart() -> None:
+    known = knowledge(Space.from_dict({"colour": ["red", "blue"]}))
+    assert (known.columns([0, 1]) == 0).all()
+
+
+# -- beliefs -----------------------------------------------------------------------------------------------------------
+
+
+def best(known: Knowledge) -> dict[str, Any]:
+    """Where the prior mean without a shift is largest."""
+    means = prior_means(known.columns(range(len(known.space))), np.zeros(1), np.ones(1))
+    return known.space.decode(int(means[:, 0].argmax()))
+
+
+@pytest.mark.parametrize("rate", [1e-5, 1e-3, 1e-2])
+def test_a_belief_in_a_rate_moves_the_optimum_there(rate: float) -> None:
+    space = Space.from_dict({"rank": 16, "learning_rate": [1e-5, 1e-4, 1e-3, 1e-2]})
+    assert best(knowledge(space))["learning_rate"] == 1e-4
+    assert best(knowledge(space, beliefs={"learning_rate": rate}))["learning_rate"] == rate
+
+
+@pytest.mark.parametrize(("name", "value"), [("rank", 4), ("rank", 64), ("batch_size", 64), ("variant", "pissa")])
+def test_a_belief_in_another_knob_moves_the_optimum_there(name: str, value: Any) -> None:
+    space = Space.from_dict({"variant": ["lora", "pissa"], "rank": [4, 16, 64], "batch_size": [8, 64]})
+    assert best(knowledge(space, beliefs={name: value, "strength": 2}))[name] == value
+
+
+def test_a_belief_between_two_values_favours_the_nearer() -> None:
+    believed = knowledge(beliefs={"rank": 6})
+    gains = [believed.merit(LORA | {"rank": r}) for r in (4, 16, 64)]
+    assert gains[0] > gains[1] > gains[2] > 0
+
+
+def test_a_stronger_belief_has_more_merit() -> None:
+    gains = [knowledge(beliefs={"rank": 4, "strength": s}).merit(LORA | {"rank": 4}) for s in (0.5, 1, 3)]
+    assert gains[0] < gains[1] < gains[2]
+
+
+def test_a_stronger_belief_in_a_rate_allows_smaller_shifts() -> None:
+    spreads = []
+    for strength in (0.5, 1.0, 3.0):
+        shifts, _, log_prior = knowledge(beliefs={"learning_rate": 1e-3, "strength": strength}).hypotheses()
+        spreads.append(float(np.exp(log_prior) @ np.square(shifts)))
+    assert spreads[0] > spreads[1] > spreads[2]
+
+
+@pytest.mark.parametrize(
+    ("beliefs", "message"),
+    [
+        ({"colour": 1}, "prior.colour: no such knob; use variant, rank, learning_rate, batch_size or strength"),
+        ({"rank": "big"}, "prior.rank: 'big' is not a finite number"),
+        ({"rank": None}, "prior.rank: None is not a finite number"),
+        ({"learning_rate": -1.0}, "prior.learning_rate: -1.0 is not above 0"),
+        pytest.param(
+            {"rank": float("nan")},
+            "prior.rank: nan is not",
+        ),
+        ({"variant": "other"}, "variant: 'other' is not in the search space"),
+        ({"strength": 0}, "prior.strength: 0 is not a number above 0"),
+        ({"strength": "high"}, "prior.strength: 'high' is not a number above 0"),
+        ({"strength": True}, "prior.strength: True is not a number above 0"),
+    ],
+    ids=str,
+)
+def test_beliefs_that_make_no_sense_are_refused_in_one_line(beliefs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        knowledge(beliefs=beliefs)
+    assert "\n" not in str(caught.value)
+
+
+# -- hypotheses --------------------------------------------------------------------------------------------------------
+
+SPACES = {
+    "default": default_space(),
+    "small": SPACE,
+    "no rate": Space.from_dict({"rank": [4, 8]}),
+    "one rate": Space.from_dict({"rank": [4, 8], "learning_rate": 1e-4}),
+}
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+@pytest.mark.parametrize("believed", [False, True])
+def test_probabilities_of_the_hypotheses_sum_to_one(space: Space, believed: bool) -> None:
+    beliefs = {"learning_rate": 1e-4} if believed and "learning_rate" in space.names else {}
+    shifts, weights, log_prior = knowledge(space, beliefs=beliefs).hypotheses()
+    assert shifts.shape == weights.shape == log_prior.shape
+    assert np.exp(log_prior).sum() == pytest.approx(1)
+
+
+def test_a_rate_of_zero_is_no_obstacle() -> None:
+    known = knowledge(Space.from_dict({"learning_rate": [0.0, 1e-4, 1e-3]}))
+    assert np.isfinite(known.hypotheses()[2]).all()
+
+
+def test_the_hypothesis_that_knows_nothing_has_its_share() -> None:
+    _, weights, log_prior = knowledge().hypotheses()
+    assert np.exp(log_prior[weights == 0]).sum() == pytest.approx(P_NOTHING)
+    means = prior_means(knowledge().columns(range(len(SPACE))), *knowledge().hypotheses()[:2])
+    assert (means[:, weights == 0] == 0).all()
+
+
+def test_people_search_around_the_optimum() -> None:
+    expected = []
+    for factor in (0.1, 1.0, 10.0):
+        space = Space.from_dict({"learning_rate": [factor * rate for rate in (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)]})
+        shifts, _, log_prior = knowledge(space).hypotheses()
+        expected.append(float(np.exp(log_prior) @ shifts))
+    assert expected[0] < -0.1 and abs(expected[1]) < 0.1 and expected[2] > 0.1
+
+
+def test_prior_means_are_weighted_bumps_with_merit() -> None:
+    columns = np.array([[0.5, 0.1], [0.0, -0.2]])
+    got = prior_means(columns, np.array([0.0, 0.5]), np.array([1.0, 2.0]))
+    wanted = [[bump(0.5) + 0.1, 2 * (1 + 0.1)], [1 - 0.2, 2 * (bump(-0.5) - 0.2)]]
+    assert got == pytest.approx(np.array(wanted))
+
+
+# -- first points ------------------------------------------------------------------------------------------------------
+
+MEANS = np.array([[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+LOG_PRIOR = np.log([0.5, 0.2, 0.3])
+FREE = np.ones(4, dtype=bool)
+
+
+def test_first_points_are_best_where_the_others_are_poor() -> None:
+    assert first_points(MEANS, LOG_PRIOR, [], FREE, 3) == [0, 2, 3]
+
+
+def test_first_points_complement_those_that_are_taken() -> None:
+    assert first_points(MEANS, LOG_PRIOR, [0], np.arange(4) != 0, 1) == [2]
+
+
+def test_first_points_are_free_and_as_many_as_there_are() -> None:
+    assert first_points(MEANS, LOG_PRIOR, [], np.array([False, True, False, True]), 5) == [1, 3]
