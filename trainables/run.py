@@ -33,8 +33,12 @@ from trainables.variants import get_variant
 from trainables.variants.base import AdapterConfig
 
 
-def adapter_config(knobs: Mapping[str, Any], settings: TrainSettings) -> AdapterConfig:
-    """Knobs of a configuration -> what its variant needs. `alpha` wins over `alpha_ratio` (alpha / rank)."""
+def adapter_config(knobs: Mapping[str, Any], settings: TrainSettings, steps: int = 1) -> AdapterConfig:
+    """Knobs of a configuration -> what its variant needs. `alpha` wins over `alpha_ratio` (alpha / rank).
+
+    Args:
+        steps: optimizer steps that the run will take.
+    """
     rank = int(knobs["rank"])
     alpha = float(knobs["alpha"]) if "alpha" in knobs else float(knobs.get("alpha_ratio", 1.0)) * rank
     placement = knobs.get("placement", settings.placement)
@@ -48,6 +52,7 @@ def adapter_config(knobs: Mapping[str, Any], settings: TrainSettings) -> Adapter
         weight_decay=settings.weight_decay,
         placement=placement if isinstance(placement, str) else tuple(placement),
         seed=settings.seed,
+        steps=steps,
         extra={k: v for k, v in knobs.items() if k in options},
     )
 
@@ -136,7 +141,8 @@ class TrialRun:
         reset_peak_memory(self.device)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
         started = time.perf_counter()
-        self.adapted = self.variant.attach(model, adapter_config(knobs, settings), self._attach_batches())
+        config = adapter_config(knobs, settings, self.steps)
+        self.adapted = self.variant.attach(model, config, self._attach_batches())
         self.attach_s = time.perf_counter() - started
         try:
             self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,7 @@ class AdapterConfig:
         placement: `"all-linear"` (every linear matrix but the language-model head) or names of matrices; see
             `select_matrices`.
         seed: of everything drawn at attachment.
+        steps: optimizer steps that the run will take, >= 1; only variants with a schedule of their own look.
         extra: the variant's own options; unknown ones are refused at `attach`.
 
     Raises:
@@ -49,6 +50,7 @@ class AdapterConfig:
     weight_decay: float = 0.0
     placement: str | tuple[str, ...] = "all-linear"
     seed: int = 0
+    steps: int = 1000
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,6 +65,8 @@ class AdapterConfig:
             raise ValueError(f"learning_rate is {self.learning_rate!r}: use a number above 0")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay is {self.weight_decay!r}: use 0 or a number above 0")
+        if isinstance(self.steps, bool) or self.steps != int(self.steps) or self.steps < 1:
+            raise ValueError(f"steps is {self.steps!r}: use a whole number of at least 1")
         if not isinstance(self.placement, str):
             object.__setattr__(self, "placement", tuple(self.placement))
 
@@ -102,8 +106,7 @@ class Variant(ABC):
 
     A subclass writes `build` and `matrix_parameters`, and whatever of the rest its method needs. Changes to
     modules, hooks and attributes need no undoing: `detach` restores them all from a `Snapshot`. Only the
-        *values* of base
-    parameters do, so they are changed through `self.snapshot.rewrite`.
+    *values* of base parameters do, so they are changed through `self.snapshot.rewrite`.
 
     Class attributes:
         name, summary, paper: for lists and reports.
@@ -144,6 +147,33 @@ class Variant(ABC):
     @abstractmethod
     def matrix_parameters(cls, rows: int, columns: int, rank: int) -> int:
         """Trainable parameters on one (rows, columns) matrix: the formula of the paper."""
+
+    @classmethod  # noqa: B027 (a hook: any value is fine by default)
+    def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
+        """Raises ValueError, in one line, where the variant cannot work with these options on these matrices."""
+
+    @classmethod
+    def check_whole(cls, config: AdapterConfig, name: str, least: int) -> None:
+        """Raises ValueError unless the option is a whole number of at least `least`."""
+        value = config.extra.get(name, cls.options[name])
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"variant {cls.name}: {name} is {value!r}: use a whole number of at least {least}")
+
+    @classmethod
+    def check_number(cls, config: AdapterConfig, name: str, allowed: Callable[[float], bool], remedy: str) -> None:
+        """Raises ValueError, ending in `remedy`, unless the option is a finite number that is allowed."""
+        value = config.extra.get(name, cls.options[name])
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not allowed(value):
+            raise ValueError(f"variant {cls.name}: {name} is {value!r}: {remedy}")
+
+    @classmethod
+    def check_choice(cls, config: AdapterConfig, name: str, choices: Sequence[Any]) -> None:
+        """Raises ValueError unless the option is one of the choices."""
+        value = config.extra.get(name, cls.options[name])
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            listed = ", ".join(repr(choice) for choice in choices)
+            raise ValueError(f"variant {cls.name}: {name} is {value!r}: use one of {listed}")
 
     # The life of an attachment.
 
@@ -198,6 +228,7 @@ class Variant(ABC):
                 f"({smallest.rows} x {smallest.columns}): use a rank of at most {limit}, or a placement "
                 f"without {smallest.kind}"
             )
+        self.check_options(config, matrices)
         return matrices
 
     def detach(self) -> nn.Module:
@@ -242,6 +273,10 @@ class Variant(ABC):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters to train, in a fixed order."""
         return list(self._trainable.values())
+
+    def matrix_rank(self, name: str) -> int:
+        """r of one matrix: the configuration's, unless the variant shares ranks out among the matrices."""
+        return self.config.rank
 
     def parameter_count(self) -> int:
         """Number of trainable scalars."""

@@ -77,9 +77,10 @@ class PeftVariant(Variant):
     def to_lora(self) -> PlainLora | None:
         factors = {}
         for matrix in self.matrices:
-            a, b = self.factors(matrix.name)
-            factors[matrix.name] = (_cpu(a), _cpu(b))
-        return PlainLora(factors, {matrix.name: self.scale(matrix.name) for matrix in self.matrices})
+            if self.matrix_rank(matrix.name):
+                a, b = self.factors(matrix.name)
+                factors[matrix.name] = (_cpu(a), _cpu(b))
+        return PlainLora(factors, {name: self.scale(name) for name in factors})
 
     def save_adapter(self, folder: Path, base_model: str) -> Path:
         return save_native(self.module, self.tuner.peft_config[ADAPTER], folder, base_model)
@@ -112,6 +113,10 @@ class RewritingVariant(PeftVariant):
     def start(self, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
         """A0 `(r, n)` and B0 `(m, r)` for a matrix W0 `(m, n)`, all fp32 on W0's device."""
 
+    def start_matrix(self, matrix: Matrix, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `start`, for those that have to know which matrix it is."""
+        return self.start(weight, scale)
+
     def initialise(self) -> None:
         self.initial: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         with torch.no_grad():
@@ -122,7 +127,7 @@ class RewritingVariant(PeftVariant):
                         f"variant {self.name} rewrites {matrix.name}, which is stored as {weight.dtype}: "
                         "use a floating-point base or the variant lora"
                     )
-                a0, b0 = self.start(weight.float(), self.scale(matrix.name))
+                a0, b0 = self.start_matrix(matrix, weight.float(), self.scale(matrix.name))
                 for parameter, value in zip(self.factors(matrix.name), (a0, b0), strict=True):
                     parameter.copy_(value)
                 self._take_out(matrix, _cpu(a0), _cpu(b0))
