@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 ADAPTER = "default"
-_PREFIX = "base_model.model."
+_ROOT = "base_model."
+_PREFIX = f"{_ROOT}model."
 
 
 def peft_number(value: float) -> float | int:
@@ -65,18 +66,30 @@ def save_plain_lora(plain: PlainLora, folder: Path, base_model: str, model: nn.M
     return write_peft_folder(config, tensors, folder, base_model)
 
 
-def save_native(model: nn.Module, config: PeftConfig, folder: Path, base_model: str) -> Path:
-    """Writes the adapter that PEFT's tuner put on `model` in PEFT's own form for it."""
+def save_native(
+    model: nn.Module, config: PeftConfig, folder: Path, base_model: str, shared: dict[str, Any] | None = None
+) -> Path:
+    """Writes the adapter that PEFT's tuner put on `model` in PEFT's own form for it.
+
+    Args:
+        shared: tensors that belong to no module but to the whole adapter.
+    """
     from peft import get_peft_model_state_dict
 
     config = copy.deepcopy(config)
     config.task_type = _task_type(model)
     # Not "auto": PEFT would ask the hub whether the base's vocabulary has grown.
     tensors = get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False)
-    return write_peft_folder(config, tensors, folder, base_model)
+    return write_peft_folder(config, tensors, folder, base_model, shared)
 
 
-def write_peft_folder(config: PeftConfig, tensors: dict[str, Any], folder: Path, base_model: str) -> Path:
+def write_peft_folder(
+    config: PeftConfig,
+    tensors: dict[str, Any],
+    folder: Path,
+    base_model: str,
+    shared: dict[str, Any] | None = None,
+) -> Path:
     """Writes configuration and tensors (named from the base model's root) as a PEFT folder."""
     from safetensors.torch import save_file
 
@@ -88,9 +101,11 @@ def write_peft_folder(config: PeftConfig, tensors: dict[str, Any], folder: Path,
     if isinstance(targets, (set, list)):
         config.target_modules = sorted(targets)  # type: ignore[attr-defined]  # a set would be written in any order
     config.save_pretrained(str(folder))
+    named = {_PREFIX + name: tensor for name, tensor in tensors.items()}
+    named |= {_ROOT + name: tensor for name, tensor in (shared or {}).items()}
     # A copy each: safetensors refuses tensors that share storage.
     save_file(
-        {_PREFIX + name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()},
+        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()},
         folder / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
