@@ -26,7 +26,7 @@ Q_PROJ = "model.layers.0.self_attn.q_proj"
 def attached(name: str, model: Any = None, **settings: Any) -> Variant:
     variant = get_variant(name)()
     config = AdapterConfig(**({"rank": 4, "alpha": 8.0, "learning_rate": 5e-3} | settings))
-    variant.attach(make_base() if model is None else model, config)
+    variant.attach(make_base() if model is None else model, config, make_batches())
     return variant
 
 
@@ -49,7 +49,7 @@ def test_names_are_listed_without_importing_torch_or_peft() -> None:
 
 
 def test_unknown_name_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match="variant 'lorra' is unknown: use one of dora, lora"):
+    with pytest.raises(ValueError, match="variant 'lorra' is unknown: use one of adalora, corda"):
         get_variant("lorra")
 
 
@@ -57,7 +57,7 @@ def test_every_variant_describes_itself() -> None:
     rows = describe()
     assert [row["name"] for row in rows] == available()
     for row in rows:
-        assert row["summary"] and row["paper"].startswith("arXiv ") and "r" in row["parameters"]
+        assert row["summary"] and row["paper"].startswith(("arXiv ", "https://")) and "r" in row["parameters"]
         assert set(row["runs_on"]) <= {"hosted", "ddp", "deepspeed"}
         json.dumps(row)
 
@@ -74,6 +74,7 @@ def test_every_variant_describes_itself() -> None:
         ("dropout", -0.1),
         ("learning_rate", 0.0),
         ("weight_decay", -1.0),
+        ("steps", 0),
     ],
 )
 def test_hyperparameters_out_of_range_are_named(field: str, value: float) -> None:
@@ -184,7 +185,7 @@ def test_rewriting_never_writes_to_the_original_storage(name: str) -> None:
     assert base.get_submodule(Q_PROJ).weight.data_ptr() == storage.data_ptr()
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", [name for name in available() if name != "miss"])  # it refuses them
 def test_transposed_matrices_of_gpt2_are_adapted_exported_and_given_back(name: str, tmp_path: Path) -> None:
     base, batch = make_gpt2(), make_batches()[0]
     bits, before = fingerprint(base), outputs(base, batch)

@@ -7,8 +7,26 @@ import pytest
 from trainables.variants import available
 from trainables.variants.testing import VariantConformance
 
+OWN_CLASS = {"adalora", "vera"}
+
 
 class TestVariants(VariantConformance):
-    @pytest.fixture(params=available())
+    @pytest.fixture(params=[name for name in available() if name not in OWN_CLASS])
     def name(self, request: pytest.FixtureRequest) -> str:
         return request.param
+
+
+class TestAdaLora(VariantConformance):
+    learning_rate = 5e-2  # it starts from three small factors: the paper's rates are some times LoRA's
+
+    @pytest.fixture
+    def name(self) -> str:
+        return "adalora"
+
+
+class TestVera(VariantConformance):
+    learning_rate = 5e-2  # it trains a hundredth of LoRA's parameters, at ten times the rate in the paper
+
+    @pytest.fixture
+    def name(self) -> str:
+        return "vera"

@@ -5,7 +5,7 @@ neither torch nor PEFT; asking for a class does.
 
     >>> from trainables.variants import available, get_variant
     >>> available()[:2]
-    ['dora', 'lora']
+    ['adalora', 'corda']
 """
 
 from __future__ import annotations
@@ -20,11 +20,23 @@ if TYPE_CHECKING:
 __all__ = ["VARIANTS", "AdapterConfig", "PlainLora", "Variant", "available", "describe", "get_variant"]
 
 _CLASSES = {
+    "adalora": "adalora:AdaLora",
+    "corda": "corda:Corda",
     "dora": "dora:Dora",
+    "eva": "eva:Eva",
+    "gralora": "gralora:Gralora",
     "lora": "lora:Lora",
+    "lora_fa": "lora_fa:LoraFa",
+    "lora_ga": "lora_ga:LoraGa",
+    "lora_plus": "lora_plus:LoraPlus",
+    "mica": "mica:Mica",
+    "miss": "miss:Miss",
     "olora": "olora:Olora",
+    "orthogonal": "orthogonal:Orthogonal",
     "pissa": "pissa:Pissa",
+    "randlora": "randlora:RandLora",
     "rslora": "rslora:RsLora",
+    "vera": "vera:Vera",
 }
 
 
