@@ -42,17 +42,17 @@ def split(batch: dict[str, torch.Tensor], at: int) -> list[dict[str, torch.Tenso
 @pytest.mark.parametrize(
     ("name", "extra", "message"),
     [
-        ("lora_ga", {"gamma": 0}, "gamma is 0: use a number above 0"),
-        ("corda", {"mode": "imp"}, "mode is 'imp': use one of 'ipm', 'kpm'"),
-        ("eva", {"rho": 0.5}, "rho is 0.5: use a number of at least 1"),
-        ("eva", {"label_mask": 1}, "label_mask is 1: use one of True, False"),
-        ("lora_plus", {"ratio": "16"}, "ratio is '16': use a number above 0"),
-        ("gralora", {"k": 0}, "k is 0: use a whole number of at least 1"),
+        ("lora_ga", {"gamma": 0}, "option gamma is 0: use a number above 0"),
+        ("corda", {"mode": "imp"}, "option mode is 'imp': use one of ipm, kpm"),
+        ("eva", {"rho": 0.5}, "option rho is 0.5: use a number of at least 1"),
+        ("eva", {"label_mask": 1}, "option label_mask is 1: use one of true, false"),
+        ("lora_plus", {"ratio": "16"}, "option ratio is '16': use a number above 0"),
+        ("gralora", {"k": 0}, "option k is 0: use a whole number of at least 1"),
         ("gralora", {"k": 3}, "k = 3 does not divide rank 4: use a k that does"),
-        ("vera", {"d_initial": math.nan}, "d_initial is nan: use a number other than 0"),
-        ("adalora", {"final": 1.0}, "final is 1.0: use a share of the steps, from 0 up to 1"),
-        ("adalora", {"beta1": 1}, "beta1 is 1: use a number between 0 and 1"),
-        ("adalora", {"orthogonality": -1}, "orthogonality is -1: use 0 or a number above 0"),
+        ("vera", {"d_initial": math.nan}, "option d_initial is nan: use a number other than 0"),
+        ("adalora", {"final": 1.0}, "option final is 1.0: use a share of the steps, from 0 up to 1"),
+        ("adalora", {"beta1": 1}, "option beta1 is 1: use a number between 0 and 1"),
+        ("adalora", {"orthogonality": -1}, "option orthogonality is -1: use 0 or a number above 0"),
     ],
 )
 def test_impossible_options_are_one_line_before_anything_changes(name: str, extra: Any, message: str) -> None:

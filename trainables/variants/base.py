@@ -148,33 +148,6 @@ class Variant(ABC):
     def matrix_parameters(cls, rows: int, columns: int, rank: int) -> int:
         """Trainable parameters on one (rows, columns) matrix: the formula of the paper."""
 
-    @classmethod  # noqa: B027 (a hook: any value is fine by default)
-    def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        """Raises ValueError, in one line, where the variant cannot work with these options on these matrices."""
-
-    @classmethod
-    def check_whole(cls, config: AdapterConfig, name: str, least: int) -> None:
-        """Raises ValueError unless the option is a whole number of at least `least`."""
-        value = config.extra.get(name, cls.options[name])
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"variant {cls.name}: {name} is {value!r}: use a whole number of at least {least}")
-
-    @classmethod
-    def check_number(cls, config: AdapterConfig, name: str, allowed: Callable[[float], bool], remedy: str) -> None:
-        """Raises ValueError, ending in `remedy`, unless the option is a finite number that is allowed."""
-        value = config.extra.get(name, cls.options[name])
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or not allowed(value):
-            raise ValueError(f"variant {cls.name}: {name} is {value!r}: {remedy}")
-
-    @classmethod
-    def check_choice(cls, config: AdapterConfig, name: str, choices: Sequence[Any]) -> None:
-        """Raises ValueError unless the option is one of the choices."""
-        value = config.extra.get(name, cls.options[name])
-        if not any(type(value) is type(choice) and value == choice for choice in choices):
-            listed = ", ".join(repr(choice) for choice in choices)
-            raise ValueError(f"variant {cls.name}: {name} is {value!r}: use one of {listed}")
-
     # The life of an attachment.
 
     def attach(self, model: nn.Module, config: AdapterConfig, batches: Batches | None = None) -> nn.Module:
@@ -230,6 +203,35 @@ class Variant(ABC):
             )
         self.check_options(config, matrices)
         return matrices
+
+    @classmethod  # noqa: B027
+    def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
+        """Raises ValueError for values of the variant's own options that are impossible on these matrices."""
+
+    @classmethod
+    def check_choice(cls, config: AdapterConfig, option: str, allowed: Sequence[Any]) -> None:
+        """Raises ValueError unless the option is one of `allowed`."""
+        value = config.extra.get(option, cls.options[option])
+        if not any(value == known and type(value) is type(known) for known in allowed):
+            names = ", ".join(str(known).lower() if isinstance(known, bool) else str(known) for known in allowed)
+            raise ValueError(f"variant {cls.name}: option {option} is {value!r}: use one of {names}")
+
+    @classmethod
+    def check_whole(cls, config: AdapterConfig, option: str, least: int = 1, most: int | None = None) -> int:
+        """The option's value. Raises ValueError unless it is a whole number from `least` to `most`."""
+        value = config.extra.get(option, cls.options[option])
+        if isinstance(value, bool) or not isinstance(value, int) or value < least or (most and value > most):
+            allowed = f"from {least} to {most}" if most else f"of at least {least}"
+            raise ValueError(f"variant {cls.name}: option {option} is {value!r}: use a whole number {allowed}")
+        return value
+
+    @classmethod
+    def check_number(cls, config: AdapterConfig, option: str, allowed: Callable[[float], bool], remedy: str) -> None:
+        """Raises ValueError, ending in `remedy`, unless the option is a finite number that is allowed."""
+        value = config.extra.get(option, cls.options[option])
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not allowed(value):
+            raise ValueError(f"variant {cls.name}: option {option} is {value!r}: {remedy}")
 
     def detach(self) -> nn.Module:
         """Takes the adapter off and returns the base exactly as it was before `attach`.
