@@ -75,6 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     overhead.add_argument("--nest-trials", type=int, default=3, help="trials of the plain nest (default 3)")
     overhead.add_argument("--quiet", action="store_true")
     overhead.set_defaults(run=_bench_overhead)
+
+    costs = kinds.add_parser("variants", help="step time, memory, size and attach time of variants, against lora")
+    costs.add_argument("--model", required=True, metavar="NAME", help="alias, folder or hub id")
+    costs.add_argument("--variants", default="", metavar="A,B", help="names, separated by commas (default: all)")
+    costs.add_argument("--rank", type=int, default=8)
+    costs.add_argument("--rows", type=int, default=8, help="rows per step (default 8)")
+    costs.add_argument("--length", type=int, default=128, help="tokens per row (default 128)")
+    costs.add_argument("--repetitions", type=int, default=5, help="turns of each variant (default 5)")
+    costs.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="of the base")
+    costs.add_argument("--json", metavar="FILE")
+    costs.add_argument("--quiet", action="store_true")
+    costs.set_defaults(run=_bench_variants)
     return parser
 
 
@@ -204,6 +216,32 @@ def _bench_overhead(options: argparse.Namespace) -> int:
 
     figures = bench_overhead(trials=options.trials, nest_trials=options.nest_trials, quiet=options.quiet)
     _print_table(["figure", "value"], [[name, f"{value:g}"] for name, value in figures.items()])
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(figures, file, indent=2)
+    return 0
+
+
+def _bench_variants(options: argparse.Namespace) -> int:
+    from raylora.bench.variants import bench_variants
+
+    figures = bench_variants(
+        options.model,
+        variants=[name for name in options.variants.split(",") if name],
+        rank=options.rank,
+        rows=options.rows,
+        length=options.length,
+        repetitions=options.repetitions,
+        dtype=options.dtype,
+        quiet=options.quiet,
+    )
+    _print_table(
+        ["variant", "step time / lora", "peak memory / lora", "trainable", "attach, s"],
+        [
+            [name, f"{f['step_time']:.2f}", f"{f['peak_memory']:.2f}", f"{f['trainable']:,}", f"{f['attach_s']:.2f}"]
+            for name, f in figures["variants"].items()
+        ],
+    )
     if options.json:
         with open(options.json, "w") as file:
             json.dump(figures, file, indent=2)

@@ -21,7 +21,15 @@ __all__ = ["VARIANTS", "AdapterConfig", "PlainLora", "Variant", "available", "de
 
 _CLASSES = {
     "dora": "dora:Dora",
+    "dylora": "dylora:DyLora",
+    "full": "full:Full",
+    "init_ab": "init_ab:InitAB",
+    "loft": "loft:Loft",
     "lora": "lora:Lora",
+    "lora_xs": "lora_xs:LoraXS",
+    "melora": "melora:MeLora",
+    "milora": "milora:Milora",
+    "mora": "mora:Mora",
     "olora": "olora:Olora",
     "pissa": "pissa:Pissa",
     "rslora": "rslora:RsLora",
@@ -65,8 +73,8 @@ def get_variant(name: str) -> type[Variant]:
 
 
 def describe() -> list[dict[str, Any]]:
-    """One row per variant: name, summary, paper, parameters, exports_lora, runs_on, options."""
-    fields = ("name", "summary", "paper", "parameters", "exports_lora")
+    """One row per variant: name, summary, paper, parameters, exports_lora, saves, runs_on, options."""
+    fields = ("name", "summary", "paper", "parameters", "exports_lora", "saves")
     return [
         {field: getattr(cls, field) for field in fields}
         | {"runs_on": sorted(cls.runs_on), "options": dict(cls.options)}
