@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel, inject_adapter_in_model
 
 from trainables.variants import available, describe, get_variant
 from trainables.variants.base import AdapterConfig, PlainLora, Variant
-from trainables.variants.export import merge_folder, merge_plain_lora, save_plain_lora
+from trainables.variants.export import exported_adapter, merge_folder, merge_plain_lora, save_plain_lora
 from trainables.variants.matrices import select_matrices
 from trainables.variants.snapshot import fingerprint
 from trainables.variants.testing import make_base, make_batches, outputs, train
@@ -49,7 +49,7 @@ def test_names_are_listed_without_importing_torch_or_peft() -> None:
 
 
 def test_unknown_name_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match="variant 'lorra' is unknown: use one of dora, lora"):
+    with pytest.raises(ValueError, match="variant 'lorra' is unknown: use one of dora, dylora, "):
         get_variant("lorra")
 
 
@@ -57,7 +57,7 @@ def test_every_variant_describes_itself() -> None:
     rows = describe()
     assert [row["name"] for row in rows] == available()
     for row in rows:
-        assert row["summary"] and row["paper"].startswith("arXiv ") and "r" in row["parameters"]
+        assert row["summary"] and row["paper"].startswith("arXiv ") and row["parameters"]
         assert set(row["runs_on"]) <= {"hosted", "ddp", "deepspeed"}
         json.dumps(row)
 
@@ -193,11 +193,12 @@ def test_transposed_matrices_of_gpt2_are_adapted_exported_and_given_back(name: s
     assert (variant.matrices[0].rows, variant.matrices[0].columns) == (96, 32)
     expected = sum(variant.matrix_parameters(m.rows, m.columns, 4) for m in variant.matrices)
     assert variant.parameter_count() == expected
-    assert (outputs(variant.module, batch) - before).abs().max() < 1e-5
+    # LoRA-XS starts next to the pretrained function.
+    assert (outputs(variant.module, batch) - before).abs().max() < (1e-3 if name == "lora_xs" else 1e-5)
     train(variant, make_batches(), 3)
     learned = outputs(variant.module, batch)
-    loaded = PeftModel.from_pretrained(make_gpt2(), str(variant.save_adapter(tmp_path, "gpt2")))
-    assert (outputs(loaded, batch) - learned).abs().max() < 1e-4
+    with exported_adapter(make_gpt2(), variant.save_adapter(tmp_path, "gpt2")) as loaded:
+        assert (outputs(loaded, batch) - learned).abs().max() < 1e-4
     assert (outputs(variant.merge_into(make_gpt2()), batch) - learned).abs().max() < 1e-4
     assert fingerprint(variant.detach()) == bits
 

@@ -73,7 +73,6 @@ class _Projection:
 
     inverse: list[Tensor]
     root: list[Tensor]
-    idle_inverse: list[Tensor]
     idle: list[Tensor | None]  # g of the factor that rests
     norm: Tensor
 
@@ -122,8 +121,9 @@ class LoftAdamW(torch.optim.Optimizer):
         """See the class. To be called once per step, on whole gradients, before they are clipped."""
         moves_a, moving, resting = self._roles()
         scales = [pair[2] for pair in self.pairs]
-        inverse, root = _inverse_and_root(_spans(resting, scales, rows=not moves_a))
-        idle_inverse, _ = _inverse_and_root(_spans(moving, scales, rows=moves_a))
+        dtype = moving[0].dtype
+        inverse, root = _inverse_and_root(_spans(resting, scales, rows=not moves_a), dtype)
+        idle_inverse, _ = _inverse_and_root(_spans(moving, scales, rows=moves_a), dtype)
         idle: list[Tensor | None] = []
         for index, (mover, other) in enumerate(zip(moving, resting, strict=True)):
             if mover.grad is None or other.grad is None:
@@ -134,7 +134,7 @@ class LoftAdamW(torch.optim.Optimizer):
             other.grad = None
         there = [p.grad for p in moving if p.grad is not None]
         norm = torch.stack(torch._foreach_norm(there)).norm() if there else torch.zeros(())
-        self._projection = _Projection(inverse, root, idle_inverse, idle, norm)
+        self._projection = _Projection(inverse, root, idle, norm)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -202,14 +202,14 @@ def _spans(factors: Sequence[Tensor], scales: Sequence[float], rows: bool) -> Te
     return torch.stack([f @ f.T if rows else f.T @ f for f in doubles])
 
 
-def _inverse_and_root(grams: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Pseudo-inverses of K `(N, r, r)` and their symmetric square roots, fp32."""
+def _inverse_and_root(grams: Tensor, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]:
+    """Pseudo-inverses of K `(N, r, r)` and their symmetric square roots, computed in fp64."""
     values, vectors = torch.linalg.eigh(grams)
     spanned = values > CUTOFF * values[:, -1:].clamp_min(1e-300)
     roots = torch.where(spanned, values.clamp_min(1e-300).rsqrt(), 0.0)  # (N, r)
     root = (vectors * roots[:, None]) @ vectors.transpose(1, 2)
     inverse = (vectors * roots.square()[:, None]) @ vectors.transpose(1, 2)
-    return list(inverse.float()), list(root.float())
+    return list(inverse.to(dtype)), list(root.to(dtype))
 
 
 def _carry_products(carry: Tensor) -> Tensor:
