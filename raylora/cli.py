@@ -171,13 +171,16 @@ def _variants(options: argparse.Namespace) -> int:
     from trainables.variants import describe
 
     _print_table(
-        ["variant", "what it is", "paper", "trained per matrix (m x n)", "plain LoRA"],
-        [
-            [row["name"], row["summary"], row["paper"], row["parameters"], "yes" if row["exports_lora"] else "no"]
-            for row in describe()
-        ],
+        ["variant", "what it is", "paper", "trained per matrix (m x n)", "exported as"],
+        [[row["name"], row["summary"], row["paper"], row["parameters"], _exported(row)] for row in describe()],
     )
     return 0
+
+
+def _exported(row: Mapping[str, Any]) -> str:
+    if row["exports_lora"]:
+        return "plain LoRA"
+    return "merged model" if row["saves"] == "merged" else "PEFT's own form"
 
 
 def _searchers(options: argparse.Namespace) -> int:
@@ -202,7 +205,9 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
     table = Table(*columns)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table, markup=False)
+    console = Console(highlight=False)
+    # In a file or a pipe a row stays one line.
+    console.print(table, markup=False, width=console.width if console.is_terminal else 200)
 
 
 def _submit(options: argparse.Namespace) -> int:

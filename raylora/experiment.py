@@ -13,6 +13,7 @@ from typing import Any
 from raylora import __version__
 from raylora.cluster import connected
 from raylora.errors import UserError
+from raylora.fit import check_fit
 from raylora.journaled import JournaledSearcher, RunCallback
 from raylora.progress import Progress, describe
 from raylora.results import (
@@ -147,6 +148,7 @@ def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
         warmup_ratio=spec.train.warmup_ratio,
         max_grad_norm=spec.train.max_grad_norm,
         placement=spec.space.placement if isinstance(spec.space.placement, str) else tuple(spec.space.placement),
+        match_parameters=spec.train.match_parameters,
         seed=spec.seed,
         checkpoint_every_s=spec.train.checkpoint_every_s,
     )
@@ -170,6 +172,11 @@ def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
         run.hosts = start_hosts(
             setup, spec.resources.hosts, cpus=cpus or 0, gpus=spec.resources.gpus_per_host, **options
         )
+    try:
+        check_fit(spec, settings, str(model_folder), run.hosts)
+    except BaseException:
+        _stop_hosts(run)
+        raise
     return run
 
 

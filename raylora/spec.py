@@ -182,6 +182,9 @@ class TrainSpec(_Budget):
     reports: int | None = Field(
         None, ge=1, description="Validations per trial; default 1, or 4 where a scheduler has to compare."
     )
+    match_parameters: Literal["lora"] | None = Field(
+        None, description="lora: each variant at the rank nearest to LoRA's number of parameters at space.rank."
+    )
     checkpoint_every_s: float = Field(30.0, gt=0, description="Seconds between a trial's checkpoints.")
 
 

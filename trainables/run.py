@@ -31,15 +31,21 @@ from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.variants import get_variant
 from trainables.variants.base import AdapterConfig
+from trainables.variants.matching import effective_rank
 
 
-def adapter_config(knobs: Mapping[str, Any], settings: TrainSettings) -> AdapterConfig:
-    """Knobs of a configuration -> what its variant needs. `alpha` wins over `alpha_ratio` (alpha / rank)."""
-    rank = int(knobs["rank"])
-    alpha = float(knobs["alpha"]) if "alpha" in knobs else float(knobs.get("alpha_ratio", 1.0)) * rank
+def adapter_config(knobs: Mapping[str, Any], settings: TrainSettings, model: nn.Module | None = None) -> AdapterConfig:
+    """Knobs of a configuration -> what its variant needs. `alpha` wins over `alpha_ratio` (alpha / rank).
+
+    With `settings.match_parameters` the rank is the effective one on `model`, for `alpha_ratio` too.
+    """
+    rank, variant = int(knobs["rank"]), get_variant(str(knobs.get("variant", "lora")))
     placement = knobs.get("placement", settings.placement)
+    if model is not None:
+        rank = effective_rank(model, variant, placement, rank, settings.match_parameters)
+    alpha = float(knobs["alpha"]) if "alpha" in knobs else float(knobs.get("alpha_ratio", 1.0)) * rank
     # A space that mixes variants holds knobs of each: a variant reads its own.
-    options = get_variant(str(knobs.get("variant", "lora"))).options
+    options = variant.options
     return AdapterConfig(
         rank=rank,
         alpha=alpha,
@@ -136,7 +142,9 @@ class TrialRun:
         reset_peak_memory(self.device)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
         started = time.perf_counter()
-        self.adapted = self.variant.attach(model, adapter_config(knobs, settings), self._attach_batches())
+        config = adapter_config(knobs, settings, model)
+        self.effective_rank = config.rank
+        self.adapted = self.variant.attach(model, config, self._attach_batches())
         self.attach_s = time.perf_counter() - started
         try:
             self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())
@@ -250,6 +258,7 @@ class TrialRun:
             "attach_s": self.attach_s,
             "peak_memory_gb": peak_memory_gb(self.device),
             "trainable_parameters": self.variant.parameter_count(),
+            "effective_rank": self.effective_rank,
             "diverged": self.diverged,
         }
         self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0

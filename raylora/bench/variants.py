@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,8 @@ def bench_variants(
 
     All variants take turns on one base model, so that a machine that slows down slows all of them. Attaching
     is timed with decompositions in the cache. Peak memory is what the allocator held at most above the base
-    model, from attaching to the end of two steps; on CPUs that is counted from torch's own record of
-    allocations in a pass of its own, because the process's size also holds what the system has not taken back.
+    model, from attaching to the end of two steps; on CPUs the tensors are counted, in a pass of its own, because
+    the process's size also holds what the system has not taken back.
 
     Args:
         model: alias, folder or hub id.
@@ -88,9 +89,9 @@ def bench_variants(
             finally:
                 run.close()
 
-        attach_and_train()  # fills the cache of decompositions, which is no part of the peak
+        begin(name).close()  # fills the cache of decompositions, which is no part of the peak
         gc.collect()
-        peaks[name] = peak_bytes(attach_and_train, device)
+        peaks[name] = peak_bytes(attach_and_train, device, base)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     attaching: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(repetitions):
@@ -146,8 +147,8 @@ def _rows(count: int, length: int, vocabulary: int) -> list[Mapping[str, Any]]:
     return [{"prompt_ids": row[:cut], "response_ids": row[cut:]} for row in ids]
 
 
-def peak_bytes(work: Callable[[], None], device: torch.device) -> float:
-    """Most bytes of tensors that were alive at a time during `work`, above those before it."""
+def peak_bytes(work: Callable[[], None], device: torch.device, base: torch.nn.Module) -> float:
+    """Most bytes of tensors that were alive at a time during `work`, above those of `base` and before it."""
     import torch
 
     if device.type == "cuda":
@@ -157,16 +158,42 @@ def peak_bytes(work: Callable[[], None], device: torch.device) -> float:
         work()
         torch.cuda.synchronize()
         return float(torch.cuda.max_memory_allocated() - before)
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profile:
+    return _cpu_peak(work, base)
+
+
+def _cpu_peak(work: Callable[[], None], base: torch.nn.Module) -> float:
+    """As `peak_bytes`, counting the storage of every tensor that an operator returns until it is freed.
+
+    Scratch space inside an operator is not seen; the profiler would see it, at 20 times the time.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Ledger(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.held = self.most = 0
+            self.known = {t.untyped_storage()._cdata for t in [*base.parameters(), *base.buffers()]}
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            for leaf in tree_leaves(result):
+                if isinstance(leaf, torch.Tensor):
+                    self.book(leaf.untyped_storage())
+            return result
+
+        def book(self, storage: torch.UntypedStorage) -> None:
+            if storage._cdata not in self.known:
+                self.known.add(storage._cdata)
+                weakref.finalize(storage, self.free, storage._cdata, storage.nbytes())
+                self.held += storage.nbytes()
+                self.most = max(self.most, self.held)
+
+        def free(self, handle: int, size: int) -> None:
+            self.known.discard(handle)
+            self.held -= size
+
+    with Ledger() as ledger:
         work()
-    changes = sorted(
-        (event.start_ns(), event.nbytes())
-        for event in profile.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    )
-    held = most = 0
-    for _, change in changes:
-        held += change
-        most = max(most, held)
-    return float(most)
+    return float(ledger.most)

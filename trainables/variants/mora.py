@@ -81,7 +81,7 @@ class Mora(Variant):
     name = "mora"
     summary = "one square matrix between sums or rotations: a high-rank update"
     paper = "arXiv 2405.12130"
-    parameters = "floor(sqrt(r (m + n)))^2"
+    parameters = "q^2, q = sqrt(r (m + n)) rounded down to even"
     exports_lora = False
     saves = "merged"
     options = {"kind": "auto"}
