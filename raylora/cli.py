@@ -6,10 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raylora import __version__
 from raylora.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,6 +78,40 @@ def _parser() -> argparse.ArgumentParser:
     overhead.add_argument("--nest-trials", type=int, default=3, help="trials of the plain nest (default 3)")
     overhead.add_argument("--quiet", action="store_true")
     overhead.set_defaults(run=_bench_overhead)
+
+    grids = kinds.add_parser("searchers", help="searchers on recorded grids of trained configurations")
+    grids.add_argument("grids", nargs="+", metavar="GRID.csv", help="a CSV, or the name of a bundled grid")
+    grids.add_argument("--searchers", default="random,tpe,gp,language", metavar="A,B:preset,option=value,...")
+    grids.add_argument("--seeds", type=int, default=20)
+    grids.add_argument("--trials", type=int, default=30)
+    grids.add_argument("--prior-shift", type=float, default=1.0, metavar="F", help="put knowledge's rate off by F")
+    grids.add_argument("--llm", default="smollm2-135m", help="language model of the language searcher")
+    grids.add_argument("--jobs", type=int, metavar="N", help="processes side by side (default: one per core)")
+    grids.add_argument("--json", metavar="FILE")
+    grids.add_argument("--quiet", action="store_true")
+    grids.set_defaults(run=_bench_searchers)
+
+    costs = kinds.add_parser("variants", help="step time, memory, size and attach time of variants, against lora")
+    costs.add_argument("--model", required=True, metavar="NAME", help="alias, folder or hub id")
+    costs.add_argument("--variants", default="", metavar="A,B", help="names, separated by commas (default: all)")
+    costs.add_argument("--rank", type=int, default=8)
+    costs.add_argument("--rows", type=int, default=8, help="rows per step (default 8)")
+    costs.add_argument("--length", type=int, default=128, help="tokens per row (default 128)")
+    costs.add_argument("--repetitions", type=int, default=5, help="turns of each variant (default 5)")
+    costs.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="of the base")
+    costs.add_argument("--json", metavar="FILE")
+    costs.add_argument("--quiet", action="store_true")
+    costs.set_defaults(run=_bench_variants)
+
+    suggest = kinds.add_parser("suggest", help="one iteration of the language surrogate over 45,360 configurations")
+    suggest.add_argument("--model", default="smollm2-135m")
+    suggest.add_argument("--observed", type=int, default=30, help="observations to fit (default 30)")
+    suggest.add_argument("--dtype", choices=["bfloat16", "float32"], help="default: what the hardware multiplies best")
+    suggest.add_argument("--sample", type=int, default=96, help="prompts that the naive way is measured on")
+    suggest.add_argument("--check", type=int, default=200, help="configurations compared in float32")
+    suggest.add_argument("--json", metavar="FILE")
+    suggest.add_argument("--quiet", action="store_true")
+    suggest.set_defaults(run=_bench_suggest)
     return parser
 
 
@@ -102,7 +139,7 @@ def show_summary(summary: Mapping[str, Any]) -> None:
 
     from raylora.progress import describe
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = _unfolded(Console(highlight=False, soft_wrap=True))
     metric = summary["metric"]
     table = Table(title=f"{metric} after {summary['trials']} trials, {summary['wall_s']:.0f} s")
     for column in ("model", "recipe", "validation", "test"):
@@ -113,8 +150,7 @@ def show_summary(summary: Mapping[str, Any]) -> None:
             entry = summary[label]
             recipe = describe({k: v for k, v in entry.get("config", {}).items() if k != "alpha_ratio"})
             table.add_row(name, recipe, _score(entry, "validation"), _score(entry, "test"))
-    # A recipe cut off by a narrow terminal could not be copied.
-    console.print(table, width=max(console.width, 160) if not console.is_terminal else None)
+    console.print(table)
     folder = summary.get("run_dir")
     if folder:
         for file, what in (
@@ -159,13 +195,16 @@ def _variants(options: argparse.Namespace) -> int:
     from trainables.variants import describe
 
     _print_table(
-        ["variant", "what it is", "paper", "trained per matrix (m x n)", "plain LoRA"],
-        [
-            [row["name"], row["summary"], row["paper"], row["parameters"], "yes" if row["exports_lora"] else "no"]
-            for row in describe()
-        ],
+        ["variant", "what it is", "paper", "trained per matrix (m x n)", "exported as"],
+        [[row["name"], row["summary"], row["paper"], row["parameters"], _exported(row)] for row in describe()],
     )
     return 0
+
+
+def _exported(row: Mapping[str, Any]) -> str:
+    if row["exports_lora"]:
+        return "plain LoRA"
+    return "merged model" if row["saves"] == "merged" else "PEFT's own form"
 
 
 def _searchers(options: argparse.Namespace) -> int:
@@ -185,12 +224,19 @@ def _tasks(options: argparse.Namespace) -> int:
 
 def _print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*columns)
+    table = Table(*(Column(name, overflow="fold") for name in columns))
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table, markup=False)
+    _unfolded(Console(highlight=False)).print(table, markup=False)
+
+
+def _unfolded(console: Console) -> Console:
+    """The console, wide enough for whole rows where it is a file or a pipe, which have no width to fold them into."""
+    if not console.is_terminal:
+        console.width = max(console.width, 240)
+    return console
 
 
 def _submit(options: argparse.Namespace) -> int:
@@ -204,10 +250,92 @@ def _bench_overhead(options: argparse.Namespace) -> int:
 
     figures = bench_overhead(trials=options.trials, nest_trials=options.nest_trials, quiet=options.quiet)
     _print_table(["figure", "value"], [[name, f"{value:g}"] for name, value in figures.items()])
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(figures, file, indent=2)
+    _write_json(options.json, figures)
     return 0
+
+
+def _bench_searchers(options: argparse.Namespace) -> int:
+    from raylora.bench.searchers import REPORTED, bench_searchers
+
+    _at_least_one(options, "seeds", "trials", "jobs")
+    if not options.prior_shift > 0:
+        raise UserError(f"--prior-shift: {options.prior_shift}; allowed: a factor above 0")
+    figures = bench_searchers(
+        options.grids,
+        options.searchers,
+        seeds=options.seeds,
+        trials=options.trials,
+        prior_shift=options.prior_shift,
+        llm=options.llm,
+        jobs=options.jobs,
+        quiet=options.quiet,
+    )
+    at = [str(t) for t in REPORTED if t <= options.trials]
+    rows = []
+    for label, found in figures["searchers"].items():
+        for grid, part in [("all", found), *(found["grids"].items() if len(options.grids) > 1 else ())]:
+            error = "" if part["auc_se"] is None else f" ± {part['auc_se']:.3f}"
+            wall = f"{found['wall_s']:.0f} s" if grid == "all" else ""
+            rows.append([label, grid, f"{part['auc']:.3f}{error}", *(f"{part['regret'][t]:.3f}" for t in at), wall])
+    _print_table(["searcher", "grid", "auc", *(f"regret@{t}" for t in at), "wall"], rows)
+    _write_json(options.json, figures)
+    return 0
+
+
+def _bench_variants(options: argparse.Namespace) -> int:
+    from raylora.bench.variants import bench_variants
+
+    _at_least_one(options, "rank", "rows", "repetitions")
+    if options.length < 4:
+        raise UserError(f"--length: {options.length}; allowed: at least 4, a quarter of which is completion")
+    figures = bench_variants(
+        options.model,
+        variants=[name for name in options.variants.split(",") if name],
+        rank=options.rank,
+        rows=options.rows,
+        length=options.length,
+        repetitions=options.repetitions,
+        dtype=options.dtype,
+        quiet=options.quiet,
+    )
+    _print_table(
+        ["variant", "step time / lora", "peak memory / lora", "trainable", "attach, s"],
+        [
+            [name, f"{f['step_time']:.2f}", f"{f['peak_memory']:.2f}", f"{f['trainable']:,}", f"{f['attach_s']:.2f}"]
+            for name, f in figures["variants"].items()
+        ],
+    )
+    _write_json(options.json, figures)
+    return 0
+
+
+def _bench_suggest(options: argparse.Namespace) -> int:
+    from raylora.bench.suggest import bench_suggest
+
+    figures = bench_suggest(
+        options.model,
+        observed=options.observed,
+        dtype=options.dtype,
+        sample=options.sample,
+        check=options.check,
+        quiet=options.quiet,
+    )
+    _print_table(["figure", "value"], [[name, f"{value:g}"] for name, value in figures.items()])
+    _write_json(options.json, figures)
+    return 0
+
+
+def _at_least_one(options: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name}: {value}; allowed: at least 1")
+
+
+def _write_json(path: str | None, figures: Mapping[str, Any]) -> None:
+    if path:
+        with open(path, "w") as file:
+            json.dump(figures, file, indent=2)
 
 
 if __name__ == "__main__":

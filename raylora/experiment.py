@@ -13,6 +13,7 @@ from typing import Any
 from raylora import __version__
 from raylora.cluster import connected
 from raylora.errors import UserError
+from raylora.fit import check_fit
 from raylora.journaled import JournaledSearcher, RunCallback
 from raylora.progress import Progress, describe
 from raylora.results import (
@@ -43,6 +44,7 @@ class Run:
     setup: TrialSetup
     group: WorkerGroup | None
     hosts: list[Any] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def base_name(self) -> str:
@@ -147,6 +149,7 @@ def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
         warmup_ratio=spec.train.warmup_ratio,
         max_grad_norm=spec.train.max_grad_norm,
         placement=spec.space.placement if isinstance(spec.space.placement, str) else tuple(spec.space.placement),
+        match_parameters=spec.train.match_parameters,
         seed=spec.seed,
         checkpoint_every_s=spec.train.checkpoint_every_s,
     )
@@ -170,6 +173,11 @@ def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
         run.hosts = start_hosts(
             setup, spec.resources.hosts, cpus=cpus or 0, gpus=spec.resources.gpus_per_host, **options
         )
+    try:
+        check_fit(spec, settings, str(model_folder), run.hosts)
+    except BaseException:
+        _stop_hosts(run)
+        raise
     return run
 
 
@@ -228,12 +236,18 @@ def _stop_hosts(run: Run) -> None:
 def build_searcher(spec: Spec, task: Any, samples: int, quiet: bool = False) -> Any:
     """The spec's searcher over its space, for trials of that many training samples."""
     from raylora import models
+    from raylora.earlier import read_source
     from searchers import make_searcher
 
     options = dict(spec.search.options)
     if spec.search.searcher == "language":
-        options.setdefault("llm", str(models.resolve(spec.search.llm, quiet=quiet)))
+        if options.get("language", True):
+            options.setdefault("llm", str(models.resolve(spec.search.llm, quiet=quiet)))
         options.setdefault("samples", samples)
+        options.setdefault("parameters", models.parameter_count(models.resolve(spec.model, quiet=quiet)))
+        options.setdefault("prior", spec.search.prior)
+        options.setdefault("prompt", spec.search.prompt)
+        options.setdefault("learn_from", [read_source("search.learn_from", s) for s in spec.search.learn_from])
     return make_searcher(
         spec.search.searcher,
         space=spec.to_space(),
@@ -310,15 +324,27 @@ def _search(run: Run, again: bool) -> None:
             verbose=0,
         ),
     )
+    started = time.monotonic()
     tuner.fit()
     write_trials(run.folder)
-    _log_searcher(run, searcher)
+    _log_searcher(run, searcher, time.monotonic() - started)
 
 
-def _log_searcher(run: Run, searcher: JournaledSearcher) -> None:
-    seconds = getattr(searcher.inner, "suggest_seconds", None)
-    if seconds:
-        run.progress.say(f"suggest(): {len(seconds)} calls, the longest {1000 * max(seconds):.0f} ms")
+def _log_searcher(run: Run, searcher: JournaledSearcher, seconds: float) -> None:
+    """How long Tune's loop waited in `suggest`, and how much of the slots' time passed without a suggestion."""
+    inner = searcher.inner
+    if inner is None or not inner.suggest_seconds:
+        return
+    idle = inner.waited_s / max(seconds * run.spec.resources.hosts, 1e-9)
+    longest = 1000 * max(inner.suggest_seconds)
+    run.figures = {"suggest_calls": len(inner.suggest_seconds), "suggest_max_ms": longest, "idle_share": idle}
+    told = f"suggest(): {len(inner.suggest_seconds)} calls, the longest {longest:.0f} ms; "
+    told += f"slots idle for want of a suggestion {100 * idle:.1f} % of the time"
+    fresh = getattr(inner, "fresh", [])
+    if fresh:
+        run.figures["staged"], run.figures["staged_fresh"] = len(fresh), sum(fresh)
+        told += f"; {sum(fresh)} of {len(fresh)} staged proposals knew the newest result"
+    run.progress.say(told)
 
 
 # ---- final stage --------------------------------------------------------------------------------------
@@ -337,6 +363,8 @@ def _finish(run: Run, started: float) -> dict[str, Any]:
         summary |= _final_stage(run, config)
     else:
         summary["best"] = {"config": with_both_alphas(config), "validation": best[task.metric]}
+    if run.figures:
+        summary["search"] = run.figures
     summary["run_dir"] = str(run.folder)
     summary["wall_s"] = round(time.time() - started, 1)
     write_summary(run.folder, summary)

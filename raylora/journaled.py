@@ -176,6 +176,7 @@ REPORTED = frozenset(
         "attach_s",
         "peak_memory_gb",
         "trainable_parameters",
+        "effective_rank",
         "diverged",
         "done",
     }

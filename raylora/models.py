@@ -94,6 +94,21 @@ def resolve(name: str | Path, *, cache: str | Path | None = None, quiet: bool = 
     )
 
 
+def parameter_count(folder: str | Path) -> int | None:
+    """Number of weights in the safetensors files of `folder`, read from their headers; None where there are none."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        with safe_open(file, framework="np") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                size = 1
+                for side in tensors.get_slice(name).get_shape():
+                    size *= side
+                total += size
+    return total or None
+
+
 def weight_checksum(folder: str | Path) -> str:
     """SHA-256 (hex) over the safetensors files of `folder`, in the order of their names.
 

@@ -142,11 +142,15 @@ def export(run_dir: str | Path, to: str | Path, *, merge: bool = False) -> Path:
     """
     folder, spec = read_run(run_dir)
     adapter = folder / "adapter"
-    if not (adapter / "adapter_config.json").is_file():
+    whole = (adapter / "tuned_weights.json").is_file()
+    if not whole and not (adapter / "adapter_config.json").is_file():
         raise UserError(f"RUN_DIR: {folder} has no adapter/ yet; finish the run with `raylora resume {folder}`")
     target = Path(to).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"--to: {target} exists and is not an empty folder; name a new one")
+    if whole and not merge:
+        variant = json.loads((adapter / "tuned_weights.json").read_text())["variant"]
+        raise UserError(f"RUN_DIR: {folder} was tuned with {variant}, which has no adapter form; add --merge")
     if not merge:
         shutil.copytree(adapter, target, dirs_exist_ok=True)
         return target

@@ -212,6 +212,9 @@ class TrainSpec(_Budget):
     reports: int | None = Field(
         None, ge=1, description="Validations per trial; default 1, or 4 where a scheduler has to compare."
     )
+    match_parameters: Literal["lora"] | None = Field(
+        None, description="lora: each variant at the rank nearest to LoRA's number of parameters at space.rank."
+    )
     checkpoint_every_s: float = Field(30.0, gt=0, description="Seconds between a trial's checkpoints.")
 
 
@@ -223,6 +226,14 @@ class SearchSpec(_Part):
     scheduler: Literal["none", "asha", "median"] = Field("none", description="Early stopping of poor trials.")
     max_failures: int = Field(3, ge=0, description="Restarts of a trial whose host died.")
     llm: str = Field(DEFAULT_LLM, description="Language model of the language searcher: alias, folder or hub id.")
+    prompt: str | None = Field(None, description="Text file to use instead of the language searcher's own prompt.")
+    prior: dict[str, _Scalar] = Field(
+        default_factory=dict,
+        description="Own beliefs, {knob: value believed best}, and how sure under strength (1: as published facts).",
+    )
+    learn_from: list[str] = Field(
+        default_factory=list, description="Earlier runs' folders or grids (CSV) on other tasks or models to learn from."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the searcher itself.")
     time_s: float | None = Field(None, gt=0, description="No new trial starts after this many seconds.")
 

@@ -33,7 +33,7 @@ def check_world(spec: Spec) -> None:
     _check_task(spec)
     _check_searcher(spec)
     check_model("model", spec.model)
-    if spec.search.searcher == "language" and "llm" not in spec.search.options:
+    if spec.search.searcher == "language" and spec.search.options.get("language", True):
         check_model("search.llm", spec.search.llm)
     _check_deepspeed(spec)
     check_storage(spec.storage_path)
@@ -80,18 +80,52 @@ def _check_searcher(spec: Spec) -> None:
     name = spec.search.searcher
     if name not in SEARCHERS:
         raise UserError(f"search.searcher = {name!r}: no such searcher; {choose(name, sorted(SEARCHERS))}")
+    _check_knowledge(spec)
     if not spec.search.options:
         return
-    parameters = inspect.signature(SEARCHERS[name]).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = [p.name for p in parameters if p.name not in _GIVEN]
+    searcher = SEARCHERS[name]
+    parameters = inspect.signature(searcher).parameters.values()
+    known = {p.name for p in parameters if p.name not in _GIVEN and p.kind is not p.VAR_KEYWORD}
+    known |= set(getattr(searcher, "option_names", ()))
     for option, value in spec.search.options.items():
         if option not in known:
             raise UserError(
                 f"search.options.{option} = {short(value)}: {name} has no such option; "
-                f"{choose(option, known, limit=20)}"
+                f"{choose(option, sorted(known), limit=20)}"
             )
+    if name == "language":
+        from searchers.language import LanguageBOSearch
+
+        try:
+            LanguageBOSearch(**spec.search.options)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"search.options.{error}") from None
+
+
+def _check_knowledge(spec: Spec) -> None:
+    """`search.prompt`, `search.prior` and `search.learn_from`: what only the language searcher can use."""
+    from raylora.earlier import read_source
+
+    search = spec.search
+    for field, given in (("prompt", search.prompt), ("prior", search.prior), ("learn_from", search.learn_from)):
+        if given and search.searcher != "language":
+            raise UserError(
+                f"search.{field} = {short(given)}: search.searcher = {search.searcher!r} has no use for it; "
+                "allowed: search.searcher = 'language'"
+            )
+    for source in search.learn_from:
+        read_source("search.learn_from", source)
+    if not search.prior and search.prompt is None:
+        return
+    from searchers.surrogate.knowledge import Knowledge
+    from searchers.surrogate.prompt import Prompt
+
+    try:
+        Knowledge(spec.to_space(), beliefs=search.prior)
+        if search.prompt is not None:
+            Prompt.from_file(spec.to_space(), search.prompt)
+    except ValueError as error:
+        raise UserError(f"search.{error}") from None
 
 
 def check_model(field: str, name: str) -> None:

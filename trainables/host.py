@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from trainables.protocols import TrialSetup
+from trainables.protocols import TrainSettings, TrialSetup
 
 if TYPE_CHECKING:
     from trainables.recipe import RecipeJob
+
+
+Space = tuple[str, Sequence[int], Mapping[str, Sequence[Any]]]
 
 
 class ModelHost:
@@ -51,6 +54,10 @@ class ModelHost:
         from trainables.variants.snapshot import fingerprint
 
         return fingerprint(self.model)
+
+    def impossible(self, spaces: Sequence[Space]) -> list[str | None]:
+        """Why no trial of a variant can be attached here, for each (variant, ranks, options); None where some can."""
+        return _impossible(self.model, spaces, self.setup.settings)
 
     def resident_mb(self) -> float:
         """Resident memory of this process, in MB, after a garbage collection."""
@@ -109,6 +116,26 @@ class ModelHost:
 
         self.session.leave()
         return run_recipe(job, self.setup, self.model, self.tokenizer)
+
+
+def find_impossible(model_folder: str, spaces: Sequence[Space], settings: TrainSettings) -> list[str | None]:
+    """As `ModelHost.impossible`, from the model's configuration alone, without its weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    quiet_libraries()
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_folder))
+    return _impossible(model, spaces, settings)
+
+
+def _impossible(model: Any, spaces: Sequence[Space], settings: TrainSettings) -> list[str | None]:
+    from trainables.variants.matching import impossible
+
+    return [
+        impossible(model, variant, ranks, options, settings.placement, settings.match_parameters)
+        for variant, ranks, options in spaces
+    ]
 
 
 class HostPool:

@@ -44,6 +44,8 @@ class TrainSettings:
             accumulated from micro-batches, so it fits any device.
         warmup_ratio: Share of the optimizer steps over which the rate rises linearly.
         max_grad_norm: Gradients are clipped to this norm; 0 leaves them alone.
+        match_parameters: `lora` trains each variant at the rank where it has about as many parameters as LoRA
+            at the configuration's rank; None at that rank itself.
         checkpoint_every_s: Seconds between checkpoints within a trial.
     """
 
@@ -54,6 +56,7 @@ class TrainSettings:
     warmup_ratio: float = 0.03
     max_grad_norm: float = 1.0
     placement: str | tuple[str, ...] = "all-linear"
+    match_parameters: str | None = None
     seed: int = 0
     checkpoint_every_s: float = 30.0
 

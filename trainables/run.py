@@ -31,15 +31,26 @@ from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.variants import get_variant
 from trainables.variants.base import AdapterConfig
+from trainables.variants.matching import effective_rank
 
 
-def adapter_config(knobs: Mapping[str, Any], settings: TrainSettings) -> AdapterConfig:
-    """Knobs of a configuration -> what its variant needs. `alpha` wins over `alpha_ratio` (alpha / rank)."""
-    rank = int(knobs["rank"])
-    alpha = float(knobs["alpha"]) if "alpha" in knobs else float(knobs.get("alpha_ratio", 1.0)) * rank
+def adapter_config(
+    knobs: Mapping[str, Any], settings: TrainSettings, *, steps: int = 1, model: nn.Module | None = None
+) -> AdapterConfig:
+    """Knobs of a configuration -> what its variant needs. `alpha` wins over `alpha_ratio` (alpha / rank).
+
+    Args:
+        steps: optimizer steps that the run will take.
+        model: the base. With it and `settings.match_parameters` the rank is the effective one on it, for
+            `alpha_ratio` too.
+    """
+    rank, variant = int(knobs["rank"]), get_variant(str(knobs.get("variant", "lora")))
     placement = knobs.get("placement", settings.placement)
+    if model is not None:
+        rank = effective_rank(model, variant, placement, rank, settings.match_parameters)
+    alpha = float(knobs["alpha"]) if "alpha" in knobs else float(knobs.get("alpha_ratio", 1.0)) * rank
     # A space that mixes variants holds knobs of each: a variant reads its own.
-    options = get_variant(str(knobs.get("variant", "lora"))).options
+    options = variant.options
     return AdapterConfig(
         rank=rank,
         alpha=alpha,
@@ -48,6 +59,7 @@ def adapter_config(knobs: Mapping[str, Any], settings: TrainSettings) -> Adapter
         weight_decay=settings.weight_decay,
         placement=placement if isinstance(placement, str) else tuple(placement),
         seed=settings.seed,
+        steps=steps,
         extra={k: v for k, v in knobs.items() if k in options},
     )
 
@@ -136,7 +148,9 @@ class TrialRun:
         reset_peak_memory(self.device)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
         started = time.perf_counter()
-        self.adapted = self.variant.attach(model, adapter_config(knobs, settings), self._attach_batches())
+        config = adapter_config(knobs, settings, steps=self.steps, model=model)
+        self.effective_rank = config.rank
+        self.adapted = self.variant.attach(model, config, self._attach_batches())
         self.attach_s = time.perf_counter() - started
         try:
             self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())
@@ -250,6 +264,7 @@ class TrialRun:
             "attach_s": self.attach_s,
             "peak_memory_gb": peak_memory_gb(self.device),
             "trainable_parameters": self.variant.parameter_count(),
+            "effective_rank": self.effective_rank,
             "diverged": self.diverged,
         }
         self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0

@@ -128,7 +128,7 @@ def test_language_search_survives_the_death_of_its_surrogate(write_spec, ray_loc
             killed.append(pid)
 
     monkeypatch.setattr(JournaledSearcher, "on_trial_complete", complete)
-    options = {"n_initial": 1, "candidates": 16, "fit_steps": 3}
+    options = {"n_initial": 1, "language": True, "pool": 16, "fit_steps": 3}
     file = write_spec(search={"searcher": "language", "trials": 5, "options": options}, final={"enabled": False})
     text = load(file, ["search.llm=" + load(file, check=False).model])
     summary = experiment.tune(text, quiet=True)
@@ -181,6 +181,58 @@ def test_no_result_at_all_is_one_clear_line(write_spec, ray_local, capsys) -> No
     assert main(["tune", str(file), "--quiet"]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("raylora: search.trials") and "lower learning rates" in error
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space__rank": [4096]}, "raylora: space: variant lora: rank 4096 exceeds the smaller side of"),
+        ({"space__placement": ["q_prj"]}, "raylora: space: placement 'q_prj' matches no matrix: use"),
+        ({"space__extra": {"niter": [4, -1]}}, "raylora: space: variant pissa: option niter is -1: use a whole"),
+        ({"default_recipe": {"rank": 999}}, "raylora: default_recipe: variant lora: rank 999 exceeds"),
+    ],
+)
+def test_what_cannot_be_attached_is_one_line_before_training(
+    write_spec, ray_local, tmp_path, capsys, changes, message
+) -> None:
+    assert main(["tune", str(write_spec(**changes)), "--quiet"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(message)
+    assert not (tmp_path / "runs" / "run" / "trials.jsonl").exists()
+
+
+def test_variants_of_matched_size_report_their_own_rank(write_spec, ray_local, tmp_path) -> None:
+    file = write_spec(
+        space={"variant": ["lora", "lora_xs", "mora"], "rank": 2, "alpha_ratio": 1, "learning_rate": 1e-3,
+               "batch_size": 8, "dropout": 0.0},
+        train={"match_parameters": "lora"},
+        search__trials=3,
+    )  # fmt: skip
+    summary = experiment.tune(load(file), quiet=True)
+    table = trial_table(tmp_path / "runs" / "run").set_index("variant")
+    assert table.loc["lora", "effective_rank"] == 2
+    assert table.loc["lora_xs", "effective_rank"] > 8
+    counts = table["trainable_parameters"]
+    assert (counts / counts["lora"]).between(0.7, 1.3).all()  # ranks are coarse on matrices this small
+    assert summary["best"]["config"]["rank"] == 2
+
+
+def test_a_recipe_that_is_no_adapter_is_served_and_exported_merged(write_spec, ray_local, tmp_path, capsys) -> None:
+    file = write_spec(
+        space={"variant": "full", "rank": 2, "alpha_ratio": 1, "learning_rate": 1e-3, "batch_size": 8, "dropout": 0.0},
+        search__trials=1,
+    )
+    summary = experiment.tune(load(file), quiet=True)
+    assert "test" in summary["best"]
+    run, target = tmp_path / "runs" / "run", tmp_path / "merged"
+    assert main(["export", str(run), "--to", str(tmp_path / "x")]) == 2
+    assert "--merge" in capsys.readouterr().err
+    assert main(["export", str(run), "--to", str(target), "--merge"]) == 0
+    from safetensors.torch import load_file
+
+    tuned = load_file(run / "adapter" / "tuned_weights.safetensors")
+    merged = load_file(target / "model.safetensors")
+    assert all((merged[f"{name}.weight"] == weight).all() for name, weight in tuned.items())
 
 
 def test_mistakes_are_one_line_and_status_2_before_anything_starts(write_spec, tmp_path, capsys) -> None:

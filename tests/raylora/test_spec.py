@@ -145,7 +145,7 @@ def test_contradiction_names_both_sides(spec_file: Path, overrides: list[str], p
         ("task.options={min_tersm: 2}", ["min_tersm"]),
         ("task.path=/no/such/rows", ["task.path = '/no/such/rows'"]),
         ("search.searcher=langauge", ["search.searcher = 'langauge'", "did you mean 'language'"]),
-        ("search.options={candidate: 2}", ["search.options.candidate = 2", "did you mean 'candidates'"]),
+        ("search.options={pol: 2}", ["search.options.pol = 2", "did you mean 'pool'"]),
         ("model=smollm2-153m", ["model = 'smollm2-153m'", "did you mean 'smollm2-135m'"]),
         ("model=/no/such/folder", ["model = '/no/such/folder'", "no such folder"]),
         ("search.llm=nothing", ["search.llm = 'nothing'", "smollm2-135m"]),

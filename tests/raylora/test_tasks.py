@@ -14,8 +14,6 @@ from raylora.tasks.gsm8k import final_number
 from raylora.tasks.instruct import last_number
 from trainables.testing import make_arithmetic_rows
 
-pytest.importorskip("reasoning_gym")
-
 
 def read(task, split):
     rows = task.splits()[split]()
@@ -136,7 +134,9 @@ def test_a_task_pickles_and_scores_afterwards():
 def test_the_reference_answer_of_every_generator_gets_full_credit():
     """Metadata survive as JSON (tuples, integer keys): the scorers compare them with ==."""
     without_answers = {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"}
+    # zebra_puzzles needs pycosat, which needs a compiler.
     skipped = {
+        "zebra_puzzles",
         "composite",
         "knight_swap",
         "intermediate_integration",

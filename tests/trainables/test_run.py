@@ -133,3 +133,31 @@ def test_unknown_variant_and_oversized_rank_are_one_line_errors(base, tokenizer)
             make(base, tokenizer, {**KNOBS, **knobs})
         assert "\n" not in str(caught.value)
     assert fingerprint(base) == before
+
+
+@pytest.mark.parametrize("variant", ["corda", "eva", "lora_ga"])
+def test_starts_that_look_at_data_get_the_first_global_batch_in_micro_batches(base, tokenizer, variant) -> None:
+    before = fingerprint(base)
+    run = make(base, tokenizer, {**KNOBS, "variant": variant, "rank": 2}, micro_batch_tokens=64)
+    assert len(run._attach_batches()) > 1
+    losses = [run.train_step() for _ in range(4)]
+    assert all(math.isfinite(loss) for loss in losses)
+    run.close()
+    assert fingerprint(base) == before
+
+
+def test_adalora_is_pruned_to_its_budget_within_the_steps_of_the_trial(base, tokenizer, tmp_path) -> None:
+    knobs = {**KNOBS, "variant": "adalora", "rank": 2, "learning_rate": 5e-2, "dropout": 0.0}
+    run = make(base, tokenizer, knobs)
+    run.advance(24)
+    run.save(tmp_path / "saved")
+    run.advance(48)
+    plain = run.variant.to_lora()
+    assert run.steps == 6 == run.variant.config.steps
+    assert sum(plain.rank(name) for name in plain.factors) == 2 * len(run.variant.matrices)
+    state = run.variant.state()
+    run.close()
+    again = make(base, tokenizer, knobs)
+    again.load(tmp_path / "saved")
+    again.advance(48)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.variant.state().items())

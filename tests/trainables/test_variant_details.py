@@ -14,20 +14,13 @@ import torch
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
 
 from trainables.variants import available, describe, get_variant
-from trainables.variants.base import AdapterConfig, PlainLora, Variant
-from trainables.variants.export import merge_folder, merge_plain_lora, save_plain_lora
+from trainables.variants.base import AdapterConfig, PlainLora
+from trainables.variants.export import exported_adapter, merge_folder, merge_plain_lora, save_plain_lora
 from trainables.variants.matrices import select_matrices
 from trainables.variants.snapshot import fingerprint
-from trainables.variants.testing import make_base, make_batches, outputs, train
+from trainables.variants.tiny import attached, formula_count, make_base, make_batches, outputs, train
 
 Q_PROJ = "model.layers.0.self_attn.q_proj"
-
-
-def attached(name: str, model: Any = None, **settings: Any) -> Variant:
-    variant = get_variant(name)()
-    config = AdapterConfig(**({"rank": 4, "alpha": 8.0, "learning_rate": 5e-3} | settings))
-    variant.attach(make_base() if model is None else model, config)
-    return variant
 
 
 def make_gpt2() -> Any:
@@ -49,7 +42,7 @@ def test_names_are_listed_without_importing_torch_or_peft() -> None:
 
 
 def test_unknown_name_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match="variant 'lorra' is unknown: use one of dora, lora"):
+    with pytest.raises(ValueError, match="variant 'lorra' is unknown: use one of adalora, corda"):
         get_variant("lorra")
 
 
@@ -57,9 +50,18 @@ def test_every_variant_describes_itself() -> None:
     rows = describe()
     assert [row["name"] for row in rows] == available()
     for row in rows:
-        assert row["summary"] and row["paper"].startswith("arXiv ") and "r" in row["parameters"]
+        assert row["summary"] and row["paper"].startswith(("arXiv ", "https://")) and row["parameters"]
         assert set(row["runs_on"]) <= {"hosted", "ddp", "deepspeed"}
         json.dumps(row)
+
+
+def test_docs_list_every_variant_with_its_options() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "variants.md").read_text()
+    for row in describe():
+        assert f"| `{row['name']}` | {row['summary']} | {row['paper']} | {row['parameters']} |" in text
+        for option, default in row["options"].items():
+            shown = str(default).lower() if isinstance(default, bool) else default
+            assert f"| `{row['name']}` | `{option}` | `{shown}` |" in text
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,7 @@ def test_every_variant_describes_itself() -> None:
         ("dropout", -0.1),
         ("learning_rate", 0.0),
         ("weight_decay", -1.0),
+        ("steps", 0),
     ],
 )
 def test_hyperparameters_out_of_range_are_named(field: str, value: float) -> None:
@@ -184,20 +187,20 @@ def test_rewriting_never_writes_to_the_original_storage(name: str) -> None:
     assert base.get_submodule(Q_PROJ).weight.data_ptr() == storage.data_ptr()
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", [name for name in available() if name != "miss"])  # it refuses them
 def test_transposed_matrices_of_gpt2_are_adapted_exported_and_given_back(name: str, tmp_path: Path) -> None:
     base, batch = make_gpt2(), make_batches()[0]
     bits, before = fingerprint(base), outputs(base, batch)
     variant = attached(name, base)
     assert [m.kind for m in variant.matrices] == ["c_attn", "c_proj", "c_fc", "c_proj"]
     assert (variant.matrices[0].rows, variant.matrices[0].columns) == (96, 32)
-    expected = sum(variant.matrix_parameters(m.rows, m.columns, 4) for m in variant.matrices)
-    assert variant.parameter_count() == expected
-    assert (outputs(variant.module, batch) - before).abs().max() < 1e-5
+    assert variant.parameter_count() == formula_count(variant)
+    # LoRA-XS starts next to the pretrained function.
+    assert (outputs(variant.module, batch) - before).abs().max() < (1e-3 if name == "lora_xs" else 1e-5)
     train(variant, make_batches(), 3)
     learned = outputs(variant.module, batch)
-    loaded = PeftModel.from_pretrained(make_gpt2(), str(variant.save_adapter(tmp_path, "gpt2")))
-    assert (outputs(loaded, batch) - learned).abs().max() < 1e-4
+    with exported_adapter(make_gpt2(), variant.save_adapter(tmp_path, "gpt2")) as loaded:
+        assert (outputs(loaded, batch) - learned).abs().max() < 1e-4
     assert (outputs(variant.merge_into(make_gpt2()), batch) - learned).abs().max() < 1e-4
     assert fingerprint(variant.detach()) == bits
 

@@ -5,7 +5,7 @@ neither torch nor PEFT; asking for a class does.
 
     >>> from trainables.variants import available, get_variant
     >>> available()[:2]
-    ['dora', 'lora']
+    ['adalora', 'corda']
 """
 
 from __future__ import annotations
@@ -20,11 +20,31 @@ if TYPE_CHECKING:
 __all__ = ["VARIANTS", "AdapterConfig", "PlainLora", "Variant", "available", "describe", "get_variant"]
 
 _CLASSES = {
+    "adalora": "adalora:AdaLora",
+    "corda": "corda:Corda",
     "dora": "dora:Dora",
+    "dylora": "dylora:DyLora",
+    "eva": "eva:Eva",
+    "full": "full:Full",
+    "gralora": "gralora:Gralora",
+    "init_ab": "init_ab:InitAB",
+    "loft": "loft:Loft",
     "lora": "lora:Lora",
+    "lora_fa": "lora_fa:LoraFa",
+    "lora_ga": "lora_ga:LoraGa",
+    "lora_plus": "lora_plus:LoraPlus",
+    "lora_xs": "lora_xs:LoraXS",
+    "melora": "melora:MeLora",
+    "mica": "mica:Mica",
+    "milora": "milora:Milora",
+    "miss": "miss:Miss",
+    "mora": "mora:Mora",
     "olora": "olora:Olora",
+    "orthogonal": "orthogonal:Orthogonal",
     "pissa": "pissa:Pissa",
+    "randlora": "randlora:RandLora",
     "rslora": "rslora:RsLora",
+    "vera": "vera:Vera",
 }
 
 
@@ -65,8 +85,8 @@ def get_variant(name: str) -> type[Variant]:
 
 
 def describe() -> list[dict[str, Any]]:
-    """One row per variant: name, summary, paper, parameters, exports_lora, runs_on, options."""
-    fields = ("name", "summary", "paper", "parameters", "exports_lora")
+    """One row per variant: name, summary, paper, parameters, exports_lora, saves, runs_on, options."""
+    fields = ("name", "summary", "paper", "parameters", "exports_lora", "saves")
     return [
         {field: getattr(cls, field) for field in fields}
         | {"runs_on": sorted(cls.runs_on), "options": dict(cls.options)}

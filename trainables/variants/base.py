@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,7 @@ class AdapterConfig:
         placement: `"all-linear"` (every linear matrix but the language-model head) or names of matrices; see
             `select_matrices`.
         seed: of everything drawn at attachment.
+        steps: optimizer steps that the run will take, >= 1; only variants with a schedule of their own look.
         extra: the variant's own options; unknown ones are refused at `attach`.
 
     Raises:
@@ -49,6 +50,7 @@ class AdapterConfig:
     weight_decay: float = 0.0
     placement: str | tuple[str, ...] = "all-linear"
     seed: int = 0
+    steps: int = 1000
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,6 +65,8 @@ class AdapterConfig:
             raise ValueError(f"learning_rate is {self.learning_rate!r}: use a number above 0")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay is {self.weight_decay!r}: use 0 or a number above 0")
+        if isinstance(self.steps, bool) or self.steps != int(self.steps) or self.steps < 1:
+            raise ValueError(f"steps is {self.steps!r}: use a whole number of at least 1")
         if not isinstance(self.placement, str):
             object.__setattr__(self, "placement", tuple(self.placement))
 
@@ -101,14 +105,15 @@ class Variant(ABC):
     `detach`. `attach` freezes the base; only what `build` adds, or sets free, is trained.
 
     A subclass writes `build` and `matrix_parameters`, and whatever of the rest its method needs. Changes to
-    modules, hooks and attributes need no undoing: `detach` restores them all from a `Snapshot`. Only the
-        *values* of base
-    parameters do, so they are changed through `self.snapshot.rewrite`.
+    modules, hooks and attributes need no undoing: `detach` restores them all from a `Snapshot`, and forgets what
+    was set on the instance since `attach`. Only the *values* of base parameters do, so they are changed through
+    `self.snapshot.rewrite`.
 
     Class attributes:
         name, summary, paper: for lists and reports.
         parameters: trainable parameters per (m, n) matrix, as text.
         exports_lora: whether `to_lora` gives a plain LoRA.
+        saves: what `save_adapter` writes: "peft", a folder that PEFT reads, or "merged", the tuned matrices.
         runs_on: where it can be trained: "hosted" (one process that owns the base), "ddp", "deepspeed"
             (attached before the engine is built; under ZeRO stage 3 gather the trainable parameters around
             `state`).
@@ -121,12 +126,14 @@ class Variant(ABC):
     paper: ClassVar[str]
     parameters: ClassVar[str]
     exports_lora: ClassVar[bool] = True
+    saves: ClassVar[str] = "peft"
     runs_on: ClassVar[frozenset[str]] = frozenset({"hosted", "ddp", "deepspeed"})
     options: ClassVar[Mapping[str, Any]] = {}
     rank_limited: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._attached: tuple[nn.Module, nn.Module, Snapshot, AdapterConfig] | None = None
+        self._own: frozenset[str] = frozenset()
         self.matrices: list[Matrix] = []
         self._trainable: dict[str, nn.Parameter] = {}
 
@@ -165,7 +172,8 @@ class Variant(ABC):
         """
         if self._attached is not None:
             raise RuntimeError(f"{self.name} is attached already: detach it or make another instance")
-        self.matrices = self._checked_matrices(model, config)
+        self.matrices = self.check(model, config)
+        self._own = frozenset(vars(self))
         snapshot = Snapshot(model)
         self._attached = (model, model, snapshot, config)
         try:
@@ -182,23 +190,59 @@ class Variant(ABC):
         self._trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
         return module
 
-    def _checked_matrices(self, model: nn.Module, config: AdapterConfig) -> list[Matrix]:
+    @classmethod
+    def check(cls, model: nn.Module, config: AdapterConfig) -> list[Matrix]:
+        """The matrices that `attach` would adapt; reads no weights, so a model on the meta device will do.
+
+        Raises:
+            ValueError: as `attach`.
+        """
         if hasattr(model, "peft_config"):
-            raise ValueError(f"variant {self.name}: the model carries an adapter already: detach that one first")
-        unknown = sorted(set(config.extra) - set(self.options))
+            raise ValueError(f"variant {cls.name}: the model carries an adapter already: detach that one first")
+        unknown = sorted(set(config.extra) - set(cls.options))
         if unknown:
-            allowed = f"use {', '.join(sorted(self.options))}" if self.options else "it has none"
-            raise ValueError(f"variant {self.name}: option {unknown[0]!r} is unknown: {allowed}")
+            allowed = f"use {', '.join(sorted(cls.options))}" if cls.options else "it has none"
+            raise ValueError(f"variant {cls.name}: option {unknown[0]!r} is unknown: {allowed}")
         matrices = select_matrices(model, config.placement)
         smallest = min(matrices, key=lambda matrix: min(matrix.rows, matrix.columns))
         limit = min(smallest.rows, smallest.columns)
-        if self.rank_limited and config.rank > limit:
+        if cls.rank_limited and config.rank > limit:
             raise ValueError(
-                f"variant {self.name}: rank {config.rank} exceeds the smaller side of {smallest.name} "
+                f"variant {cls.name}: rank {config.rank} exceeds the smaller side of {smallest.name} "
                 f"({smallest.rows} x {smallest.columns}): use a rank of at most {limit}, or a placement "
                 f"without {smallest.kind}"
             )
+        cls.check_options(config, matrices)
         return matrices
+
+    @classmethod  # noqa: B027
+    def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
+        """Raises ValueError for values of the variant's own options that are impossible on these matrices."""
+
+    @classmethod
+    def check_choice(cls, config: AdapterConfig, option: str, allowed: Sequence[Any]) -> None:
+        """Raises ValueError unless the option is one of `allowed`."""
+        value = config.extra.get(option, cls.options[option])
+        if not any(value == known and type(value) is type(known) for known in allowed):
+            names = ", ".join(str(known).lower() if isinstance(known, bool) else str(known) for known in allowed)
+            raise ValueError(f"variant {cls.name}: option {option} is {value!r}: use one of {names}")
+
+    @classmethod
+    def check_whole(cls, config: AdapterConfig, option: str, least: int = 1, most: int | None = None) -> int:
+        """The option's value. Raises ValueError unless it is a whole number from `least` to `most`."""
+        value = config.extra.get(option, cls.options[option])
+        if isinstance(value, bool) or not isinstance(value, int) or value < least or (most and value > most):
+            allowed = f"from {least} to {most}" if most else f"of at least {least}"
+            raise ValueError(f"variant {cls.name}: option {option} is {value!r}: use a whole number {allowed}")
+        return value
+
+    @classmethod
+    def check_number(cls, config: AdapterConfig, option: str, allowed: Callable[[float], bool], remedy: str) -> None:
+        """Raises ValueError, ending in `remedy`, unless the option is a finite number that is allowed."""
+        value = config.extra.get(option, cls.options[option])
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not allowed(value):
+            raise ValueError(f"variant {cls.name}: option {option} is {value!r}: {remedy}")
 
     def detach(self) -> nn.Module:
         """Takes the adapter off and returns the base exactly as it was before `attach`.
@@ -208,6 +252,8 @@ class Variant(ABC):
         """
         model, _, snapshot, _ = self._live()
         snapshot.restore()
+        for name in vars(self).keys() - self._own:
+            delattr(self, name)
         self._attached = None
         self.matrices = []
         self._trainable = {}
@@ -242,6 +288,10 @@ class Variant(ABC):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters to train, in a fixed order."""
         return list(self._trainable.values())
+
+    def matrix_rank(self, name: str) -> int:
+        """r of one matrix: the configuration's, unless the variant shares ranks out among the matrices."""
+        return self.config.rank
 
     def parameter_count(self) -> int:
         """Number of trainable scalars."""
@@ -311,18 +361,27 @@ class Variant(ABC):
         """The adapter as plain LoRA against the original weights, or None where there is no such thing."""
         return None
 
+    def tuned_weights(self) -> dict[str, torch.Tensor]:
+        """The adapted matrices with the update in them, module name -> `(m, n)`, fp32 on the CPU.
+
+        What a variant without plain LoRA and without a PEFT form (`saves` is "merged") is saved as.
+        """
+        raise NotImplementedError
+
     def save_adapter(self, folder: Path, base_model: str) -> Path:
-        """Writes a PEFT folder: `PeftModel.from_pretrained(original_base, folder)` gives the same outputs.
+        """Writes a folder that `exported_adapter` and `merge_folder` read, and PEFT unless `saves` is "merged".
+
+        `PeftModel.from_pretrained(original_base, folder)` then gives the same outputs.
 
         Args:
             folder: made if absent.
             base_model: what the folder names as its base (`base_model_name_or_path`).
         """
-        from trainables.variants.export import save_plain_lora
+        from trainables.variants.export import save_plain_lora, save_tuned_weights
 
         plain = self.to_lora()
         if plain is None:
-            raise ValueError(f"variant {self.name} has no PEFT form: merge it into the base instead")
+            return save_tuned_weights(self.tuned_weights(), self.name, folder, base_model)
         return save_plain_lora(plain, folder, base_model, model=self._live()[0])
 
     def merge_into(self, model: nn.Module) -> nn.Module:
@@ -330,7 +389,11 @@ class Variant(ABC):
 
         Sums are fp32 and rounded once to the base's type.
         """
-        from trainables.variants.export import merge_plain_lora, merge_through_peft
+        from trainables.variants.export import merge_plain_lora, merge_through_folder, merge_tuned_weights
 
         plain = self.to_lora()
-        return merge_plain_lora(model, plain) if plain is not None else merge_through_peft(model, self)
+        if plain is not None:
+            return merge_plain_lora(model, plain)
+        if self.saves == "merged":
+            return merge_tuned_weights(model, self.tuned_weights())
+        return merge_through_folder(model, self)

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import copy
+import json
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.variants.base import PlainLora, Variant
-from trainables.variants.matrices import as_matrix, compact_names
+from trainables.variants.layers import DeltaLinear, place
+from trainables.variants.matrices import Matrix, as_matrix, compact_names
 from trainables.variants.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
 ADAPTER = "default"
-_PREFIX = "base_model.model."
+TUNED = "tuned_weights.safetensors"
+_ROOT = "base_model."
+_PREFIX = f"{_ROOT}model."
 
 
 def peft_number(value: float) -> float | int:
@@ -65,18 +69,30 @@ def save_plain_lora(plain: PlainLora, folder: Path, base_model: str, model: nn.M
     return write_peft_folder(config, tensors, folder, base_model)
 
 
-def save_native(model: nn.Module, config: PeftConfig, folder: Path, base_model: str) -> Path:
-    """Writes the adapter that PEFT's tuner put on `model` in PEFT's own form for it."""
+def save_native(
+    model: nn.Module, config: PeftConfig, folder: Path, base_model: str, shared: dict[str, Any] | None = None
+) -> Path:
+    """Writes the adapter that PEFT's tuner put on `model` in PEFT's own form for it.
+
+    Args:
+        shared: tensors that belong to no module but to the whole adapter.
+    """
     from peft import get_peft_model_state_dict
 
     config = copy.deepcopy(config)
     config.task_type = _task_type(model)
     # Not "auto": PEFT would ask the hub whether the base's vocabulary has grown.
     tensors = get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False)
-    return write_peft_folder(config, tensors, folder, base_model)
+    return write_peft_folder(config, tensors, folder, base_model, shared)
 
 
-def write_peft_folder(config: PeftConfig, tensors: dict[str, Any], folder: Path, base_model: str) -> Path:
+def write_peft_folder(
+    config: PeftConfig,
+    tensors: dict[str, Any],
+    folder: Path,
+    base_model: str,
+    shared: dict[str, Any] | None = None,
+) -> Path:
     """Writes configuration and tensors (named from the base model's root) as a PEFT folder."""
     from safetensors.torch import save_file
 
@@ -88,9 +104,11 @@ def write_peft_folder(config: PeftConfig, tensors: dict[str, Any], folder: Path,
     if isinstance(targets, (set, list)):
         config.target_modules = sorted(targets)  # type: ignore[attr-defined]  # a set would be written in any order
     config.save_pretrained(str(folder))
+    named = {_PREFIX + name: tensor for name, tensor in tensors.items()}
+    named |= {_ROOT + name: tensor for name, tensor in (shared or {}).items()}
     # A copy each: safetensors refuses tensors that share storage.
     save_file(
-        {_PREFIX + name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()},
+        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()},
         folder / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
@@ -103,16 +121,8 @@ def merge_plain_lora(model: nn.Module, plain: PlainLora) -> nn.Module:
     Raises:
         ValueError: the model lacks one of the matrices, or it has another shape; nothing has been changed.
     """
-    matrices = {}
-    for name, (a, b) in plain.factors.items():
-        try:
-            matrix = as_matrix(name, model.get_submodule(name))
-        except AttributeError:
-            matrix = None
-        if matrix is None or (matrix.rows, matrix.columns) != (b.shape[0], a.shape[1]):
-            size = f"{b.shape[0]} x {a.shape[1]}"
-            raise ValueError(f"merge: the model has no {size} matrix {name!r}: use the base it was trained on")
-        matrices[name] = matrix
+    shapes = {name: (b.shape[0], a.shape[1]) for name, (a, b) in plain.factors.items()}
+    matrices = {name: _matching(model, name, shape) for name, shape in shapes.items()}
     with torch.no_grad():
         for name, matrix in matrices.items():
             delta = matrix.oriented(plain.delta(name)).to(matrix.weight.device)
@@ -120,23 +130,68 @@ def merge_plain_lora(model: nn.Module, plain: PlainLora) -> nn.Module:
     return model
 
 
-def merge_folder(model: nn.Module, folder: Path) -> nn.Module:
-    """Merges any PEFT folder into its base, in place: in fp32, rounded once to the base's type."""
-    from peft import PeftModel
+def save_tuned_weights(weights: Mapping[str, Tensor], variant: str, folder: Path, base_model: str) -> Path:
+    """Writes whole matrices `(m, n)`, fp32, for variants whose update is neither a LoRA nor PEFT's."""
+    from safetensors.torch import save_file
 
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / TUNED)
+    about = {"base_model_name_or_path": base_model, "variant": variant}
+    (folder / "tuned_weights.json").write_text(json.dumps(about, indent=2) + "\n")
+    return folder
+
+
+def merge_tuned_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """W0 <- the tuned W, in place, rounded once to the base's type. Errors as `merge_plain_lora`."""
+    matrices = {name: _matching(model, name, (w.shape[0], w.shape[1])) for name, w in weights.items()}
+    with torch.no_grad():
+        for name, matrix in matrices.items():
+            tuned = matrix.oriented(weights[name]).to(matrix.weight.device, matrix.weight.dtype)
+            matrix.weight.data = tuned.contiguous()
+    return model
+
+
+def merge_folder(model: nn.Module, folder: Path) -> nn.Module:
+    """Merges any folder of `save_adapter` into its base, in place: in fp32, rounded once to the base's type."""
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    if (Path(folder) / TUNED).is_file():
+        return merge_tuned_weights(model, load_file(Path(folder) / TUNED))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # PEFT does not merge in the base's type: it widens to that of the adapter, which loads as fp32.
         return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
 
 
+def _matching(model: nn.Module, name: str, shape: tuple[int, int]) -> Matrix:
+    try:
+        matrix = as_matrix(name, model.get_submodule(name))
+    except AttributeError:
+        matrix = None
+    if matrix is None or (matrix.rows, matrix.columns) != shape:
+        size = f"{shape[0]} x {shape[1]}"
+        raise ValueError(f"merge: the model has no {size} matrix {name!r}: use the base it was trained on")
+    return matrix
+
+
 @contextmanager
 def exported_adapter(model: nn.Module, folder: Path) -> Iterator[nn.Module]:
-    """Any PEFT folder loaded over its base for the duration; the base is exactly itself afterwards."""
+    """Any folder of `save_adapter` over its base for the duration; the base is exactly itself afterwards."""
     from peft import PeftModel
+    from safetensors.torch import load_file
 
     snapshot = Snapshot(model)
     try:
+        if (Path(folder) / TUNED).is_file():
+            with torch.no_grad():
+                for name, tuned in load_file(Path(folder) / TUNED).items():
+                    matrix = _matching(model, name, (tuned.shape[0], tuned.shape[1]))
+                    delta = tuned.to(matrix.weight.device) - matrix.oriented(matrix.weight).float()
+                    place(model, matrix, DeltaLinear(matrix, delta))
+            yield model
+            return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = PeftModel.from_pretrained(model, str(folder))
@@ -145,7 +200,7 @@ def exported_adapter(model: nn.Module, folder: Path) -> Iterator[nn.Module]:
         snapshot.restore()
 
 
-def merge_through_peft(model: nn.Module, variant: Variant) -> nn.Module:
+def merge_through_folder(model: nn.Module, variant: Variant) -> nn.Module:
     """Merges a variant that has no plain LoRA form by way of its PEFT folder."""
     with tempfile.TemporaryDirectory() as folder:
         return merge_folder(model, variant.save_adapter(Path(folder), ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from trainables.variants.decompositions import first_qr
 from trainables.variants.peft_variant import RewritingVariant
 
 
@@ -11,8 +12,7 @@ class Olora(RewritingVariant):
     """B0 = Q[:, :r] and A0 = R[:r, :] from W0 = Q R; the base keeps W0 - s B0 A0.
 
     Buyukakyuz, OLoRA: Orthonormal Low-Rank Adaptation of Large Language Models, arXiv 2406.01775,
-    algorithm 1. The first r columns of Q depend on the first r columns of W0 only, and
-    R[:r, :] = Q[:, :r]^T W0, so the whole matrix is never decomposed: the same factors for less work.
+    algorithm 1.
     """
 
     name = "olora"
@@ -21,5 +21,5 @@ class Olora(RewritingVariant):
     parameters = "r (m + n)"
 
     def start(self, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-        q, _ = torch.linalg.qr(weight[:, : self.config.rank])  # (m, r)
-        return q.T @ weight, q
+        q, r = first_qr(weight, self.config.rank)  # (m, r), (r, n)
+        return r, q

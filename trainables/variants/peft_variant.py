@@ -77,17 +77,13 @@ class PeftVariant(Variant):
     def to_lora(self) -> PlainLora | None:
         factors = {}
         for matrix in self.matrices:
-            a, b = self.factors(matrix.name)
-            factors[matrix.name] = (_cpu(a), _cpu(b))
-        return PlainLora(factors, {matrix.name: self.scale(matrix.name) for matrix in self.matrices})
+            if self.matrix_rank(matrix.name):
+                a, b = self.factors(matrix.name)
+                factors[matrix.name] = (_cpu(a), _cpu(b))
+        return PlainLora(factors, {name: self.scale(name) for name in factors})
 
     def save_adapter(self, folder: Path, base_model: str) -> Path:
         return save_native(self.module, self.tuner.peft_config[ADAPTER], folder, base_model)
-
-    def detach(self) -> nn.Module:
-        model = super().detach()
-        self.__dict__.pop("tuner", None)
-        return model
 
     @classmethod
     def matrix_parameters(cls, rows: int, columns: int, rank: int) -> int:
@@ -110,7 +106,11 @@ class RewritingVariant(PeftVariant):
 
     @abstractmethod
     def start(self, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """A0 `(r, n)` and B0 `(m, r)` for a matrix W0 `(m, n)`, all fp32 on W0's device."""
+        """A0 `(r, n)` and B0 `(m, r)`, fp32, for a matrix W0 `(m, n)` in the base's type, on its device."""
+
+    def start_matrix(self, matrix: Matrix, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `start`, for those that have to know which matrix it is."""
+        return self.start(weight, scale)
 
     def initialise(self) -> None:
         self.initial: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -122,18 +122,18 @@ class RewritingVariant(PeftVariant):
                         f"variant {self.name} rewrites {matrix.name}, which is stored as {weight.dtype}: "
                         "use a floating-point base or the variant lora"
                     )
-                a0, b0 = self.start(weight.float(), self.scale(matrix.name))
+                a0, b0 = self.start_matrix(matrix, weight, self.scale(matrix.name))
                 for parameter, value in zip(self.factors(matrix.name), (a0, b0), strict=True):
                     parameter.copy_(value)
-                self._take_out(matrix, _cpu(a0), _cpu(b0))
+                self.take_out(matrix, _cpu(a0), _cpu(b0))
 
-    def _take_out(self, matrix: Matrix, a0: torch.Tensor, b0: torch.Tensor) -> None:
+    def take_out(self, matrix: Matrix, a0: torch.Tensor, b0: torch.Tensor) -> None:
         """Remembers the factors and makes the base weight the residual of the *original* without them."""
         self.initial[matrix.name] = (a0, b0)
         original = self.snapshot.original(matrix.weight)
-        product = self.scale(matrix.name) * (b0.to(original.device) @ a0.to(original.device))
-        residual = original.float() - matrix.oriented(product)
-        self.snapshot.rewrite(matrix.weight, residual.to(original.dtype).contiguous())
+        device, weight = original.device, matrix.oriented(original).float()
+        residual = torch.addmm(weight, b0.to(device), a0.to(device), alpha=-self.scale(matrix.name))
+        self.snapshot.rewrite(matrix.weight, matrix.oriented(residual).to(original.dtype).contiguous())
 
     def state(self) -> dict[str, torch.Tensor]:
         state = super().state()
@@ -150,7 +150,7 @@ class RewritingVariant(PeftVariant):
         with torch.no_grad():
             for matrix in self.matrices:
                 a0, b0 = (_cpu(state[f"{matrix.name}.initial_{factor}"]) for factor in "AB")
-                self._take_out(matrix, a0, b0)
+                self.take_out(matrix, a0, b0)
 
     def to_lora(self) -> PlainLora | None:
         """W0 + s (B A - B0 A0) as one LoRA of rank 2r: A' = [A; -A0], B' = [B, B0], the same scale."""
@@ -165,11 +165,6 @@ class RewritingVariant(PeftVariant):
     def save_adapter(self, folder: Path, base_model: str) -> Path:
         # Not PEFT's own form: that one holds only next to the rewritten base.
         return Variant.save_adapter(self, folder, base_model)
-
-    def detach(self) -> nn.Module:
-        model = super().detach()
-        self.__dict__.pop("initial", None)
-        return model
 
 
 def _cpu(tensor: torch.Tensor) -> torch.Tensor:

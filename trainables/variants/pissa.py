@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
+from trainables.variants.base import AdapterConfig
+from trainables.variants.decompositions import top_svd
+from trainables.variants.matrices import Matrix
 from trainables.variants.peft_variant import RewritingVariant
 
 
@@ -12,8 +17,8 @@ class Pissa(RewritingVariant):
 
     Meng et al., PiSSA: Principal Singular Values and Singular Vectors Adaptation, arXiv 2404.02948, section 3
     (there s = 1, alpha = r). The rest of W0 is frozen. The singular vectors come from a randomised SVD with
-    `niter` subspace iterations and no oversampling, as PEFT's `pissa_niter_N`: approximate ones only move
-    the line between adapter and residual, whose sum is W0 all the same.
+    `niter` subspace iterations: approximate ones only move the line between adapter and residual, whose sum
+    is W0 all the same.
     """
 
     name = "pissa"
@@ -22,7 +27,11 @@ class Pissa(RewritingVariant):
     parameters = "r (m + n)"
     options = {"niter": 4}
 
+    @classmethod
+    def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
+        cls.check_whole(config, "niter", least=0)
+
     def start(self, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-        u, s, v = torch.svd_lowrank(weight, q=self.config.rank, niter=self.option("niter"))  # (m, r), (r,), (n, r)
+        u, s, v = top_svd(weight, self.config.rank, self.option("niter"))  # (m, r), (r,), (n, r)
         root = (s / scale).sqrt()
         return root[:, None] * v.T, u * root

@@ -1,0 +1,199 @@
+"""Cost of every variant next to LoRA of the same rank: step time, memory, size, attach time, in one run."""
+
+from __future__ import annotations
+
+import gc
+import random
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from raylora.errors import UserError
+from raylora.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+Figures = dict[str, dict[str, float]]
+
+# Two, because LoFT moves one factor at even steps and the other at odd ones.
+STEPS = 2
+
+
+def bench_variants(
+    model: str,
+    *,
+    variants: Sequence[str] = (),
+    rank: int = 8,
+    rows: int = 8,
+    length: int = 128,
+    repetitions: int = 5,
+    dtype: str = "auto",
+    quiet: bool = False,
+) -> dict[str, Figures]:
+    """Trains a few steps with each variant, in the loop and on the kind of batch that trials use.
+
+    All variants take turns on one base model, so that a machine that slows down slows all of them. Attaching
+    is timed with decompositions in the cache. Peak memory is what the allocator held at most above the base
+    model, from attaching to the end of two steps; on CPUs the tensors are counted, in a pass of its own, because
+    the process's size also holds what the system has not taken back.
+
+    Args:
+        model: alias, folder or hub id.
+        variants: names; all registered ones if empty. `lora` is always among them.
+        rows, length: rows per step and tokens per row, the last quarter of them completion.
+        repetitions: turns of each variant; medians are reported.
+
+    Returns:
+        `{"variants": {name: {"step_time": ratio to lora, "peak_memory": ratio to lora, "trainable": count,
+        "attach_s": seconds}}}`.
+
+    Raises:
+        UserError: a name is unknown, or a variant cannot be attached to this model at this rank.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from raylora.models import resolve
+    from trainables.run import TrialRun
+    from trainables.session import pick_device, pick_dtype
+    from trainables.variants import available
+
+    names = _names(variants, available())
+    progress = Progress(quiet=quiet)
+    device = pick_device("auto")
+    kind = pick_dtype(dtype, device)
+    base = AutoModelForCausalLM.from_pretrained(resolve(model, quiet=quiet), dtype=kind).to(device).eval()
+    batch = _rows(rows, length, base.config.vocab_size)
+    progress.say(f"{model} on {device} in {str(kind).removeprefix('torch.')}, rank {rank}, {rows} x {length} tokens")
+
+    def begin(name: str) -> TrialRun:
+        knobs = {"variant": name, "rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
+        try:
+            return TrialRun(base, knobs, batch, _settings(rows, length), pad_id=0)
+        except ValueError as error:
+            raise UserError(f"--variants {name}: {error}") from None
+
+    peaks: dict[str, float] = {}
+    trainable: dict[str, int] = {}
+    for name in names:
+        progress.say(f"memory: {name}")
+
+        def attach_and_train(name: str = name) -> None:
+            run = begin(name)
+            try:
+                run.train_step()
+                run.train_step()
+                trainable[name] = run.variant.parameter_count()
+            finally:
+                run.close()
+
+        begin(name).close()  # fills the cache of decompositions, which is no part of the peak
+        gc.collect()
+        peaks[name] = peak_bytes(attach_and_train, device, base)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    attaching: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(repetitions):
+        progress.say(f"time: turn {turn + 1} of {repetitions}")
+        for name in names:
+            run = begin(name)
+            attaching[name].append(run.attach_s)
+            try:
+                run.train_step()
+                run.metrics()  # the first step, which also makes the optimizer's state, is left out
+                for _ in range(STEPS):
+                    run.train_step()
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                seconds[name].append(run.metrics()["step_time_s"])
+            finally:
+                run.close()
+    lora = median(seconds["lora"])
+    progress.say(f"lora: {lora:.3f} s a step, {peaks['lora'] / 1e6:.0f} MB above the base model")
+    return {
+        "variants": {
+            name: {
+                "step_time": median(seconds[name]) / lora,
+                "peak_memory": peaks[name] / peaks["lora"],
+                "trainable": trainable[name],
+                "attach_s": median(attaching[name]),
+            }
+            for name in names
+        }
+    }
+
+
+def _names(wanted: Sequence[str], available: Sequence[str]) -> list[str]:
+    from raylora.spec_text import choose
+
+    for name in wanted:
+        if name not in available:
+            raise UserError(f"--variants {name}: no such variant; {choose(name, list(available))}")
+    names = list(dict.fromkeys(wanted)) or list(available)
+    return ["lora", *(name for name in names if name != "lora")]
+
+
+def _settings(rows: int, length: int) -> Any:
+    from trainables.protocols import TrainSettings
+
+    return TrainSettings(samples=rows * 100, micro_batch_tokens=rows * length)
+
+
+def _rows(count: int, length: int, vocabulary: int) -> list[Mapping[str, Any]]:
+    draw = random.Random(0)
+    ids = [[draw.randrange(vocabulary) for _ in range(length)] for _ in range(count)]
+    cut = length - length // 4
+    return [{"prompt_ids": row[:cut], "response_ids": row[cut:]} for row in ids]
+
+
+def peak_bytes(work: Callable[[], None], device: torch.device, base: torch.nn.Module) -> float:
+    """Most bytes of tensors that were alive at a time during `work`, above those of `base` and before it."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return float(torch.cuda.max_memory_allocated() - before)
+    return _cpu_peak(work, base)
+
+
+def _cpu_peak(work: Callable[[], None], base: torch.nn.Module) -> float:
+    """As `peak_bytes`, counting the storage of every tensor that an operator returns until it is freed.
+
+    Scratch space inside an operator is not seen; the profiler would see it, at 20 times the time.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Ledger(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.held = self.most = 0
+            self.known = {t.untyped_storage()._cdata for t in [*base.parameters(), *base.buffers()]}
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            for leaf in tree_leaves(result):
+                if isinstance(leaf, torch.Tensor):
+                    self.book(leaf.untyped_storage())
+            return result
+
+        def book(self, storage: torch.UntypedStorage) -> None:
+            if storage._cdata not in self.known:
+                self.known.add(storage._cdata)
+                weakref.finalize(storage, self.free, storage._cdata, storage.nbytes())
+                self.held += storage.nbytes()
+                self.most = max(self.most, self.held)
+
+        def free(self, handle: int, size: int) -> None:
+            self.known.discard(handle)
+            self.held -= size
+
+    with Ledger() as ledger:
+        work()
+    return float(ledger.most)
