@@ -46,9 +46,10 @@ _SETUP = {f.name for f in dataclasses.fields(Setup)}
 class LanguageBOSearch(SpaceSearcher):
     """Bayesian optimisation on a language model's embedding of each configuration.
 
-    Surrogate: a Gaussian process with a Matern-5/2 kernel on a learned projection of the hidden state of a frozen
-    language model, at a learnable token behind a prompt that explains the knobs and states their values; in preset
-    `default` with a second Matern-5/2 kernel on the knobs themselves and a prior mean from published experience. Per
+    Surrogate: a Gaussian process. In preset `paper`, a Matern-5/2 kernel on a learned projection of the hidden state of
+    a frozen language model, at a learnable token behind a prompt that explains the knobs and states their values; in
+    preset `default`, a Matern-5/2 kernel on the knobs, with the other one added by `language=True`, and a prior mean
+    from published experience. Per
     iteration (Algorithm 1): fit everything to the marginal likelihood, score all candidates, propose the best. Running
     trials, and proposals not yet started, count as if they had come out at their posterior mean.
 

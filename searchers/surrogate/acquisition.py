@@ -17,11 +17,13 @@ Reference: Ament et al., "Unexpected improvements to expected improvement for Ba
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import erfcx, logsumexp, ndtr
 
-from .deep_kernel import Posterior
+if TYPE_CHECKING:
+    from .deep_kernel import Posterior
 
 ACQUISITIONS = ("logei", "ei", "ucb", "thompson")
 # Standard deviations of the upper confidence bound.
