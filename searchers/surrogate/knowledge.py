@@ -42,7 +42,7 @@ class Fact:
 RATE = Fact(3e-4, "LoRA's best rates lie around 1e-4 to 6e-4 at alpha = rank and batch size 64", "[1] tables 1, 6-14")
 BATCH = Fact(0.75, "the best rate grows with the batch size: proportionally, or as its root", "[1] 3.3.1, H II; [2]")
 RANK = Fact(-0.25, "the best rate falls as the rank grows", "[1] H IV")
-DURATION = Fact(-0.25, "the best rate falls, modestly, as training grows longer", "[1] H V, A.3; [4]")
+DURATION = Fact(-0.15, "the best rate falls, modestly, as training grows longer", "[1] H V, A.3; [4]")
 SIZE = Fact(-0.3, "larger base models want smaller rates", "[4]")
 LOW = Fact(0.7, "accuracy falls slowly below the best rate (decades)", "[1] figures 1, 3")
 HIGH = Fact(0.45, "accuracy falls steeply above the best rate (decades)", "[1] figures 1, 3")

@@ -73,7 +73,7 @@ def test_every_published_variant_has_its_effect_here() -> None:
 
 def test_longer_training_wants_a_smaller_rate() -> None:
     rates = [knowledge(samples=n).expected_rate(LORA) for n in (100, 10_000, 1_000_000)]
-    assert rates[0] > rates[1] > rates[2] > 0.05 * rates[0]
+    assert rates[0] > rates[1] > rates[2] > 0.1 * rates[0]
 
 
 def test_a_larger_base_model_wants_a_smaller_rate() -> None:
