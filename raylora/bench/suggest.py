@@ -26,7 +26,8 @@ import numpy as np
 from raylora.errors import UserError
 from raylora.progress import Progress
 from searchers.space import Space, default_space
-from searchers.surrogate.actor import Setup, SurrogateActor
+from searchers.surrogate.actor import SurrogateActor
+from searchers.surrogate.setup import Setup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +72,7 @@ def bench_suggest(
         preset: of the language searcher; the language part and the learnable token are always on.
         space: what is searched; None for `searchers.space.default_space`.
         seed: of observations, sample, projection and dropout.
-        options: of `searchers.surrogate.actor.Setup`.
+        options: of `searchers.surrogate.setup.Setup`.
 
     Returns:
         `first_s`: seconds of the first iteration in a fresh process (imports, loading the model, reading the pool's

@@ -11,13 +11,15 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..space import Space
+from .candidates import Candidates
+from .setup import Setup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,63 +34,6 @@ _OUTCOMES = (-1.2, 0.0, 1.2)
 _MOST_BRANCHED = 4
 # Candidates of a joint draw (Thompson sampling): a Cholesky factor of this size takes a fraction of a second.
 _DRAWN = 512
-# Typical lengthscales of the knobs: a decade of the rate matters, the rest of a range less than its width.
-_LENGTH_RATE, _LENGTH_ORDINAL, _LENGTH_CATEGORICAL = 0.7, 1.5, 2.0
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How a surrogate is built and what it looks at; `language.PRESETS` has the two published combinations.
-
-    Attributes:
-        language: whether hidden states of the language model are part of the kernel; knobs: whether the knobs are.
-        knowledge: published knowledge as prior mean and for the first points (see `knowledge`).
-        prompt_style, prompt: see `prompt.Prompt`; `prompt` is a template file.
-        projection: width of the projection, None for none; dropout: of it, while fitting.
-        token: whether the token behind the prompt is learned.
-        acquisition: one of `acquisition.ACQUISITIONS`. warp: draw in the bad half of the values (see `targets`).
-        priors: see `deep_kernel.Surrogate`. smooth: the incumbent is a posterior mean, not an observed value.
-        pool: most candidates. A larger space is scored on a seeded subset and the neighbours of the best.
-        subset: the same where prompts cannot share their prefixes.
-        fit_steps: most AdamW steps per request; token_every: the token moves in every so many-th of them.
-        warm_start: whether a request goes on from the kernel and projection of the one before, or fits them afresh.
-        kv_budget_gb: most memory for keys and values. cache: whether to keep what was read on disk.
-        device, num_gpus, dtype, token_dtype: see `embed`. threads: torch threads on the CPU; None is one beside trials,
-            else what the process has.
-        samples, parameters, prior, ratios, prior_shift: see `knowledge.Knowledge` (`beliefs`, `misplaced`).
-        learn_from: earlier results, see `transfer.Source`.
-    """
-
-    language: bool = True
-    knobs: bool = True
-    knowledge: bool = True
-    prompt_style: str = "default"
-    prompt: str | None = None
-    projection: int | None = 32
-    dropout: float = 0.1
-    token: bool = False
-    acquisition: str = "logei"
-    warp: bool = True
-    priors: bool = True
-    smooth: bool = True
-    pool: int = 50_000
-    subset: int = 512
-    fit_steps: int = 60
-    token_every: int = 6
-    warm_start: bool = False
-    kv_budget_gb: float = 3.0
-    cache: bool = True
-    device: str = "auto"
-    num_gpus: float = 0.0
-    dtype: str | None = None
-    token_dtype: str | None = None
-    threads: int | None = None
-    samples: int | None = None
-    parameters: float | None = None
-    prior: Mapping[str, Any] = field(default_factory=dict)
-    ratios: Mapping[str, float] = field(default_factory=dict)
-    prior_shift: float = 1.0
-    learn_from: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass
@@ -107,127 +52,12 @@ class Proposal:
     seconds: dict[str, float]
 
 
-def spread_points(
-    space: Space, rng: np.random.Generator, n: int, taken: Sequence[int], exclude: set[int], tries: int = 32
-) -> list[int]:
-    """`n` space-filling random points: each the farthest of `tries` draws from `taken` and from each other.
-
-    Mitchell's best-candidate sampling, on the space's coordinates. Fewer than `n` only when the space is used up.
-    """
-    chosen: list[int] = []
-    for _ in range(n):
-        drawn = space.sample(rng, tries, exclude=exclude | set(chosen))
-        if not drawn:
-            break
-        others = [*taken, *chosen]
-        if others:
-            gaps = np.abs(space.features(drawn)[:, None] - space.features(others)[None]).sum(axis=2).min(axis=1)
-            chosen.append(drawn[int(gaps.argmax())])
-        else:
-            chosen.append(drawn[0])
-    return chosen
-
-
 def run_in_background() -> None:
     """The lowest ordinary priority: trials go first. Not idle priority, under which a busy machine starves it, while a
     slot waits for its answer.
     """
     with contextlib.suppress(AttributeError, OSError):
         os.nice(19)
-
-
-class Candidates:
-    """The pool of a space, and what is known of its configurations without a language model.
-
-    Attributes:
-        pool: `(c,)` indices; the whole space where it has at most `setup.pool` configurations.
-        lengthscales: `(d,)` typical ones of the coordinates. log_prior: `(H,)` of the hypotheses.
-    """
-
-    def __init__(self, space: Space, setup: Setup, seed: int, limit: int | None = None) -> None:
-        from .knowledge import Knowledge
-        from .transfer import TransferredMeans
-
-        self.space, self.setup = space, setup
-        size = min(setup.pool, setup.pool if limit is None else limit)
-        if len(space) <= size:
-            self.pool = np.arange(len(space))
-        else:
-            self.pool = np.sort(space.sample(np.random.default_rng([seed, 0xCA]), size))
-        self.knowledge = None
-        if setup.knowledge:
-            self.knowledge = Knowledge(
-                space, setup.samples, setup.parameters, setup.prior, setup.ratios, setup.prior_shift
-            )
-            self._shifts, self._weights, self.log_prior = self.knowledge.hypotheses()
-        else:
-            self.log_prior = np.zeros(1)
-        self._transfer = TransferredMeans(space, setup.learn_from, setup.samples) if setup.learn_from else None
-        if self._transfer is not None:
-            self.log_prior = self._transfer.log_prior(self.log_prior)
-        self.lengthscales = np.concatenate([np.full(k, length) for k, length in self._blocks()] or [np.ones(1)])
-        self.x, self.means = self.describe(self.pool)
-
-    def _blocks(self) -> list[tuple[int, float]]:
-        """Columns and typical lengthscale of each searched knob."""
-        found = []
-        for knob in self.space.knobs:
-            if len(knob) > 1:
-                if knob.kind == "categorical":
-                    found.append((len(knob), _LENGTH_CATEGORICAL))
-                else:
-                    found.append((1, _LENGTH_RATE if knob.name == "learning_rate" else _LENGTH_ORDINAL))
-        return found
-
-    def describe(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates `(n, d)` and prior means `(n, H)`.
-
-        The coordinate of the learning rate is its offset from where knowledge expects the optimum, so that what is
-        learned about one variant, rank or batch size holds for the others; without knowledge it is the rate itself.
-        """
-        from .knowledge import prior_means
-
-        which = [int(i) for i in indices]
-        features = self.space.features(which)
-        columns = None if self.knowledge is None else self.knowledge.columns(which)
-        parts, at = [], 0
-        for knob in self.space.knobs:
-            width = len(knob) if knob.kind == "categorical" else 1
-            block = features[:, at : at + width]
-            at += width
-            if len(knob) == 1:
-                continue
-            if knob.name == "learning_rate" and knob.kind == "ordinal":
-                if columns is not None:
-                    block = columns[:, :1]
-                elif knob.values[0] > 0:
-                    low, high = math.log10(knob.values[0]), math.log10(knob.values[-1])
-                    block = block * (high - low)
-            parts.append(block)
-        x = np.concatenate(parts, axis=1) if parts else np.zeros((len(which), 1))
-        means = np.zeros((len(which), 1))
-        if columns is not None:
-            means = prior_means(columns, self._shifts, self._weights)
-        if self._transfer is not None:
-            means = np.concatenate([means, self._transfer.means(which)], axis=1)
-        return x, means
-
-    def first(self, n: int, taken: Sequence[int], exclude: set[int], rng: np.random.Generator) -> list[int]:
-        """Where to begin: what is known suggests it, or else space-filling random points."""
-        from .knowledge import first_points
-
-        if self.knowledge is None and self._transfer is None:
-            return spread_points(self.space, rng, n, taken, exclude | set(taken))
-        # Equal candidates in an order of the seed's.
-        order = rng.permutation(len(self.pool))
-        free = ~np.isin(self.pool[order], list(exclude | set(taken)))
-        known = {int(index): row for row, index in enumerate(self.pool[order])}
-        rows = first_points(
-            self.means[order], self.log_prior, [known[i] for i in taken if i in known], free, n
-        )
-        chosen = [int(self.pool[order[row]]) for row in rows]
-        missing = n - len(chosen)
-        return chosen + (self.space.sample(rng, missing, exclude=exclude | set(taken) | set(chosen)) if missing else [])
 
 
 class SurrogateActor:
@@ -240,9 +70,7 @@ class SurrogateActor:
             other's threads at every matrix product, and both lose more than half of their speed.
     """
 
-    def __init__(
-        self, llm: str | None, space: Space, setup: Setup, seed: int = 0, background: bool = False
-    ) -> None:
+    def __init__(self, llm: str | None, space: Space, setup: Setup, seed: int = 0, background: bool = False) -> None:
         if background:
             run_in_background()
         import torch

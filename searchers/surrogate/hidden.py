@@ -16,7 +16,7 @@ from .embed import Progress, PromptReader, Reading, Whole, pick_device
 from .prompt import Prompt
 
 if TYPE_CHECKING:
-    from .actor import Setup
+    from .setup import Setup
 
 # Configurations whose hidden states give the surrogate its units.
 _REFERENCE = 512

@@ -9,7 +9,9 @@ import pytest
 
 from searchers.space import Space, default_space
 from searchers.surrogate.acquisition import ACQUISITIONS
-from searchers.surrogate.actor import Candidates, Setup, SurrogateActor, spread_points
+from searchers.surrogate.actor import SurrogateActor
+from searchers.surrogate.candidates import Candidates, spread_points
+from searchers.surrogate.setup import Setup
 from searchers.testing import conditional_objective, conditional_space, objective, small_space
 
 FAST: dict[str, Any] = {"fit_steps": 5, "projection": 4, "dtype": "float32", "threads": None, "cache": False}

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from searchers.surrogate.actor import Setup
 from searchers.surrogate.embed import PromptReader, Whole
 from searchers.surrogate.hidden import HiddenStates
+from searchers.surrogate.setup import Setup
 from searchers.testing import conditional_space, small_space
 
 POOL = np.arange(12)
