@@ -12,7 +12,9 @@ import numpy as np
 
 from .base import Observation, SpaceSearcher
 from .space import Space
-from .surrogate.actor import Candidates, Proposal, Setup
+from .surrogate.actor import Proposal
+from .surrogate.candidates import Candidates
+from .surrogate.setup import Setup
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class LanguageBOSearch(SpaceSearcher):
 
     Args:
         llm: local folder of a causal or encoder language model; not needed with `language=False`.
-        preset: name in `PRESETS`; any option of `surrogate.actor.Setup` may be given and wins over it.
+        preset: name in `PRESETS`; any option of `surrogate.setup.Setup` may be given and wins over it.
         n_initial: points before the surrogate is used: what knowledge suggests, or space-filling random ones.
         extra_random: see above.
         stage: proposals per batch; None for one more than trials that run at once.
@@ -181,15 +183,19 @@ class LanguageBOSearch(SpaceSearcher):
                 self._send()
                 self._receive(timeout=None)
             return self._take()
-        self._advance()
+        self._receive(timeout=0.0)
         if self._peek() is not None:
             self.fresh.append(self._staged_from >= self._results)
             return self._take()
-        if not self._any_staged and self._extra < self.extra_random:
+        if self._may_go_on_without():
             self._extra += 1
             return self._first_point()
         self._send()
         return None
+
+    def _may_go_on_without(self) -> bool:
+        """Whether a further first point may stand in for the surrogate's first answer."""
+        return not self._any_staged and self._extra < self.extra_random
 
     def _ready(self) -> None:
         # Before the first trial: looking through a large space takes longer than `suggest` may.
@@ -206,7 +212,10 @@ class LanguageBOSearch(SpaceSearcher):
         if not self.synchronous and trial_id is not None:
             self._receive(timeout=0.0)
             self._choose_branch(observation)
-            self._advance()
+            # With something to hand out, a trial is about to start: the question waits for it, so that the answer is
+            # prepared for its outcomes.
+            if self._peek() is None and not self._may_go_on_without():
+                self._advance()
 
     def _choose_branch(self, observation: Observation) -> None:
         """Stages what was prepared for an outcome like this one, until the next batch is there."""
@@ -216,7 +225,7 @@ class LanguageBOSearch(SpaceSearcher):
         value = observation.value if self._mode == "max" else -observation.value
         outcome, indices = min(prepared, key=lambda branch: abs(branch[0] - value))
         self._staged = list(dict.fromkeys([*indices, *self._staged]))
-        self._staged_from = self._results
+        self._staged_from += 1
 
     def _first_point(self) -> int | None:
         if self._candidates is None:

@@ -173,7 +173,7 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> SlowActor:
 
 def search(**options: Any) -> LanguageBOSearch:
     """A searcher with one result, of configuration `first(searcher)`, and nothing running."""
-    searcher = LanguageBOSearch(**{"language": False, "seed": 0, **SEARCH, **options})
+    searcher = LanguageBOSearch(**{"language": False, "seed": 0, "extra_random": 0, **SEARCH, **options})
     finish(searcher, "first", 0.5, start=True)
     return searcher
 
@@ -217,6 +217,23 @@ def test_a_result_is_a_question_to_the_actor(actor: SlowActor) -> None:
     assert [(v, e) for _, v, e in data] == [(0.5, 0.0)] and pending == [] and exclude == []
     assert (k, seed, state, branch) == (2, 0, None, True)
     assert searcher._observations.keys() == {data[0][0]}
+
+
+def test_trials_one_after_the_other_each_know_the_result_before(actor: SlowActor) -> None:
+    searcher = search(extra_random=1)
+    others = free(searcher)
+    running = suggested(searcher, "a")  # a further first point
+    others.remove(running)
+    for name, outcome, value in (("a", 0, 0.1), ("b", 1, 0.9), ("c", 0, 0.2)):
+        # The one question of this trial, asked as it started, so that it is about its outcomes.
+        assert actor.asked[-1][1] == [running]
+        low, high = others[:2]
+        actor.answer([others[-1]], {running: [(0.1, [low]), (0.8, [high])]})
+        finish(searcher, name, value)
+        running = suggested(searcher, chr(ord(name) + 1))
+        assert running == (low, high)[outcome]
+        others.remove(running)
+    assert searcher.fresh == [True] * 3 and len(actor.asked) == 4
 
 
 def test_what_is_staged_is_handed_out_in_its_order(actor: SlowActor) -> None:
@@ -339,11 +356,11 @@ def test_nothing_is_asked_while_nothing_has_changed(actor: SlowActor) -> None:
 
 
 def test_a_batch_is_for_one_more_than_run_at_once(actor: SlowActor) -> None:
-    searcher = LanguageBOSearch(language=False, **SEARCH)
+    searcher = LanguageBOSearch(language=False, extra_random=0, **SEARCH)
     assert searcher.set_max_concurrency(4) is False
     finish(searcher, "a", 0.5, start=True)
     assert actor.asked[0][2] == 5
-    finish(LanguageBOSearch(language=False, stage=3, **SEARCH), "a", 0.5, start=True)
+    finish(LanguageBOSearch(language=False, extra_random=0, stage=3, **SEARCH), "a", 0.5, start=True)
     assert actor.asked[1][2] == 3
 
 
