@@ -3,8 +3,11 @@
 One number carries most of it: how far the *effective* learning rate of a configuration is from where its optimum is
 expected. With s the scale of the update (alpha / rank; alpha / sqrt(rank) for rsLoRA),
 
-    u = log10(rate s) - log10(rate*),    rate* = RATE variant (rank / 16)^RANK (batch / 64)^BATCH
-                                                     (samples / 50,000)^DURATION (parameters / 1e9)^SIZE
+    u = log10(rate s) - log10(rate*),    rate* = RATE variant (rank / 16)^RANK (parameters / 1e9)^SIZE pace,
+    pace = max((batch / 64)^BATCH (samples / 50,000)^DURATION, min(SHORT / steps, SHORT_MOST))
+
+The second part of the pace is that of short runs: what noise allows does not matter where the steps are too few to get
+anywhere.
 
 The prior mean of a configuration is `weight (bump(u - shift) + merit)`. Neither weight nor shift is known: each pair of
 a grid is a *hypothesis*, and the surrogate holds a probability for each (`deep_kernel.Surrogate`). A wrong expectation
@@ -43,6 +46,12 @@ RATE = Fact(3e-4, "LoRA's best rates lie around 1e-4 to 6e-4 at alpha = rank and
 BATCH = Fact(0.75, "the best rate grows with the batch size: proportionally, or as its root", "[1] 3.3.1, H II; [2]")
 RANK = Fact(-0.25, "the best rate falls as the rank grows", "[1] H IV")
 DURATION = Fact(-0.15, "the best rate falls, modestly, as training grows longer", "[1] H V, A.3; [4]")
+SHORT = Fact(
+    75.0,
+    "Adam moves a weight by about the rate per step, so a run of few steps wants a rate in inverse proportion to them",
+    "[5] 2.1; the number is of this project's own sweep (docs/variants.md): 3e-3 after 16 steps on 135M parameters",
+)
+SHORT_MOST = Fact(20.0, "beyond some rate training breaks down, however few the steps", "[1] figures 1, 3")
 SIZE = Fact(-0.3, "larger base models want smaller rates", "[4]")
 LOW = Fact(0.7, "accuracy falls slowly below the best rate (decades)", "[1] figures 1, 3")
 HIGH = Fact(0.45, "accuracy falls steeply above the best rate (decades)", "[1] figures 1, 3")
@@ -116,9 +125,12 @@ class Knowledge:
         variant = str(config.get("variant", "lora"))
         rate = RATE.value * self.ratios.get(variant, VARIANTS[variant].value if variant in VARIANTS else 1.0)
         rate *= (float(config.get("rank", 16)) / 16) ** RANK.value
-        rate *= (float(config.get("batch_size", 64)) / 64) ** BATCH.value
+        batch = float(config.get("batch_size", 64))
+        pace = (batch / 64) ** BATCH.value
         if self.samples:
-            rate *= (self.samples / 50_000) ** DURATION.value
+            pace *= (self.samples / 50_000) ** DURATION.value
+            pace = max(pace, min(SHORT.value * batch / self.samples, SHORT_MOST.value))
+        rate *= pace
         if self.parameters:
             rate *= (self.parameters / 1e9) ** SIZE.value
         return rate * self.misplaced
@@ -199,7 +211,9 @@ def _coordinate(knob: Knob, value: Any) -> np.ndarray:
 
 
 def scale_of(config: Mapping[str, Any]) -> float:
-    """s of a configuration; 1 where it says nothing about alpha."""
+    """s of a configuration; 1 where it says nothing about alpha, or its variant does not read it."""
+    if config.get("variant") in ("full", "miss", "vera"):
+        return 1.0
     rank = float(config.get("rank", 16))
     alpha = float(config.get("alpha", float(config.get("alpha_ratio", 1.0)) * rank))
     return alpha / (math.sqrt(rank) if config.get("variant") == "rslora" else rank)

@@ -8,7 +8,9 @@ import pytest
 
 from searchers.space import Space, default_space
 from searchers.surrogate.knowledge import (
+    DURATION,
     P_NOTHING,
+    RATE,
     VARIANTS,
     Knowledge,
     bump,
@@ -72,8 +74,21 @@ def test_every_published_variant_has_its_effect_here() -> None:
 
 
 def test_longer_training_wants_a_smaller_rate() -> None:
-    rates = [knowledge(samples=n).expected_rate(LORA) for n in (100, 10_000, 1_000_000)]
+    rates = [knowledge(samples=n).expected_rate(LORA) for n in (10_000, 100_000, 1_000_000)]
     assert rates[0] > rates[1] > rates[2] > 0.1 * rates[0]
+
+
+def test_a_run_of_few_steps_wants_a_larger_rate_up_to_a_limit() -> None:
+    def rate(steps: int, batch: int) -> float:
+        return knowledge(samples=steps * batch).expected_rate(LORA | {"batch_size": batch})
+
+    # In inverse proportion to the steps, whatever the batch size.
+    assert rate(10, 64) == pytest.approx(rate(10, 8))
+    assert rate(10, 64) == pytest.approx(2 * rate(20, 64))
+    assert rate(1, 8) == rate(2, 8)
+    # A usual run is not concerned.
+    longer = knowledge(samples=300 * 64).expected_rate(LORA | {"batch_size": 64})
+    assert longer == pytest.approx(RATE.value * (300 * 64 / 50_000) ** DURATION.value)
 
 
 def test_a_larger_base_model_wants_a_smaller_rate() -> None:
@@ -94,6 +109,11 @@ def test_the_offset_counts_decades_of_the_effective_rate() -> None:
     assert known.offset(LORA | {"alpha_ratio": 10}) == pytest.approx(1)
     assert known.offset({k: v for k, v in LORA.items() if k != "alpha_ratio"} | {"alpha": 160}) == pytest.approx(1)
     assert known.offset(LORA | {"variant": "rslora"}) == pytest.approx(math.log10(4))
+
+
+def test_variants_without_a_scale_have_none() -> None:
+    for variant in ("full", "vera", "miss"):
+        assert scale_of({"variant": variant, "rank": 4, "alpha": 32}) == 1.0
 
 
 def test_the_scale_is_alpha_over_rank_or_its_root() -> None:
