@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # One line per searcher: name -> (module, class).
 _WHERE = {
     "gp": ("gp", "GPSearch"),
+    "grid": ("grid", "GridSearch"),
     "language": ("language", "LanguageBOSearch"),
     "latent": ("latent", "LatentBOSearch"),
     "nomad": ("nomad", "NomadSearch"),

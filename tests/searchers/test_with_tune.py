@@ -30,7 +30,7 @@ class Trivial(tune.Trainable):
         pass
 
 
-@pytest.mark.parametrize("name", ["random", "tpe", "optuna_gp", "gp", "latent", "nomad", "language"])
+@pytest.mark.parametrize("name", ["random", "grid", "tpe", "optuna_gp", "gp", "latent", "nomad", "language"])
 def test_runs_in_a_tuner_and_restores(name: str, tiny_llm: Path, ray_local: None, tmp_path: Path) -> None:
     options: dict[str, Any] = {}
     if name == "language":
