@@ -70,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--working-dir", default=".", metavar="DIR")
     submit.set_defaults(run=_submit)
 
+    report = commands.add_parser("report", help="a learning-rate sweep as table, plot and recorded grid")
+    report.add_argument("sources", nargs="+", metavar="SOURCE", help="runs' folders, or a JSON of records")
+    report.add_argument("--to", required=True, metavar="STEM", help="writes STEM.md, STEM.svg, STEM.records.json")
+    report.add_argument("--grid", metavar="FILE.csv", help="also as a recorded grid for `raylora bench searchers`")
+    report.set_defaults(run=_report)
+
     bench = commands.add_parser("bench", help="measure raylora on this machine")
     kinds = bench.add_subparsers(required=True, metavar="WHAT")
     overhead = kinds.add_parser("overhead", help="fixed cost per trial, against Tune + TorchTrainer")
@@ -243,6 +249,14 @@ def _submit(options: argparse.Namespace) -> int:
     from clusters.submit import submit
 
     return submit(options.spec, options.overrides, address=options.address, working_dir=options.working_dir)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from raylora.report import merge, read_sweep, write_report
+
+    for path in write_report(merge([read_sweep(source) for source in options.sources]), options.to, options.grid):
+        print(path)
+    return 0
 
 
 def _bench_overhead(options: argparse.Namespace) -> int:

@@ -158,8 +158,10 @@ def _run_seeds(
 ) -> tuple[str, list[tuple[int, np.ndarray]], float]:
     grid = load_grid(path)
     started = time.perf_counter()
-    return grid.name, [(s, run_once(entry, grid, s, trials, prior_shift, llm)) for s in seeds], (
-        time.perf_counter() - started
+    return (
+        grid.name,
+        [(s, run_once(entry, grid, s, trials, prior_shift, llm)) for s in seeds],
+        (time.perf_counter() - started),
     )
 
 
