@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
     costs = kinds.add_parser("variants", help="step time, memory, size and attach time of variants, against lora")
     costs.add_argument("--model", required=True, metavar="NAME", help="alias, folder or hub id")
-    costs.add_argument("--variants", default="", metavar="A,B", help="names, separated by commas (default: all)")
+    costs.add_argument("--variants", default="", metavar="A,B:option=value", help="names, with options (default: all)")
     costs.add_argument("--rank", type=int, default=8)
     costs.add_argument("--rows", type=int, default=8, help="rows per step (default 8)")
     costs.add_argument("--length", type=int, default=128, help="tokens per row (default 128)")
@@ -108,6 +108,21 @@ def _parser() -> argparse.ArgumentParser:
     costs.add_argument("--json", metavar="FILE")
     costs.add_argument("--quiet", action="store_true")
     costs.set_defaults(run=_bench_variants)
+
+    curves = kinds.add_parser("convergence", help="loss curves of variants, each at its best learning rate")
+    curves.add_argument("spec", metavar="SPEC.yaml", help="model, task, training; first values of its space")
+    curves.add_argument("overrides", nargs="*", metavar="dotted.key=value")
+    curves.add_argument("--to", required=True, metavar="FOLDER", help="one JSON per run; those there are kept")
+    curves.add_argument("--arms", required=True, metavar="A,B:option=value@R/R/R", help="with rates of their own")
+    curves.add_argument("--rates", default="0.001,0.002,0.004", metavar="R,R,R", help="of arms without their own")
+    curves.add_argument("--seeds", type=int, default=3, help="runs at the best rate (default 3)")
+    curves.add_argument("--quiet", action="store_true")
+    curves.set_defaults(run=_bench_convergence)
+
+    drawn = kinds.add_parser("convergence-report", help="table and plot of the runs of `bench convergence`")
+    drawn.add_argument("folder", metavar="FOLDER")
+    drawn.add_argument("--to", required=True, metavar="STEM", help="writes STEM.md and STEM.svg")
+    drawn.set_defaults(run=_bench_convergence_report)
 
     suggest = kinds.add_parser("suggest", help="one iteration of the language surrogate over 45,360 configurations")
     suggest.add_argument("--model", default="smollm2-135m")
@@ -313,13 +328,55 @@ def _bench_variants(options: argparse.Namespace) -> int:
         quiet=options.quiet,
     )
     _print_table(
-        ["variant", "step time / lora", "peak memory / lora", "trainable", "attach, s"],
+        ["variant", "step time / lora", "peak memory / lora", "trainable", "attach, s"]
+        + ["adapter", "hypernetwork", "its time / lora", "its Gmac a step", "optimizer, MB"],
         [
             [name, f"{f['step_time']:.2f}", f"{f['peak_memory']:.2f}", f"{f['trainable']:,}", f"{f['attach_s']:.2f}"]
+            + [f"{f['adapter']:,}", f"{f['hypernetwork']:,}", f"{f['hypernetwork_time']:.2f}"]
+            + [f"{f['hypernetwork_gmac']:.1f}", f"{f['optimizer_mb']:.1f}"]
             for name, f in figures["variants"].items()
         ],
     )
     _write_json(options.json, figures)
+    return 0
+
+
+def _bench_convergence(options: argparse.Namespace) -> int:
+    from raylora.bench.arms import parse_arm
+    from raylora.bench.convergence import bench_convergence
+    from raylora.spec import load
+
+    _at_least_one(options, "seeds")
+    common = _rates(options.rates.split(","))
+    arms, rates = [], {}
+    for text in filter(None, options.arms.split(",")):
+        name, own, values = text.partition("@")
+        try:
+            arms.append(parse_arm(name))
+        except UserError as error:
+            raise UserError(f"--arms {error}") from None
+        rates[arms[-1].label] = _rates(values.split("/")) if own else common
+    spec = load(options.spec, options.overrides)
+    for path in bench_convergence(spec, options.to, arms=arms, rates=rates, seeds=options.seeds, quiet=options.quiet):
+        print(path)
+    return 0
+
+
+def _rates(texts: Sequence[str]) -> list[float]:
+    try:
+        rates = [float(text) for text in texts]
+    except ValueError:
+        rates = []
+    if not rates or min(rates) <= 0:
+        raise UserError(f"--rates: {','.join(texts)}; allowed: numbers above 0")
+    return rates
+
+
+def _bench_convergence_report(options: argparse.Namespace) -> int:
+    from raylora.bench.convergence import write_convergence
+
+    for path in write_convergence(options.folder, options.to):
+        print(path)
     return 0
 
 

@@ -254,6 +254,7 @@ class TrialRun:
     def metrics(self) -> dict[str, Any]:
         """Training figures since the last call of this method, and totals."""
         steps = max(1, self._loss_steps)
+        costs = self.variant.costs()
         figures = {
             "loss": self._loss_sum / steps,
             "step": self.step,
@@ -264,11 +265,20 @@ class TrialRun:
             "attach_s": self.attach_s,
             "peak_memory_gb": peak_memory_gb(self.device),
             "trainable_parameters": self.variant.parameter_count(),
+            "adapter_parameters": costs["adapter_parameters"],
+            "hypernetwork_parameters": costs["hypernetwork_parameters"],
+            "hypernetwork_s": costs["hypernetwork_s"],
+            "optimizer_mb": self._optimizer_mb() + costs["moment_mb"],
             "effective_rank": self.effective_rank,
             "diverged": self.diverged,
         }
         self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0
         return figures
+
+    def _optimizer_mb(self) -> float:
+        """Size of the optimizer's state, in MB."""
+        tensors = [t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
+        return sum(t.numel() * t.element_size() for t in tensors) / 1e6
 
     # ---- state ----------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from raylora.bench.arms import Arm, parse_arm
 from raylora.errors import UserError
 from raylora.progress import Progress
 
@@ -19,6 +20,7 @@ Figures = dict[str, dict[str, float]]
 
 # Two, because LoFT moves one factor at even steps and the other at odd ones.
 STEPS = 2
+_SLOW = 10
 
 
 def bench_variants(
@@ -41,13 +43,17 @@ def bench_variants(
 
     Args:
         model: alias, folder or hub id.
-        variants: names; all registered ones if empty. `lora` is always among them.
+        variants: names, with options as `name:option=value:..`; if empty all registered ones, and those with
+            hypernetworks at the paper's size too. `lora` is always among them.
         rows, length: rows per step and tokens per row, the last quarter of them completion.
-        repetitions: turns of each variant; medians are reported.
+        repetitions: turns of each variant; medians are reported. One whose step takes more than ten times LoRA's has
+            one turn.
 
     Returns:
         `{"variants": {name: {"step_time": ratio to lora, "peak_memory": ratio to lora, "trainable": count,
-        "attach_s": seconds}}}`.
+        "attach_s": seconds, "adapter": scalars on the matrices, "hypernetwork": parameters of hypernetworks among the
+        trainable ones, "hypernetwork_time": their part of step_time, "hypernetwork_gmac": their multiply-adds per step,
+        10^9, "optimizer_mb": optimizer state and what takes its place}}}`.
 
     Raises:
         UserError: a name is unknown, or a variant cannot be attached to this model at this rank.
@@ -58,9 +64,9 @@ def bench_variants(
     from raylora.models import resolve
     from trainables.run import TrialRun
     from trainables.session import pick_device, pick_dtype
-    from trainables.variants import available
 
-    names = _names(variants, available())
+    arms = {arm.label: arm for arm in _arms(variants)}
+    names = list(arms)
     progress = Progress(quiet=quiet)
     device = pick_device("auto")
     kind = pick_dtype(dtype, device)
@@ -69,7 +75,8 @@ def bench_variants(
     progress.say(f"{model} on {device} in {str(kind).removeprefix('torch.')}, rank {rank}, {rows} x {length} tokens")
 
     def begin(name: str) -> TrialRun:
-        knobs = {"variant": name, "rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
+        knobs = {"rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
+        knobs |= {"variant": arms[name].variant, **arms[name].options}
         try:
             return TrialRun(base, knobs, batch, _settings(rows, length), pad_id=0)
         except ValueError as error:
@@ -77,6 +84,7 @@ def bench_variants(
 
     peaks: dict[str, float] = {}
     trainable: dict[str, int] = {}
+    costs: dict[str, dict[str, float]] = {}
     for name in names:
         progress.say(f"memory: {name}")
 
@@ -86,6 +94,7 @@ def bench_variants(
                 run.train_step()
                 run.train_step()
                 trainable[name] = run.variant.parameter_count()
+                costs[name] = run.variant.costs() | {"optimizer_mb": run.metrics()["optimizer_mb"]}
             finally:
                 run.close()
 
@@ -94,19 +103,25 @@ def bench_variants(
         peaks[name] = peak_bytes(attach_and_train, device, base)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     attaching: dict[str, list[float]] = {name: [] for name in names}
+    generating: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(repetitions):
         progress.say(f"time: turn {turn + 1} of {repetitions}")
         for name in names:
+            if turn and seconds[name][0] > _SLOW * seconds["lora"][0]:
+                continue
             run = begin(name)
             attaching[name].append(run.attach_s)
             try:
                 run.train_step()
-                run.metrics()  # the first step, which also makes the optimizer's state, is left out
+                # The first step, which also makes the optimizer's state, is left out.
+                before = run.metrics()["hypernetwork_s"]
                 for _ in range(STEPS):
                     run.train_step()
                 if device.type == "cuda":
                     torch.cuda.synchronize()
-                seconds[name].append(run.metrics()["step_time_s"])
+                figures = run.metrics()
+                seconds[name].append(figures["step_time_s"])
+                generating[name].append((figures["hypernetwork_s"] - before) / STEPS)
             finally:
                 run.close()
     lora = median(seconds["lora"])
@@ -118,20 +133,28 @@ def bench_variants(
                 "peak_memory": peaks[name] / peaks["lora"],
                 "trainable": trainable[name],
                 "attach_s": median(attaching[name]),
+                "adapter": costs[name]["adapter_parameters"],
+                "hypernetwork": costs[name]["hypernetwork_parameters"],
+                "hypernetwork_time": median(generating[name]) / lora,
+                "hypernetwork_gmac": costs[name]["hypernetwork_gmac"],
+                "optimizer_mb": costs[name]["optimizer_mb"],
             }
             for name in names
         }
     }
 
 
-def _names(wanted: Sequence[str], available: Sequence[str]) -> list[str]:
-    from raylora.spec_text import choose
+def _arms(wanted: Sequence[str]) -> list[Arm]:
+    from trainables.variants import VARIANTS, available
 
-    for name in wanted:
-        if name not in available:
-            raise UserError(f"--variants {name}: no such variant; {choose(name, list(available))}")
-    names = list(dict.fromkeys(wanted)) or list(available)
-    return ["lora", *(name for name in names if name != "lora")]
+    if not wanted:
+        sized = [name for name in available() if "preset" in VARIANTS[name].options]
+        wanted = [*available(), *(f"{name}:preset=paper" for name in sized)]
+    try:
+        arms = {arm.label: arm for arm in (parse_arm(text) for text in wanted)}
+    except UserError as error:
+        raise UserError(f"--variants {error}") from None
+    return [Arm("lora", "lora"), *(arm for label, arm in arms.items() if label != "lora")]
 
 
 def _settings(rows: int, length: int) -> Any:

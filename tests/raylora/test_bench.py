@@ -22,7 +22,8 @@ def test_variants_are_measured_against_lora_in_the_promised_form(tiny_model, tmp
     assert main(["bench", "variants", *arguments, "--repetitions", "2", "--quiet", "--json", str(file)]) == 0
     figures = json.loads(file.read_text())["variants"]
     assert list(figures) == ["lora", "full", "lora_xs"]
-    assert all(set(row) == {"step_time", "peak_memory", "trainable", "attach_s"} for row in figures.values())
+    promised = {"step_time", "peak_memory", "trainable", "attach_s", "adapter", "hypernetwork", "hypernetwork_time"}
+    assert all(set(row) == promised | {"hypernetwork_gmac", "optimizer_mb"} for row in figures.values())
     assert figures["lora"]["step_time"] == figures["lora"]["peak_memory"] == 1.0
     assert figures["lora_xs"]["trainable"] == 14 * 16 < figures["lora"]["trainable"] < figures["full"]["trainable"]
     assert figures["full"]["peak_memory"] > 1

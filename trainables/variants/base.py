@@ -297,6 +297,27 @@ class Variant(ABC):
         """Number of trainable scalars."""
         return sum(parameter.numel() for parameter in self.trainable_parameters())
 
+    def shared_parameters(self) -> int:
+        """Trainable scalars that belong to no matrix but serve all: those of hypernetworks."""
+        return 0
+
+    def costs(self) -> dict[str, float]:
+        """What the adapter takes, and what generating it takes beside it.
+
+        Returns:
+            `adapter_parameters`: scalars trained or generated on the matrices; `hypernetwork_parameters`: see
+            `shared_parameters`; `hypernetwork_s`: seconds spent in hypernetworks since `attach`;
+            `hypernetwork_gmac`: their multiply-adds of one step, in 10^9; `moment_mb`: what the variant keeps between
+            steps in place of optimizer state, in MB.
+        """
+        return {
+            "adapter_parameters": self.parameter_count() - self.shared_parameters(),
+            "hypernetwork_parameters": self.shared_parameters(),
+            "hypernetwork_s": 0.0,
+            "hypernetwork_gmac": 0.0,
+            "moment_mb": 0.0,
+        }
+
     def param_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups with their own learning rate and weight decay."""
         config = self.config

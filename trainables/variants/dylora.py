@@ -64,8 +64,7 @@ class DyLora(Variant):
 
     def draw(self, step: int) -> int:
         """b of a step, the same in every process."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-        return int(torch.randint(self.option("r_min"), self.config.rank + 1, (), generator=generator))
+        return draw(self.config.seed, step, self.option("r_min"), self.config.rank)
 
     def before_step(self, step: int) -> None:
         b = self.draw(step)
@@ -112,6 +111,12 @@ class DyLora(Variant):
     @classmethod
     def matrix_parameters(cls, rows: int, columns: int, rank: int) -> int:
         return rank * (rows + columns)
+
+
+def draw(seed: int, step: int, least: int, most: int) -> int:
+    """A rank from `least` to `most`, uniformly; the same for the same seed and step."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+    return int(torch.randint(least, most + 1, (), generator=generator))
 
 
 def _zero_below(layer: DyLoraLinear, b: int) -> None:

@@ -60,7 +60,7 @@ def save_plain_lora(plain: PlainLora, folder: Path, base_model: str, model: nn.M
             name: peft_number(plain.alpha(name)) for name in sorted(plain.factors) if plain.alpha(name) != alpha
         },
         fan_in_fan_out=model is not None and _is_transposed(model, next(iter(plain.factors))),
-        task_type=_task_type(model),
+        task_type=task_type(model),
     )
     tensors = {}
     for name, (a, b) in plain.factors.items():
@@ -80,7 +80,7 @@ def save_native(
     from peft import get_peft_model_state_dict
 
     config = copy.deepcopy(config)
-    config.task_type = _task_type(model)
+    config.task_type = task_type(model)
     # Not "auto": PEFT would ask the hub whether the base's vocabulary has grown.
     tensors = get_peft_model_state_dict(model, adapter_name=ADAPTER, save_embedding_layers=False)
     return write_peft_folder(config, tensors, folder, base_model, shared)
@@ -212,5 +212,6 @@ def _is_transposed(model: nn.Module, name: str) -> bool:
     return matrix is not None and matrix.transposed
 
 
-def _task_type(model: nn.Module | None) -> str | None:
+def task_type(model: nn.Module | None) -> str | None:
+    """PEFT's task type: a causal language model where the model can generate, else none."""
     return "CAUSAL_LM" if model is None or hasattr(model, "prepare_inputs_for_generation") else None

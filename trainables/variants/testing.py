@@ -165,10 +165,10 @@ class VariantConformance:
         original = variant.after_backward
 
         def watch(step: int) -> None:
+            original(step)  # a variant may send gradients on in it
             seen.update(id(p) for p in trainable if p.grad is not None and p.grad.abs().max() > 0)
             own = {id(p) for p in trainable}
             assert all(p.grad is None for p in variant.module.parameters() if id(p) not in own)
-            original(step)
 
         variant.after_backward = watch  # type: ignore[method-assign]
         train(variant, make_batches(), 3)

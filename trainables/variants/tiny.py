@@ -92,8 +92,9 @@ def train(
 
 
 def formula_count(variant: Variant) -> int:
-    """Trainable parameters by the formula, summed over the matrices."""
-    return sum(variant.matrix_parameters(m.rows, m.columns, variant.matrix_rank(m.name)) for m in variant.matrices)
+    """Trainable parameters by the formula, summed over the matrices, and those that all matrices share."""
+    each = (variant.matrix_parameters(m.rows, m.columns, variant.matrix_rank(m.name)) for m in variant.matrices)
+    return sum(each) + variant.shared_parameters()
 
 
 def structure(model: nn.Module) -> dict[str, Any]:

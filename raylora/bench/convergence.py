@@ -1,0 +1,359 @@
+"""Whether one variant reaches another's loss in fewer steps: loss curves of variants, each at its best rate.
+
+Each arm (a variant with options) is trained at several learning rates with the first seed, then at the best of them
+with the other seeds; every run is one JSON file. Best is the lowest validation loss at the end; a best rate at the end
+of its range extends the range. Runs whose file exists are not repeated, so an interrupted measurement goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylora.bench.arms import Arm
+from raylora.errors import UserError
+from raylora.progress import Progress
+
+if TYPE_CHECKING:
+    from raylora.spec import Spec
+
+# Steps to the next rate where a range is extended, and how often it may be at either end.
+_FACTOR, _EXTENSIONS = 2.0, 3
+
+
+def bench_convergence(
+    spec: Spec,
+    folder: str | Path,
+    *,
+    arms: Sequence[Arm],
+    rates: Mapping[str, Sequence[float]],
+    seeds: int = 3,
+    quiet: bool = False,
+) -> list[Path]:
+    """Trains what is missing in `folder`, and returns all its run files.
+
+    Args:
+        spec: model, task and training; rank, alpha, batch size and dropout are the first values of its space. Its first
+            seed is `spec.seed`.
+        folder: gets one JSON per run: arm, rate, seed, steps, `loss` of every step (nats per completion token, before
+            the step), the validation's scores, wall time of the training, peak memory, parameters.
+        rates: arm label -> learning rates, ascending; at least three.
+        seeds: runs of each arm at its best rate.
+
+    Raises:
+        UserError: fewer than three rates, a configuration that cannot be attached, or a task that cannot be read.
+    """
+    for arm in arms:
+        if len(rates[arm.label]) < 3:
+            raise UserError(f"--rates: {len(rates[arm.label])} for {arm.label}; allowed: at least 3")
+    runner = _Runner(spec, Path(folder).expanduser(), Progress(quiet=quiet))
+    files: list[Path] = []
+    for arm in arms:
+        tried = {rate: runner.run(arm, rate, spec.seed) for rate in sorted(rates[arm.label])}
+        for _ in range(_EXTENSIONS):
+            best = best_rate({rate: json.loads(file.read_text()) for rate, file in tried.items()})
+            ordered = sorted(tried)
+            if best not in (ordered[0], ordered[-1]):
+                break
+            further = best / _FACTOR if best == ordered[0] else best * _FACTOR
+            runner.progress.say(f"{arm.label}: best rate {best:g} is at the end of its range, trying {further:g}")
+            tried[further] = runner.run(arm, further, spec.seed)
+        best = best_rate({rate: json.loads(file.read_text()) for rate, file in tried.items()})
+        files += tried.values()
+        files += [runner.run(arm, best, spec.seed + i) for i in range(1, seeds)]
+    return files
+
+
+def best_rate(runs: Mapping[float, Mapping[str, Any]]) -> float:
+    """The rate of the lowest validation loss; diverged runs are worst, ties go to the smaller rate."""
+    return min(sorted(runs), key=lambda rate: _final(runs[rate]))
+
+
+def _final(run: Mapping[str, Any]) -> float:
+    value = run.get("validation_loss")
+    return math.inf if run["diverged"] or value is None or not math.isfinite(value) else float(value)
+
+
+class _Runner:
+    """Holds model and data; trains one run at a time."""
+
+    def __init__(self, spec: Spec, folder: Path, progress: Progress) -> None:
+        self.spec, self.folder, self.progress = spec, folder, progress
+        self._loaded: tuple[Any, Any, Any, list[Any], list[Any]] | None = None
+
+    def run(self, arm: Arm, rate: float, seed: int) -> Path:
+        file = self.folder / f"{arm.label.replace(':', '_').replace('=', '-')}_rate-{rate:g}_seed-{seed}.json"
+        if not file.is_file():
+            record = self._train(arm, rate, seed)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fresh = file.with_suffix(".part")
+            fresh.write_text(json.dumps(record) + "\n")
+            fresh.replace(file)
+            shown = "diverged" if record["diverged"] else f"validation loss {record['validation_loss']:.4f}"
+            self.progress.say(f"{arm.label} rate {rate:g} seed {seed}: {shown}, {record['train_s']:.0f} s")
+        return file
+
+    def _load(self) -> tuple[Any, Any, Any, list[Any], list[Any]]:
+        """Base model, tokenizer, task, train rows, validation rows; read once."""
+        if self._loaded is None:
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
+            from raylora import data, models
+            from raylora.cluster import connected
+            from raylora.experiment import task_options
+            from raylora.tasks import make_task
+            from trainables.session import pick_device, pick_dtype
+
+            spec = self.spec
+            source = models.resolve(spec.model)
+            task = make_task(spec.task.name, task_options(spec))
+            if spec.task.max_new_tokens:
+                task.max_new_tokens = spec.task.max_new_tokens
+            # Ray reads and tokenises; the training needs its processes no more.
+            with connected():
+                prepared = data.build(
+                    task,
+                    source,
+                    proxy=spec.task.proxy,
+                    seed=spec.seed,
+                    validation_rows=spec.task.validation_rows,
+                    max_length=spec.task.max_length,
+                    system=spec.task.system,
+                    chat_template=spec.task.chat_template,
+                    quiet=True,
+                )
+                rows = data.rows_from_refs(prepared.proxy), data.rows_from_refs(prepared.validation)
+            device = pick_device("auto")
+            base = AutoModelForCausalLM.from_pretrained(source, dtype=pick_dtype(spec.dtype, device)).to(device).eval()
+            self._loaded = (base, AutoTokenizer.from_pretrained(source), task, *rows)
+        return self._loaded
+
+    def _train(self, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
+        from trainables.protocols import TrainSettings
+        from trainables.run import TrialRun, pad_token
+
+        spec, space = self.spec, self.spec.space
+        base, tokenizer, task, train, validation = self._load()
+        settings = TrainSettings(
+            samples=spec.train.budget(len(train)),
+            micro_batch_tokens=spec.train.micro_batch_tokens,
+            weight_decay=spec.train.weight_decay,
+            warmup_ratio=spec.train.warmup_ratio,
+            max_grad_norm=spec.train.max_grad_norm,
+            seed=seed,
+        )
+        alpha = {"alpha": space.alpha[0]} if space.alpha else {"alpha_ratio": (space.alpha_ratio or [1.0])[0]}
+        knobs = {
+            "variant": arm.variant,
+            "rank": space.rank[0],
+            "batch_size": space.batch_size[0],
+            "dropout": space.dropout[0],
+            "learning_rate": rate,
+            **alpha,
+            **arm.options,
+        }
+        try:
+            run = TrialRun(base, knobs, train, settings, pad_id=pad_token(tokenizer))
+        except ValueError as error:
+            raise UserError(f"--arms {arm.label}: {error}") from None
+        try:
+            losses = []
+            run.module.train()
+            while not run.done:
+                losses.append(run.train_step())
+            figures = run.metrics()
+            scores = {} if run.diverged else run.evaluate(validation, task, tokenizer)
+        finally:
+            run.close()
+        kept = (
+            "trainable_parameters",
+            "adapter_parameters",
+            "hypernetwork_parameters",
+            "hypernetwork_s",
+            "optimizer_mb",
+            "peak_memory_gb",
+            "train_s",
+            "diverged",
+        )
+        return {
+            "arm": arm.label,
+            "knobs": knobs,
+            "seed": seed,
+            "model": spec.model,
+            "task": spec.task.name,
+            "metric": task.metric,
+            "loss": [round(loss, 6) if math.isfinite(loss) else None for loss in losses],
+            **{name: figures[name] for name in kept},
+            **scores,
+        }
+
+
+# -- table and plot ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An arm at its best rate.
+
+    Attributes:
+        rates: tried with the first seed. losses: `(seeds, steps)`, smoothed. runs: of the best rate, one per seed.
+    """
+
+    label: str
+    rate: float
+    rates: tuple[float, ...]
+    losses: list[list[float]]
+    runs: list[Mapping[str, Any]]
+
+    @property
+    def edge(self) -> bool:
+        """Whether the best rate is the smallest or the largest tried."""
+        return self.rate in (self.rates[0], self.rates[-1])
+
+
+def smooth(losses: Sequence[float | None], half_life: float) -> list[float]:
+    """Exponential mean with bias correction; a value that is missing leaves it as it was."""
+    keep, mean, weight, found = 0.5 ** (1 / half_life), 0.0, 0.0, []
+    for loss in losses:
+        if loss is not None:
+            mean, weight = keep * mean + (1 - keep) * loss, keep * weight + (1 - keep)
+        found.append(mean / weight if weight else math.nan)
+    return found
+
+
+def read_curves(folder: str | Path) -> list[Curve]:
+    """The arms of a folder of runs, each at its best rate, in alphabetic order.
+
+    Raises:
+        UserError: no run there, or runs of different lengths, models or tasks.
+    """
+    runs = [json.loads(path.read_text()) for path in sorted(Path(folder).expanduser().glob("*.json"))]
+    if not runs:
+        raise UserError(f"{folder}: no run there; measure with `raylora bench convergence`")
+    for name in ("model", "task"):
+        if len({run[name] for run in runs}) > 1:
+            raise UserError(f"{folder}: the runs differ in {name}; keep one folder for each")
+    steps = max(len(run["loss"]) for run in runs)
+    by_arm: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        if not run["diverged"] and len(run["loss"]) != steps:
+            raise UserError(f"{folder}: a run of {run['arm']} has {len(run['loss'])} steps, others {steps}")
+        by_arm.setdefault(run["arm"], []).append(run)
+    curves = []
+    for label, found in sorted(by_arm.items()):
+        first = min(run["seed"] for run in found)
+        tried = {float(run["knobs"]["learning_rate"]): run for run in found if run["seed"] == first}
+        rate = best_rate(tried)
+        chosen = sorted((r for r in found if float(r["knobs"]["learning_rate"]) == rate), key=lambda r: r["seed"])
+        losses = [smooth(run["loss"], max(1.0, steps / 20)) for run in chosen if not run["diverged"]]
+        curves.append(Curve(label, rate, tuple(sorted(tried)), losses, chosen))
+    return curves
+
+
+def steps_to(losses: Sequence[float], target: float) -> int | None:
+    """Steps until the smoothed loss is at most `target` for the first time; None where it never is."""
+    return next((step + 1 for step, loss in enumerate(losses) if loss <= target), None)
+
+
+def plain_counterpart(label: str, labels: Sequence[str]) -> str | None:
+    """The arm that an arm is compared with: `hyper_x...` with `x`, where that was measured."""
+    variant = label.partition(":")[0]
+    plain = variant.removeprefix("hyper_")
+    return plain if plain != variant and plain in labels else None
+
+
+def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
+    """A header and a row per arm; means over seeds with their standard deviation, where there are several."""
+    metric = str(curves[0].runs[0]["metric"])
+    rows = [
+        ["arm", "best rate", "of", "training loss", "validation loss", metric, "steps to the plain final loss"]
+        + ["train, s", "in hypernetwork, s", "peak memory, GB", "optimizer, MB", "adapter", "hypernetwork"]
+    ]
+    by_label = {curve.label: curve for curve in curves}
+    for curve in curves:
+        plain = plain_counterpart(curve.label, list(by_label)) or curve.label
+        target = _mean([losses[-1] for losses in by_label[plain].losses])
+        reached = [steps_to(losses, target) for losses in curve.losses]
+        shown = [str(n) if n is not None else "never" for n in reached]
+
+        def told(name: str, curve: Curve = curve) -> str:
+            return _spread([float(run[name]) for run in curve.runs if name in run])
+
+        rows.append(
+            [
+                curve.label,
+                f"{curve.rate:g}" + (" (edge)" if curve.edge else ""),
+                ", ".join(f"{rate:g}" for rate in curve.rates),
+                _spread([losses[-1] for losses in curve.losses]),
+                told("validation_loss"),
+                told(metric),
+                f"{', '.join(shown)} of {len(curve.losses[0]) if curve.losses else 0}",
+                *(f"{_mean([float(run[n]) for run in curve.runs]):.0f}" for n in ("train_s", "hypernetwork_s")),
+                f"{_mean([float(run['peak_memory_gb']) for run in curve.runs]):.2f}",
+                f"{_mean([float(run['optimizer_mb']) for run in curve.runs]):.1f}",
+                *(f"{int(curve.runs[0][n]):,}" for n in ("adapter_parameters", "hypernetwork_parameters")),
+            ]
+        )
+    return rows
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "diverged"
+    mean = _mean(values)
+    if len(values) == 1:
+        return f"{mean:.3f}"
+    return f"{mean:.3f} ± {math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)):.3f}"
+
+
+def write_convergence(folder: str | Path, stem: str | Path) -> list[Path]:
+    """Writes `STEM.md`, the table, and `STEM.svg`, the loss curves, from the runs of a folder.
+
+    Raises:
+        UserError: as `read_curves`, or matplotlib is missing (extra `report`).
+    """
+    curves = read_curves(folder)
+    table, plot = Path(f"{Path(stem).expanduser()}.md"), Path(f"{Path(stem).expanduser()}.svg")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    head, *rows = convergence_table(curves)
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+    table.write_text("\n".join(lines) + "\n")
+    _plot(curves, plot)
+    return [table, plot]
+
+
+def _plot(curves: Sequence[Curve], path: Path) -> None:
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError("matplotlib is missing; install the extra `report`") from None
+    matplotlib.use("Agg")
+    # The same runs give the same file.
+    matplotlib.rcParams["svg.hashsalt"] = "raylora"
+    from matplotlib import pyplot
+
+    families = sorted({curve.label.partition(":")[0].removeprefix("hyper_") for curve in curves})
+    size = (5.5 * len(families), 4.2)
+    figure, axes = pyplot.subplots(1, len(families), figsize=size, layout="constrained", squeeze=False)
+    for axis, family in zip(axes[0], families, strict=True):
+        of_it = [c for c in curves if c.label.partition(":")[0].removeprefix("hyper_") == family and c.losses]
+        for number, curve in enumerate(of_it):
+            steps = range(1, len(curve.losses[0]) + 1)
+            columns = list(zip(*curve.losses, strict=True))
+            axis.plot(steps, [_mean(c) for c in columns], color=f"C{number}", label=f"{curve.label} ({curve.rate:g})")
+            axis.fill_between(
+                steps, [min(c) for c in columns], [max(c) for c in columns], color=f"C{number}", alpha=0.15, linewidth=0
+            )
+        axis.set(xlabel="optimizer step", ylabel="training loss (smoothed), nats per token", title=family)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
