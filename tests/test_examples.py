@@ -17,7 +17,8 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 def test_example_parses_and_begins_with_its_command(path: Path) -> None:
     load(path, check=False)
     first = path.read_text().splitlines()[0]
-    assert first.startswith(("# raylora tune ", "# raylora submit ")) and f"examples/{path.name}" in first
+    assert first.startswith(("# raylora tune ", "# raylora submit ", "# raylora bench "))
+    assert f"examples/{path.name}" in first
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -101,7 +101,7 @@ def test_the_residual_form_starts_as_adam_on_the_factors() -> None:
     target = torch.randn(3, 5, 2)
     leaves = stack.leaves()
     for step in range(5):
-        factors.generate(step, 0.05, 0.1 if step else 0.0)
+        factors.generate(step, 0.05, 0.1)
         torch.stack([(leaf - t).square().sum() for leaf, t in zip(leaves, target, strict=True)]).sum().backward()
         torch.testing.assert_close(stack.value, plain.detach())  # a step behind: it moves before it is used
         (plain - target).square().sum().backward()

@@ -153,8 +153,8 @@ class ResidualFactors(Factors):
         if step:
             root = (second / (1 - BETA2**step)).sqrt_().add_(EPS)
             gradient, direction = last / root, first / (1 - BETA1**step) / root
-        else:  # no gradient yet
-            gradient, direction = last, first
+        else:  # no gradient yet: nothing to step along
+            gradient, direction, decay = last, first, 0.0
         moved = direction
         if self.learns:
             scale = base.square().mean(dim=(1, 2), keepdim=True).sqrt_().add_(EPS)

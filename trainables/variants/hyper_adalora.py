@@ -44,9 +44,9 @@ class HyperAdaLora(HyperVariant):
     Ranks: a direction's score is |sigma dL/dsigma|. The lowest scores over all matrices are pruned every `interval`
     after `warmup`, as many each time, until r per matrix are left on average for the last `final` of the run. A pruned
     direction has sigma = 0 and is left alone from then on: neither its sigma nor its column of P and row of Q change,
-    and since its score is zero it would not come back. `smoothing` is that of an exponential mean of the scores. Warm-up,
-    interval and final phase are shares of the run's steps below 1, steps from 1. The paper gives k, not the end of the
-    pruning: here k follows from the budget and the number of prunings.
+    and since its score is zero it would not come back. `smoothing` is that of an exponential mean of the scores.
+    Warm-up, interval and final phase are shares of the run's steps below 1, steps from 1. The paper gives k, not the
+    end of the pruning: here k follows from the budget and the number of prunings.
 
     The extra loss is `orthogonality` (the paper's gamma) times the mean over matrices of
     ||P^T P - I||^2 + ||Q Q^T - I||^2, Frobenius norms.

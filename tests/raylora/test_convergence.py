@@ -1,0 +1,141 @@
+"""Loss curves of variants at their best rates: arms, rates, files, table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raylora.bench.arms import parse_arm
+from raylora.bench.convergence import (
+    bench_convergence,
+    best_rate,
+    convergence_table,
+    plain_counterpart,
+    read_curves,
+    smooth,
+    steps_to,
+    write_convergence,
+)
+from raylora.cli import main
+from raylora.errors import UserError
+from raylora.spec import load
+
+
+def record(arm: str, rate: float, seed: int, losses: list[float], validation: float | None) -> dict[str, Any]:
+    run = {
+        "arm": arm,
+        "knobs": {"learning_rate": rate},
+        "seed": seed,
+        "model": "m",
+        "task": "t",
+        "metric": "accuracy",
+        "loss": losses,
+        "diverged": validation is None,
+        "train_s": 8.0,
+        "hypernetwork_s": 1.0,
+        "peak_memory_gb": 0.5,
+        "optimizer_mb": 2.0,
+        "adapter_parameters": 1000,
+        "hypernetwork_parameters": 10,
+    }
+    return run if validation is None else run | {"validation_loss": validation, "accuracy": 0.5}
+
+
+def write(folder: Path, *runs: dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number, run in enumerate(runs):
+        (folder / f"{number}.json").write_text(json.dumps(run))
+    return folder
+
+
+def test_an_arm_is_a_variant_with_options() -> None:
+    arm = parse_arm("hyper_adalora:preset=paper:hidden=24")
+    assert (arm.variant, arm.options) == ("hyper_adalora", {"preset": "paper", "hidden": 24})
+    assert parse_arm("lora").options == {}
+    with pytest.raises(UserError, match="lorra: no such variant"):
+        parse_arm("lorra")
+    with pytest.raises(UserError, match="'hidden' is no option of lora; allowed: none"):
+        parse_arm("lora:hidden")
+
+
+def test_best_rate_is_the_lowest_validation_loss_and_never_a_diverged_run() -> None:
+    losses = {0.1: None, 0.01: 0.4, 0.02: 0.4}
+    assert best_rate({rate: record("a", rate, 0, [], loss) for rate, loss in losses.items()}) == 0.01
+
+
+def test_smoothing_is_a_weighted_mean_of_what_is_there() -> None:
+    assert smooth([3.0, 3.0, None, 3.0], 2.0) == pytest.approx([3.0] * 4)
+    keep = 0.5**0.5
+    assert smooth([1.0, 0.0], 2.0)[1] == pytest.approx(keep / (1 + keep))
+    assert (steps_to([3.0, 2.0, 1.0], 2.0), steps_to([3.0], 2.0)) == (2, None)
+
+
+def test_arms_are_compared_with_the_variant_without_a_network() -> None:
+    labels = ["adalora", "hyper_adalora", "hyper_adalora:network_rate=0"]
+    assert plain_counterpart("hyper_adalora:network_rate=0", labels) == "adalora"
+    assert plain_counterpart("adalora", labels) is None and plain_counterpart("hyper_dora", labels) is None
+
+
+def test_table_takes_each_arm_at_its_best_rate_over_its_seeds(tmp_path: Path) -> None:
+    slow, fast = [4.0, 3.0, 2.0, 1.0], [2.0, 1.0, 0.5, 0.4]
+    folder = write(
+        tmp_path / "runs",
+        *(record("lora", rate, 0, slow, loss) for rate, loss in ((0.1, 2.0), (0.2, 1.0), (0.4, None))),
+        record("lora", 0.2, 1, slow, 3.0),
+        *(record("hyper_lora", rate, 0, fast, loss) for rate, loss in ((0.1, 2.0), (0.2, 1.5), (0.4, 0.5))),
+    )
+    hyper, plain = read_curves(folder)
+    assert (plain.rate, plain.edge, len(plain.runs)) == (0.2, False, 2)
+    assert (hyper.rate, hyper.edge) == (0.4, True)
+    head, first, second = convergence_table([hyper, plain])
+    cells = dict(zip(head, first, strict=True))
+    assert cells["best rate"] == "0.4 (edge)" and cells["steps to the plain final loss"] == "2 of 4"
+    assert dict(zip(head, second, strict=True))["validation loss"] == "2.000 ± 1.414"
+    files = write_convergence(folder, tmp_path / "out" / "curves")
+    before = [file.read_bytes() for file in files]
+    assert [file.read_bytes() for file in write_convergence(folder, tmp_path / "out" / "curves")] == before
+    assert b"hyper_lora (0.4)" not in before[0] and b"| hyper_lora |" in before[0]
+
+
+def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run there"):
+        read_curves(tmp_path)
+    one, other = record("lora", 0.1, 0, [1.0], 1.0), record("dora", 0.1, 0, [1.0, 1.0], 1.0)
+    with pytest.raises(UserError, match="has 1 steps, others 2"):
+        read_curves(write(tmp_path / "lengths", one, other))
+    with pytest.raises(UserError, match="differ in task"):
+        read_curves(write(tmp_path / "tasks", one, one | {"task": "u"}))
+
+
+def test_a_measurement_writes_a_file_per_run_extends_ranges_and_goes_on_where_it_was(
+    write_spec: Any, tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = load(write_spec(space__batch_size=4, train={"samples": 12}))
+    arms = [parse_arm("hyper_lora")]
+    rates = {"hyper_lora": [1e-9, 2e-9, 4e-9]}
+    files = bench_convergence(spec, tmp_path / "runs", arms=arms, rates=rates, seeds=2, quiet=True)
+    runs = [json.loads(file.read_text()) for file in files]
+    assert len(runs) > 4 and sorted({run["seed"] for run in runs}) == [0, 1]
+    assert {len(run["loss"]) for run in runs} == {3}
+    assert all(run["hypernetwork_parameters"] > 0 and run["hypernetwork_s"] > 0 for run in runs)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a run that is there was trained again")
+
+    monkeypatch.setattr("raylora.bench.convergence._Runner._train", refuse)
+    assert bench_convergence(spec, tmp_path / "runs", arms=arms, rates=rates, seeds=2, quiet=True) == files
+
+
+def test_the_command_names_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "convergence", "examples/convergence.yaml", "--to", str(tmp_path)]
+    for arguments, message in (
+        (["--arms", "lorra"], "--arms lorra: no such variant"),
+        (["--arms", "lora@0.1/x"], "--rates: 0.1,x; allowed: numbers above 0"),
+        (["--arms", "lora", "--seeds", "0"], "--seeds: 0; allowed: at least 1"),
+    ):
+        assert main([*command, *arguments]) == 2
+        assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"raylora: {message}")
+    assert main(["bench", "convergence-report", str(tmp_path), "--to", str(tmp_path / "x")]) == 2
