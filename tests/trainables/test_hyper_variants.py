@@ -86,8 +86,8 @@ def test_the_penalty_is_the_mean_of_squared_distances_from_orthonormality() -> N
     for name in variant.layers:
         p, _, q = (tensor.double() for tensor in triplets(variant, name))
         total += float(torch.linalg.norm(p.T @ p - torch.eye(3)) ** 2 + torch.linalg.norm(q @ q.T - torch.eye(3)) ** 2)
-    assert float(variant.extra_loss()) == pytest.approx(0.3 * total / 14, rel=1e-5)
-    assert float(attached("hyper_adalora", rank=2).extra_loss()) == pytest.approx(0.0, abs=1e-9)
+    assert variant.extra_loss().item() == pytest.approx(0.3 * total / 14, rel=1e-5)
+    assert attached("hyper_adalora", rank=2).extra_loss().item() == pytest.approx(0.0, abs=1e-9)
     assert attached("hyper_adalora", extra={"orthogonality": 0}).extra_loss() is None
 
 

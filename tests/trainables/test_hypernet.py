@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -51,6 +53,34 @@ def test_work_is_counted_by_rows_and_pairs_of_rows() -> None:
     network = make_network("bert", 5, 5, hidden=8, heads=2, depth=1, window=4)
     inner = round(8 * 1200 / 312)
     assert network.macs(3, 10) == 3 * (10 * (5 * 8 + 4 * 8 * 8 + 2 * 8 * inner + 8 * 5) + 2 * 8 * (16 + 16 + 4))
+
+
+@pytest.mark.parametrize(
+    ("layers", "hidden", "groups", "inner", "size", "told"),
+    [
+        (32, 4096, 1024, 14336, (312, 12, None), "| 2,621,440 | 1,141,296 | 2,992 | 15,370 | 73,400 |"),
+        (30, 576, 192, 1536, (312, 12, None), "| 305,280 | 1,141,296 | 348 | 190 | 2,153 |"),
+        (30, 576, 192, 1536, (16, 2, 64), "| 305,280 | 3,408 | 1.04 | 0.63 | 6.7 |"),
+    ],
+)
+def test_the_docs_tell_the_work_of_networks_at_rank_three(
+    layers: int, hidden: int, groups: int, inner: int, size: tuple[int, int, int | None], told: str
+) -> None:
+    shapes = [(hidden, hidden)] * 2 + [(groups, hidden)] * 2 + [(inner, hidden)] * 2 + [(hidden, inner)]
+    sides = [side for shape in shapes for side in shape]
+    width, heads, window = size
+    inputs, outputs = Factors.features(5) if window is None else ResidualFactors.features(5)
+    network = make_network("bert", inputs, outputs, hidden=width, heads=heads, depth=1, window=window)
+    weights = sum(p.weight.numel() for p in network.modules() if isinstance(p, torch.nn.Linear))
+    once = layers * sum(network.macs(1, side) for side in sides)
+    by_row = layers * sum(sides) * weights
+    shown = [f"{layers * sum(sides):,}", f"{weights:,}"]
+    for work in (by_row, once - by_row, 4 * once):
+        billions = work / 1e9
+        digits = -2 if billions > 5e4 else -1 if billions > 1e4 else 0 if billions > 100 else 1 if billions > 5 else 2
+        shown.append(f"{round(billions, digits):,.{max(0, digits)}f}")
+    assert "| " + " | ".join(shown) + " |" == told
+    assert told in (Path(__file__).resolve().parents[2] / "docs" / "variants.md").read_text()
 
 
 def test_unknown_networks_and_heads_are_refused() -> None:

@@ -101,8 +101,11 @@ class AttentionLayer(nn.Module):
         self.first, self.second = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = (linear(x).unflatten(-1, (self.heads, -1)) for linear in (self.queries, self.keys, self.values))
-        found = attend(*(part.transpose(1, 2) for part in parts), self.window)  # (G, heads, t, h / heads)
+        query, key, value = (
+            linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (G, heads, t, h / heads)
+            for linear in (self.queries, self.keys, self.values)
+        )
+        found = attend(query, key, value, self.window)
         x = self.first(x + self.mix(found.transpose(1, 2).flatten(2)))
         return self.second(x + self.narrow(F.gelu(self.widen(x))))
 
