@@ -75,7 +75,7 @@ def bench_variants(
     progress.say(f"{model} on {device} in {str(kind).removeprefix('torch.')}, rank {rank}, {rows} x {length} tokens")
 
     def begin(name: str) -> TrialRun:
-        knobs = {"rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
+        knobs: dict[str, Any] = {"rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
         knobs |= {"variant": arms[name].variant, **arms[name].options}
         try:
             return TrialRun(base, knobs, batch, _settings(rows, length), pad_id=0)

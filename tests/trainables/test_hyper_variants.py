@@ -185,7 +185,7 @@ def test_at_rate_zero_the_network_stays_at_its_start() -> None:
     [
         ("hyper_lora", {"preset": "mine"}, "option preset is 'mine': use one of default, paper"),
         ("hyper_lora", {"hypernet": "lstm"}, "option hypernet is 'lstm': use one of bert, mlp, cnn"),
-        ("hyper_lora", {"hidden": 3}, "option hidden is 3, which the 2 attention heads do not divide"),
+        ("hyper_lora", {"hidden": 30, "preset": "paper"}, "option hidden is 30, which the 12 attention heads do not"),
         ("hyper_lora", {"network_rate": -1}, "option network_rate is -1"),
         ("hyper_adalora", {"warmup": -1}, "option warmup is -1"),
         ("hyper_adalora", {"smoothing": 1}, "option smoothing is 1"),

@@ -40,7 +40,7 @@ _SIZES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "cnn": {"hidden": 64, "heads": 1, "depth": 8, "window": None},
     },
     "default": {
-        "bert": {"hidden": 16, "heads": 2, "depth": 1, "window": 64},
+        "bert": {"hidden": 16, "heads": 1, "depth": 1, "window": 32},
         "mlp": {"hidden": 16, "heads": 1, "depth": 2, "window": None},
         "cnn": {"hidden": 8, "heads": 1, "depth": 2, "window": None},
     },
@@ -71,7 +71,7 @@ class HyperVariant(Variant):
 
     `hypernet` is `bert`, `mlp` or `cnn` (`trainables.hypernet.networks`); `hidden` its width. At the paper's width a
     step costs a small base many times its own work, because that of a network grows with the rows of the factors, not
-    with the tokens of the batch: the default preset is narrow, and its attention stays within 64 rows.
+    with the tokens of the batch: the default preset is narrow, and its attention stays within 32 rows.
 
     The default preset keeps three numbers per number of the adapter (the last gradient, two moments), as much as AdamW
     keeps beside its gradients, and it counts them in `costs`.
