@@ -144,6 +144,8 @@ class _Runner:
             weight_decay=spec.train.weight_decay,
             warmup_ratio=spec.train.warmup_ratio,
             max_grad_norm=spec.train.max_grad_norm,
+            placement=space.placement if isinstance(space.placement, str) else tuple(space.placement),
+            match_parameters=spec.train.match_parameters,
             seed=seed,
         )
         alpha = {"alpha": space.alpha[0]} if space.alpha else {"alpha_ratio": (space.alpha_ratio or [1.0])[0]}
