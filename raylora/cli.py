@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylora import __version__
@@ -69,6 +70,21 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--address", required=True, metavar="URL", help="for example http://head:8265")
     submit.add_argument("--working-dir", default=".", metavar="DIR")
     submit.set_defaults(run=_submit)
+
+    curvature = commands.add_parser("curvature", help="learning rates of variants relative to lora's, before any trial")
+    curvature.add_argument("spec", metavar="SPEC.yaml", help="a spec, or a file of figures from --json")
+    curvature.add_argument("overrides", nargs="*", metavar="dotted.key=value")
+    curvature.add_argument("--variants", default="", metavar="A,B", help="names (default: those of the spec's space)")
+    curvature.add_argument("--layers", metavar="N,M", help="layer numbers (default: 4 spread over the depth)")
+    curvature.add_argument("--types", metavar="A,B", help="matrix types (default: q_proj, or the model's first)")
+    curvature.add_argument("--tokens", type=int, default=512, help="tokens in the fixed batch (default 512)")
+    curvature.add_argument("--iterations", type=int, default=50, help="most products per block (default 50)")
+    curvature.add_argument("--tolerance", type=float, default=1e-3, help="of the eigenvalue (default 1e-3)")
+    curvature.add_argument("--sweep", metavar="SOURCE", help="compare with a run's folder or a JSON of records")
+    curvature.add_argument("--plot", metavar="FILE", help="default: the name of --json, or curvature.svg")
+    curvature.add_argument("--json", metavar="FILE")
+    curvature.add_argument("--quiet", action="store_true")
+    curvature.set_defaults(run=_curvature)
 
     report = commands.add_parser("report", help="a learning-rate sweep as table, plot and recorded grid")
     report.add_argument("sources", nargs="+", metavar="SOURCE", help="runs' folders, or a JSON of records")
@@ -264,6 +280,60 @@ def _submit(options: argparse.Namespace) -> int:
     from clusters.submit import submit
 
     return submit(options.spec, options.overrides, address=options.address, working_dir=options.working_dir)
+
+
+def _curvature(options: argparse.Namespace) -> int:
+    from raylora import curvature
+
+    _at_least_one(options, "tokens", "iterations")
+    if not 0 < options.tolerance < 1:
+        raise UserError(f"--tolerance: {options.tolerance}; allowed: above 0, below 1")
+    if options.spec.endswith(".json"):
+        figures = curvature.read_figures(options.spec)
+    else:
+        from raylora.spec import load
+
+        settings = curvature.Settings(
+            variants=_listed(options.variants) or (),
+            layers=_numbers("--layers", options.layers),
+            types=_listed(options.types),
+            tokens=options.tokens,
+            iterations=options.iterations,
+            tolerance=options.tolerance,
+        )
+        figures = curvature.curvature(load(options.spec, options.overrides), settings, quiet=options.quiet)
+    compared = curvature.compare(figures, options.sweep) if options.sweep else None
+    _write_json(options.json, figures)
+    _print_table(*curvature.table(figures, compared))
+    if compared is not None:
+        print(f"rank correlation of predicted and measured rates: {compared['rank_correlation']:.2f}", end=" ")
+        print(f"over {compared['variants']} variants")
+    _plot_curvature(options, figures)
+    return 0
+
+
+def _plot_curvature(options: argparse.Namespace, figures: Mapping[str, Any]) -> None:
+    """Where nobody asked for a plot, its absence is no error."""
+    from importlib.util import find_spec
+
+    from raylora import curvature
+
+    if not options.plot and find_spec("matplotlib") is None:
+        print("no plot: install the extra `report`")
+        return
+    stem = options.json or (options.spec if options.spec.endswith(".json") else "curvature.json")
+    print(f"plot: {curvature.plot(figures, options.plot or Path(stem).with_suffix('.svg'))}")
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(option: str, text: str | None) -> list[int] | None:
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} {text}: allowed: whole numbers, separated by commas") from None
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -31,6 +32,8 @@ from trainables.distributed import WorkerGroup
 from trainables.journal import Journal, trial_key
 from trainables.protocols import TrainSettings, TrialSetup
 
+CURVATURE = "curvature.json"
+
 
 @dataclass
 class Run:
@@ -44,6 +47,7 @@ class Run:
     setup: TrialSetup
     group: WorkerGroup | None
     hosts: list[Any] = field(default_factory=list)
+    ratios: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -93,7 +97,7 @@ def _archive_attempt(folder: Path) -> None:
     The resumed experiment lists all trials anew, the finished ones answered from the journal, so Tune's
     analysis of the run's folder shows one whole experiment.
     """
-    keep = {RUN_MARK, "spec.yaml", "trials.jsonl", "searcher.pkl", "checkpoints", "final", "attempts"}
+    keep = {RUN_MARK, "spec.yaml", "trials.jsonl", "searcher.pkl", "checkpoints", "final", "attempts", CURVATURE}
     left = [path for path in folder.iterdir() if path.name not in keep]
     if left:
         attempts = folder / "attempts"
@@ -118,41 +122,21 @@ def _run(spec: Spec, folder: Path, quiet: bool, again: bool = False) -> dict[str
 def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
     """Resolve the model, build the data once, and start the hosts."""
     from clusters.storage import check_cluster_storage
-    from raylora import data, models
-    from raylora.tasks import make_task
+    from raylora import models
 
     check_cluster_storage(str(folder))
-    task = make_task(spec.task.name, task_options(spec))
-    if spec.task.max_new_tokens:
-        task.max_new_tokens = spec.task.max_new_tokens
+    task = build_task(spec)
     progress = Progress(task.metric, quiet)
     progress.say(f"run folder: {folder}")
     progress.say(f"base model: {spec.model}")
     model_folder = models.resolve(spec.model, quiet=quiet)
-    prepared = data.build(
-        task,
-        str(model_folder),
-        proxy=spec.task.proxy,
-        seed=spec.seed,
-        validation_rows=spec.task.validation_rows,
-        max_length=spec.task.max_length,
-        system=spec.task.system,
-        chat_template=spec.task.chat_template,
-        quiet=True,
-    )
+    prepared = build_data(spec, task, str(model_folder))
     progress.say(f"data: {rows_kept(prepared.counts)}")
-    settings = TrainSettings(
-        samples=spec.train.budget(prepared.counts["proxy"]),
-        reports=spec.reports,
-        micro_batch_tokens=spec.train.micro_batch_tokens,
-        weight_decay=spec.train.weight_decay,
-        warmup_ratio=spec.train.warmup_ratio,
-        max_grad_norm=spec.train.max_grad_norm,
-        placement=spec.space.placement if isinstance(spec.space.placement, str) else tuple(spec.space.placement),
-        match_parameters=spec.train.match_parameters,
-        seed=spec.seed,
-        checkpoint_every_s=spec.train.checkpoint_every_s,
-    )
+    settings = train_settings(spec, prepared.counts["proxy"])
+    ratios: dict[str, float] = {}
+    if spec.search.knowledge.curvature:
+        # Before the hosts, which would hold the devices.
+        ratios = measured_ratios(spec, folder, str(model_folder), settings, prepared.proxy, progress)
     setup = TrialSetup(
         model_folder=spec.model if not Path(spec.model).is_dir() else str(model_folder),
         resolve_model=models.resolve,
@@ -164,7 +148,7 @@ def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
         dtype=spec.dtype,
         threads=threads_per_host(spec),
     )
-    run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec))
+    run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec), ratios=ratios)
     if run.group is None:
         from trainables.host import start_hosts
 
@@ -179,6 +163,68 @@ def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
         _stop_hosts(run)
         raise
     return run
+
+
+def build_task(spec: Spec) -> Any:
+    """The spec's task, with its rows and the length of its answers."""
+    from raylora.tasks import make_task
+
+    task = make_task(spec.task.name, task_options(spec))
+    if spec.task.max_new_tokens:
+        task.max_new_tokens = spec.task.max_new_tokens
+    return task
+
+
+def build_data(spec: Spec, task: Any, tokenizer_folder: str) -> Any:
+    """The task's rows, tokenised and split as the spec says; see `data.build`."""
+    from raylora import data
+
+    return data.build(
+        task,
+        tokenizer_folder,
+        proxy=spec.task.proxy,
+        seed=spec.seed,
+        validation_rows=spec.task.validation_rows,
+        max_length=spec.task.max_length,
+        system=spec.task.system,
+        chat_template=spec.task.chat_template,
+        quiet=True,
+    )
+
+
+def train_settings(spec: Spec, rows: int) -> TrainSettings:
+    """How trials are trained, on a proxy subset of that many rows."""
+    return TrainSettings(
+        samples=spec.train.budget(rows),
+        reports=spec.reports,
+        micro_batch_tokens=spec.train.micro_batch_tokens,
+        weight_decay=spec.train.weight_decay,
+        warmup_ratio=spec.train.warmup_ratio,
+        max_grad_norm=spec.train.max_grad_norm,
+        placement=spec.space.placement if isinstance(spec.space.placement, str) else tuple(spec.space.placement),
+        match_parameters=spec.train.match_parameters,
+        seed=spec.seed,
+        checkpoint_every_s=spec.train.checkpoint_every_s,
+    )
+
+
+def measured_ratios(
+    spec: Spec, folder: Path, model_folder: str, settings: TrainSettings, proxy: Any, progress: Progress
+) -> dict[str, float]:
+    """Best rates of the space's variants over LoRA's, from curvature; kept in the run's folder for a resumed run."""
+    from raylora import curvature
+
+    file = folder / CURVATURE
+    if not file.exists():
+        figures = curvature.measure_on_cluster(spec, model_folder, settings, proxy, progress.say)
+        # In one step: a run that dies while it writes measures again.
+        fresh = file.with_suffix(".fresh")
+        fresh.write_text(json.dumps(figures, indent=2))
+        os.replace(fresh, file)
+    ratios = curvature.prior_ratios(curvature.read_figures(file))
+    told = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
+    progress.say(f"expected best rates, as multiples of LoRA's: {told or 'nothing but LoRA was measured'}")
+    return ratios
 
 
 def rows_kept(counts: Mapping[str, int]) -> str:
@@ -233,8 +279,14 @@ def _stop_hosts(run: Run) -> None:
 # ---- search -------------------------------------------------------------------------------------------
 
 
-def build_searcher(spec: Spec, task: Any, samples: int, quiet: bool = False) -> Any:
-    """The spec's searcher over its space, for trials of that many training samples."""
+def build_searcher(
+    spec: Spec, task: Any, samples: int, quiet: bool = False, ratios: Mapping[str, float] | None = None
+) -> Any:
+    """The spec's searcher over its space, for trials of that many training samples.
+
+    Args:
+        ratios: measured best rates of variants over LoRA's; they win over published ones.
+    """
     from raylora import models
     from raylora.earlier import read_source
     from searchers import make_searcher
@@ -246,6 +298,7 @@ def build_searcher(spec: Spec, task: Any, samples: int, quiet: bool = False) -> 
         options.setdefault("samples", samples)
         options.setdefault("parameters", models.parameter_count(models.resolve(spec.model, quiet=quiet)))
         options.setdefault("prior", spec.search.prior)
+        options["ratios"] = {**(ratios or {}), **options.get("ratios", {})}
         options.setdefault("prompt", spec.search.prompt)
         options.setdefault("learn_from", [read_source("search.learn_from", s) for s in spec.search.learn_from])
     return make_searcher(
@@ -277,7 +330,7 @@ def _search(run: Run, again: bool) -> None:
 
     spec, setup = run.spec, run.setup
     searcher = JournaledSearcher(
-        build_searcher(spec, run.task, setup.settings.samples),
+        build_searcher(spec, run.task, setup.settings.samples, ratios=run.ratios),
         str(run.folder),
         metric=run.task.metric,
         mode=run.task.mode,

@@ -218,6 +218,14 @@ class TrainSpec(_Budget):
     checkpoint_every_s: float = Field(30.0, gt=0, description="Seconds between a trial's checkpoints.")
 
 
+class KnowledgeSpec(_Part):
+    """Where the language searcher's published knowledge gives way to what is measured."""
+
+    curvature: bool = Field(
+        False, description="Measure how variants' best rates relate to LoRA's from the loss's curvature, before trials."
+    )
+
+
 class SearchSpec(_Part):
     """What to try next, and how often."""
 
@@ -234,6 +242,7 @@ class SearchSpec(_Part):
     learn_from: list[str] = Field(
         default_factory=list, description="Earlier runs' folders or grids (CSV) on other tasks or models to learn from."
     )
+    knowledge: KnowledgeSpec = Field(default_factory=KnowledgeSpec)
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the searcher itself.")
     time_s: float | None = Field(None, gt=0, description="No new trial starts after this many seconds.")
 

@@ -103,11 +103,16 @@ def _check_searcher(spec: Spec) -> None:
 
 
 def _check_knowledge(spec: Spec) -> None:
-    """`search.prompt`, `search.prior` and `search.learn_from`: what only the language searcher can use."""
+    """`search.prompt`, `prior`, `learn_from` and `knowledge`: what only the language searcher can use."""
     from raylora.earlier import read_source
 
     search = spec.search
-    for field, given in (("prompt", search.prompt), ("prior", search.prior), ("learn_from", search.learn_from)):
+    for field, given in (
+        ("prompt", search.prompt),
+        ("prior", search.prior),
+        ("learn_from", search.learn_from),
+        ("knowledge.curvature", search.knowledge.curvature),
+    ):
         if given and search.searcher != "language":
             raise UserError(
                 f"search.{field} = {short(given)}: search.searcher = {search.searcher!r} has no use for it; "

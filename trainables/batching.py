@@ -96,6 +96,22 @@ def micro_batches(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
     return groups
 
 
+def labelled_batches(
+    rows: Sequence[Row], pad_id: int, max_tokens: int, device: torch.device | str
+) -> list[dict[str, Tensor]]:
+    """`rows` in micro-batches, as keyword arguments for a causal language model.
+
+    Each has the model's inputs and `labels`, all `n x t`, -100 outside the completion.
+    """
+    batches = []
+    for group in micro_batches(rows, max_tokens):
+        batch = collate(group, pad_id)
+        labels = torch.full_like(batch.inputs["input_ids"], IGNORE)
+        labels[:, -batch.labels.shape[1] :] = batch.labels
+        batches.append({name: t.to(device) for name, t in {**batch.inputs, "labels": labels}.items()})
+    return batches
+
+
 def global_batches(n_rows: int, batch_size: int, samples: int, seed: int) -> Iterator[list[int]]:
     """Row indices of each global batch: shuffled epochs laid end to end and cut into batches.
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 from pathlib import Path
 
 import torch
+
+# Limit and use of the process's cgroup, versions 2 and 1.
+_CGROUP = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -16,6 +23,21 @@ def reset_peak_memory(device: torch.device) -> None:
         return
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that can still be allocated: free on CUDA, else what the kernel, and the process's cgroup, would give."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = [int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024]
+    for limit, used in _CGROUP:
+        # A file without a number says that there is no limit.
+        with contextlib.suppress(OSError, ValueError):
+            free.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    return max(0, min(free))
 
 
 def peak_memory_gb(device: torch.device) -> float:

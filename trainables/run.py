@@ -23,6 +23,7 @@ from trainables.batching import (
     collate,
     count_steps,
     global_batches,
+    labelled_batches,
     length,
     micro_batches,
 )
@@ -174,18 +175,9 @@ class TrialRun:
         return global_batches(len(self.train), self.batch_size, self.settings.samples, self.settings.seed)
 
     def _attach_batches(self) -> list[dict[str, Tensor]]:
-        """The first global batch, for variants whose initialisation looks at data.
-
-        In micro-batches; each has the model's inputs and `labels`, all `n x t`, -100 outside the completion.
-        """
+        """The first global batch, for variants whose initialisation looks at data; see `labelled_batches`."""
         first = [self.train[i] for i in next(self._batches())]
-        batches = []
-        for rows in micro_batches(first, self.settings.micro_batch_tokens):
-            batch = collate(rows, self.pad_id)
-            labels = torch.full_like(batch.inputs["input_ids"], IGNORE)
-            labels[:, -batch.labels.shape[1] :] = batch.labels
-            batches.append({name: t.to(self.device) for name, t in {**batch.inputs, "labels": labels}.items()})
-        return batches
+        return labelled_batches(first, self.pad_id, self.settings.micro_batch_tokens, self.device)
 
     def advance(self, samples: int) -> None:
         """Train until `samples` of the budget are used, or to its end, or until the loss is not finite."""

@@ -119,6 +119,8 @@ class Variant(ABC):
             `state`).
         options: names and defaults of the keys allowed in `AdapterConfig.extra`.
         rank_limited: whether r may not exceed min(m, n) of any adapted matrix.
+        trains_factors: whether what is trained on a matrix are factors of its update (A, B, or one of them), so that
+            its curvature compares with LoRA's (`trainables.curvature`).
     """
 
     name: ClassVar[str]
@@ -130,6 +132,7 @@ class Variant(ABC):
     runs_on: ClassVar[frozenset[str]] = frozenset({"hosted", "ddp", "deepspeed"})
     options: ClassVar[Mapping[str, Any]] = {}
     rank_limited: ClassVar[bool] = True
+    trains_factors: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._attached: tuple[nn.Module, nn.Module, Snapshot, AdapterConfig] | None = None
@@ -288,6 +291,10 @@ class Variant(ABC):
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters to train, in a fixed order."""
         return list(self._trainable.values())
+
+    def block(self, name: str) -> list[nn.Parameter]:
+        """The trained factors of one matrix, by its name; empty where the variant gave it none."""
+        return [parameter for parameter in self.module.get_submodule(name).parameters() if parameter.requires_grad]
 
     def matrix_rank(self, name: str) -> int:
         """r of one matrix: the configuration's, unless the variant shares ranks out among the matrices."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from trainables.variants.export import ADAPTER
 from trainables.variants.peft_variant import PeftVariant
@@ -36,6 +37,10 @@ class Dora(PeftVariant):
             for matrix in self.matrices:
                 norms = torch.linalg.norm(matrix.oriented(matrix.weight).float(), dim=1)
                 self.layer(matrix.name).lora_magnitude_vector[ADAPTER].weight.copy_(norms)
+
+    def block(self, name: str) -> list[nn.Parameter]:
+        """A and B: the magnitude is no factor."""
+        return list(self.factors(name))
 
     def to_lora(self) -> None:
         return None

@@ -38,6 +38,7 @@ class Full(Variant):
     exports_lora = False
     saves = "merged"
     rank_limited = False
+    trains_factors = False
 
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
         self.layers: dict[str, FullLinear] = {}

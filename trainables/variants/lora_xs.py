@@ -46,6 +46,7 @@ class LoraXS(Variant):
     summary = "only an r x r core between frozen singular vectors is trained"
     paper = "arXiv 2405.17604"
     parameters = "r^2"
+    trains_factors = False
     options = {"niter": 4, "sigma": 1e-5}
 
     @classmethod

@@ -29,6 +29,7 @@ class Miss(PeftVariant):
     summary = "one trained matrix on the sums of the input's shards"
     paper = "arXiv 2409.15371"
     parameters = "r m"
+    trains_factors = False
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:

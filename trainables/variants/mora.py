@@ -82,6 +82,7 @@ class Mora(Variant):
     summary = "one square matrix between sums or rotations: a high-rank update"
     paper = "arXiv 2405.12130"
     parameters = "q^2, q = sqrt(r (m + n)) rounded down to even"
+    trains_factors = False
     exports_lora = False
     saves = "merged"
     options = {"kind": "auto"}

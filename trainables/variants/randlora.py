@@ -31,6 +31,7 @@ class RandLora(PeftVariant):
     summary = "trained scalings of many shared random bases, full rank"
     paper = "arXiv 2502.00987"
     parameters = "N (r + min(m, n)), N = ceil(min(m, n) / r)"
+    trains_factors = False
     exports_lora = False
 
     def peft_config(self, targets: list[str]) -> PeftConfig:

@@ -33,6 +33,7 @@ class Vera(PeftVariant):
     parameters = "r + m"
     options = {"d_initial": 0.1}
     rank_limited = False
+    trains_factors = False
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:

@@ -1,0 +1,530 @@
+"""`raylora curvature`: learning-rate ranges of variants relative to LoRA's, from the curvature at their starts.
+
+"Learning Rate Matters: Vanilla LoRA May Suffice for LLM Fine-tuning", section 4: the best rate and the largest
+eigenvalue of the Hessian are inversely related, so the ratio of two starts' eigenvalues on the same block predicts the
+ratio of their best rates. `search.knowledge.curvature` hands these predictions to the searcher's prior.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raylora.errors import UserError
+from raylora.progress import Progress
+from raylora.spec_text import choose
+
+if TYPE_CHECKING:
+    from raylora.spec import Spec
+    from trainables.protocols import Row, TrainSettings
+
+# What the paper finds on query matrices (4.2, I.3), beside which the measured medians are shown.
+PUBLISHED = {
+    "init_ab": "near LoRA's",
+    "milora": "near LoRA's",
+    "pissa": "about 10 times",
+    "olora": "about 100 times",
+    "lora_ga": "about 100 times",
+}
+# Share of the blocks that the interval leaves out at each end.
+TAIL = 0.1
+# Of the Krylov dimensions allowed, those that most blocks use: for the estimate before anything is known.
+_USUAL = 0.4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured, apart from what the spec says.
+
+    Attributes:
+        variants: names; those of the spec that can be measured if empty. LoRA is always among them.
+        layers, types: see `trainables.curvature.choose_blocks`.
+        tokens: most in the fixed batch. iterations, tolerance: of Lanczos.
+    """
+
+    variants: Sequence[str] = ()
+    layers: Sequence[int] | None = None
+    types: Sequence[str] | None = None
+    tokens: int = 512
+    iterations: int = 50
+    tolerance: float = 1e-3
+
+
+class Measurer:
+    """Loads the base in fp32 with plain attention and measures variants on it; also the class of the Ray actor.
+
+    Raises:
+        UserError: a layer or a matrix type does not exist.
+    """
+
+    def __init__(
+        self,
+        model_folder: str,
+        knobs: Mapping[str, Any],
+        rows: Sequence[Row],
+        train: TrainSettings,
+        settings: Settings,
+        threads: int = 0,
+    ) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from trainables.curvature import Meter, choose_blocks
+        from trainables.run import pad_token
+        from trainables.session import pick_device
+        from trainables.variants.matrices import select_matrices
+
+        if threads:
+            torch.set_num_threads(threads)
+        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32, attn_implementation="eager")
+        model = model.to(pick_device("auto")).eval()
+        try:
+            matrices = choose_blocks(select_matrices(model, train.placement), settings.layers, settings.types)
+        except ValueError as error:
+            text = str(error)
+            raise UserError(f"--{text}" if text.startswith(("layers", "types")) else f"space.{text}") from None
+        self.meter = Meter(
+            model,
+            knobs,
+            rows,
+            train,
+            pad_id=pad_token(AutoTokenizer.from_pretrained(model_folder)),
+            matrices=matrices,
+            tokens=settings.tokens,
+            iterations=settings.iterations,
+            tolerance=settings.tolerance,
+        )
+
+    def about(self) -> dict[str, Any]:
+        """`blocks` (names), `rows` and `tokens` (without padding) of the fixed batch, `device`."""
+        batch = self.meter.batch
+        return {
+            "blocks": self.meter.names,
+            "rows": len(batch),
+            "tokens": sum(len(row["prompt_ids"]) + len(row["response_ids"]) for row in batch),
+            "completion_tokens": sum(len(row["response_ids"]) for row in batch),
+            "device": str(next(self.meter.model.parameters()).device),
+        }
+
+    def measure(self, name: str, timed: bool = False) -> Iterator[dict[str, Any]]:
+        """A record per block of a variant: `variant, matrix, layer, type, eigenvalue, error, products, ...`.
+
+        Args:
+            timed: begin with one record of `product_s` (seconds of a product with the lowest block), `loss` and
+                `graph_gb`.
+
+        Raises:
+            UserError: the variant cannot be measured on this batch.
+        """
+        from trainables.curvature import BlockHessians, layer_of, product_seconds
+
+        first: list[dict[str, Any]] = []
+
+        def ready(hessians: BlockHessians) -> None:
+            if timed:
+                seconds = product_seconds(hessians, next(iter(hessians.blocks)))
+                first.append({"product_s": seconds, "loss": hessians.loss, "graph_gb": hessians.graph_bytes / 1e9})
+
+        try:
+            for found in self.meter.measure(name, ready):
+                yield from first
+                first.clear()
+                value = found.eigenvalue
+                yield {
+                    "variant": name,
+                    "matrix": found.matrix,
+                    "layer": layer_of(found.matrix),
+                    "type": found.matrix.rpartition(".")[2],
+                    "eigenvalue": value.value,
+                    "error": value.error,
+                    "products": value.products,
+                    "converged": value.converged,
+                    "seconds": found.seconds,
+                }
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"curvature of {name}: {error}") from None
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+
+def curvature(spec: Spec, settings: Settings, *, quiet: bool = False) -> dict[str, Any]:
+    """Measures the variants on the spec's model and task.
+
+    Rank, alpha, batch size and options are the middle values of the spec's space.
+
+    Returns:
+        `{"about": {...}, "blocks": [record, ...], "variants": {name: see `relative`}}`, ready for JSON.
+
+    Raises:
+        UserError: an unknown variant, layer or type, one that cannot be measured, a batch that does not fit the memory,
+            a loss that is not finite.
+    """
+    from raylora import data, models
+    from raylora.cluster import connected
+    from raylora.experiment import build_data, build_task, train_settings
+
+    progress = Progress(quiet=quiet)
+    names = choose_variants(spec, settings.variants, progress.say)
+    with connected():
+        task = build_task(spec)
+        folder = str(models.resolve(spec.model, quiet=quiet))
+        prepared = build_data(spec, task, folder)
+        rows = data.rows_from_refs(prepared.proxy)
+    measurer = Measurer(folder, middle(spec), rows, train_settings(spec, len(rows)), settings)
+    return run(spec, names, settings, measurer.about(), measurer.measure, progress.say)
+
+
+def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any, say: Callable[[str], None]) -> Any:
+    """As `curvature` with its defaults, in an actor where the hosts will be: this process imports no torch.
+
+    Raises:
+        UserError: as `curvature`.
+    """
+    import ray
+    from ray.exceptions import RayActorError, RayTaskError
+
+    from raylora import data
+
+    settings = Settings()
+    names = choose_variants(spec, (), say)
+    gpus = min(1.0, spec.resources.gpus_per_host)
+    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus}
+    if gpus and spec.resources.accelerator_type:
+        options["accelerator_type"] = spec.resources.accelerator_type
+    # All cores: nothing else runs yet.
+    threads = os.cpu_count() or 1
+    actor = (
+        ray.remote(Measurer)
+        .options(**options)
+        .remote(folder, middle(spec), data.rows_from_refs(proxy), train, settings, threads)
+    )
+
+    def measure(name: str, timed: bool = False) -> Iterator[dict[str, Any]]:
+        for ref in actor.measure.options(num_returns="streaming").remote(name, timed):
+            yield ray.get(ref)
+
+    try:
+        return run(spec, names, settings, ray.get(actor.about.remote()), measure, say)
+    except RayTaskError as error:
+        cause = error.cause if isinstance(error.cause, UserError) else None
+        raise (cause or error) from None
+    except RayActorError as error:
+        known = _cause(error)
+        raise UserError(f"search.knowledge.curvature: {known}") from None
+    finally:
+        ray.kill(actor)
+
+
+def _cause(error: BaseException) -> str:
+    """The last line of what killed an actor, without the name of the exception."""
+    last = str(error).strip().splitlines()[-1]
+    return last.partition("UserError: ")[2] or f"measuring failed ({last}); set it to false, or give more memory"
+
+
+def run(
+    spec: Spec,
+    names: Sequence[str],
+    settings: Settings,
+    about: Mapping[str, Any],
+    measure: Callable[..., Iterator[dict[str, Any]]],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The loop over the variants, with progress; see `curvature`."""
+    blocks = list(about["blocks"])
+    total = len(names) * len(blocks)
+    say(
+        f"curvature: {len(names)} variants x {len(blocks)} blocks; {about['rows']} rows, {about['tokens']} tokens, "
+        f"{about['completion_tokens']} of them completion, on {about['device']}"
+    )
+    records: list[dict[str, Any]] = []
+    cost: dict[str, Any] = {}
+    started = time.monotonic()
+    for name in names:
+        for record in measure(name, not cost):
+            if "product_s" in record:
+                cost = record
+                say(_estimate(cost["product_s"], blocks, len(names), settings.iterations))
+                started = time.monotonic()
+                continue
+            records.append(record)
+            passed = time.monotonic() - started
+            left = passed / len(records) * (total - len(records))
+            value = f"{record['eigenvalue']:.4g}" + ("" if record["converged"] else " (not converged)")
+            say(
+                f"[{len(records)}/{total}] {name} {record['matrix']}: {value}, {record['products']} products, "
+                f"{record['seconds']:.1f} s; about {_minutes(left)} left"
+            )
+    with_ratios(records)
+    knobs = {k: v for k, v in middle(spec).items() if k != "learning_rate"}
+    return {
+        "about": {
+            "model": spec.model,
+            "task": spec.task.name,
+            "seed": spec.seed,
+            "knobs": knobs,
+            "iterations": settings.iterations,
+            "tolerance": settings.tolerance,
+            **{key: value for key, value in about.items() if key != "blocks"},
+            **cost,
+            "seconds": round(time.monotonic() - started, 1),
+        },
+        "blocks": records,
+        "variants": relative(records),
+    }
+
+
+def _estimate(product_s: float, blocks: Sequence[str], variants: int, iterations: int) -> str:
+    """From the time of a product with the lowest block. One higher up costs less: this is from above."""
+    usual, most = (variants * len(blocks) * share * iterations * product_s for share in (_USUAL, 1.0))
+    return (
+        f"one Hessian-vector product takes {product_s:.2g} s on {blocks[0]}, less on higher layers: "
+        f"about {_minutes(usual)} in all, at most {_minutes(most)}"
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def choose_variants(spec: Spec, wanted: Sequence[str], say: Callable[[str], None]) -> list[str]:
+    """LoRA first, then those asked for, or those of the spec's space that can be measured.
+
+    Raises:
+        UserError: a name is unknown, or trains no factors.
+    """
+    from trainables.curvature import measurable
+    from trainables.variants import available
+
+    known = measurable()
+    for name in wanted:
+        if name not in available():
+            raise UserError(f"--variants {name}: no such variant; {choose(name, available(), limit=30)}")
+        if name not in known:
+            raise UserError(f"--variants {name}: it trains no factors of an update; {choose(name, known, limit=30)}")
+    if not wanted:
+        left_out = [name for name in spec.space.variant if name not in known]
+        if left_out:
+            say(f"not measured: {', '.join(left_out)}, which train no factors of an update")
+        wanted = [name for name in spec.space.variant if name in known]
+    return ["lora", *(name for name in dict.fromkeys(wanted) if name != "lora")]
+
+
+def middle(spec: Spec) -> dict[str, Any]:
+    """The middle value of each knob of the space, the larger of two; without the variant."""
+    return {name: values[len(values) // 2] for name, values in spec.space.knobs().items() if name != "variant"}
+
+
+# -- from eigenvalues to rates -----------------------------------------------------------------------------------------
+
+
+def with_ratios(records: Sequence[dict[str, Any]]) -> None:
+    """Sets `ratio` of each record: its eigenvalue over LoRA's on the same matrix; None where either is not above 0."""
+    plain = {record["matrix"]: record["eigenvalue"] for record in records if record["variant"] == "lora"}
+    for record in records:
+        base, value = plain.get(record["matrix"]), record["eigenvalue"]
+        record["ratio"] = value / base if base is not None and base > 0 and value > 0 else None
+
+
+def relative(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Per variant, over its blocks: `curvature`, the median ratio to LoRA, and `rate`, its inverse.
+
+    `curvature_low`, `curvature_high` and `rate_low`, `rate_high` are the quantiles TAIL and 1 - TAIL over the blocks,
+    interpolated on a logarithmic scale; `blocks` is how many ratios there were. Variants without one are left out.
+    """
+    found = {}
+    for name in dict.fromkeys(record["variant"] for record in records):
+        ratios = [record["ratio"] for record in records if record["variant"] == name and record["ratio"] is not None]
+        if not ratios:
+            continue
+        logs = np.log(ratios)
+        low, high = (float(np.exp(np.quantile(logs, q))) for q in (TAIL, 1 - TAIL))
+        centre = math.exp(median(logs.tolist()))
+        found[name] = {
+            "curvature": centre,
+            "curvature_low": low,
+            "curvature_high": high,
+            "rate": 1 / centre,
+            "rate_low": 1 / high,
+            "rate_high": 1 / low,
+            "blocks": len(ratios),
+        }
+    return found
+
+
+def prior_ratios(figures: Mapping[str, Any]) -> dict[str, float]:
+    """What replaces the published ratios in `searchers.surrogate.knowledge.Knowledge`: best rates over LoRA's.
+
+    Knowledge compares *effective* rates (rate times scale), so a variant whose scale is not LoRA's at the same rank and
+    alpha is converted.
+    """
+    from searchers.surrogate.knowledge import scale_of
+
+    knobs = figures["about"]["knobs"]
+    plain = scale_of({**knobs, "variant": "lora"})
+    return {
+        name: row["rate"] * scale_of({**knobs, "variant": name}) / plain
+        for name, row in figures["variants"].items()
+        if name != "lora"
+    }
+
+
+# -- against trained sweeps --------------------------------------------------------------------------------------------
+
+
+def compare(figures: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
+    """Predicted beside measured best rates relative to LoRA's.
+
+    Args:
+        source: a run's folder or a JSON of records that `raylora report` wrote.
+
+    Returns:
+        `{"measured": {variant: ratio of the rates of the lowest loss}, "variants": how many have both,
+        "rank_correlation": Spearman's, LoRA included}`.
+
+    Raises:
+        UserError: the source is none, has no LoRA, or shares fewer than three variants.
+    """
+    from raylora.report import best_rates, read_sweep
+
+    best = {one.variant: one.loss_rate for one in best_rates(read_sweep(source))}
+    if "lora" not in best:
+        raise UserError(f"--sweep {source}: it has no lora to compare with; give a sweep with it")
+    measured = {name: rate / best["lora"] for name, rate in best.items()}
+    shared = [name for name in figures["variants"] if name in measured]
+    if len(shared) < 3:
+        raise UserError(f"--sweep {source}: it shares {len(shared)} variants with what was measured; give 3 or more")
+    rates = [figures["variants"][name]["rate"] for name in shared]
+    return {
+        "measured": measured,
+        "variants": len(shared),
+        "rank_correlation": spearman(rates, [measured[name] for name in shared]),
+    }
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's rank correlation, ties at their mean rank; NaN where one side is constant."""
+    a, b = _ranks(first), _ranks(second)
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return math.nan
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> np.ndarray:
+    array = np.asarray(values, dtype=float)
+    return np.array([((array < x).sum() + (array <= x).sum() + 1) / 2 for x in array])
+
+
+# -- showing -----------------------------------------------------------------------------------------------------------
+
+
+def table(figures: Mapping[str, Any], compared: Mapping[str, Any] | None = None) -> tuple[list[str], list[list[str]]]:
+    """Column names, and a row per variant in the order of their medians."""
+    from searchers.surrogate.knowledge import VARIANTS
+
+    records = figures["blocks"]
+    layers = list(dict.fromkeys(record["matrix"] for record in records))
+    short = [_short(name) for name in layers]
+    columns = ["variant", *short, "median", "paper", "rate / lora's", "published"]
+    columns += ["measured"] if compared else []
+    rows = []
+    ratios = {(record["variant"], record["matrix"]): record for record in records}
+    order = sorted(figures["variants"], key=lambda name: figures["variants"][name]["curvature"])
+    for name in order:
+        row = figures["variants"][name]
+        cells = [_cell(ratios.get((name, matrix))) for matrix in layers]
+        fact = VARIANTS.get(name)
+        published = "1" if name == "lora" else "" if fact is None else f"{fact.value:g}"
+        span = f"{row['rate']:.2g} ({row['rate_low']:.2g} to {row['rate_high']:.2g})"
+        line = [name, *cells, f"{row['curvature']:.3g}", PUBLISHED.get(name, ""), span, published]
+        if compared:
+            ratio = compared["measured"].get(name)
+            line.append("" if ratio is None else f"{ratio:.2g}")
+        rows.append(line)
+    return columns, rows
+
+
+def _short(matrix: str) -> str:
+    from trainables.curvature import layer_of
+
+    layer = layer_of(matrix)
+    kind = matrix.rpartition(".")[2]
+    return kind if layer is None else f"{layer} {kind}"
+
+
+def _cell(record: Mapping[str, Any] | None) -> str:
+    if record is None or record["ratio"] is None:
+        return ""
+    return f"{record['ratio']:.3g}" + ("" if record["converged"] else "?")
+
+
+def plot(figures: Mapping[str, Any], path: str | Path) -> Path:
+    """Ratio to LoRA per layer, one line per variant and matrix type.
+
+    Raises:
+        UserError: matplotlib is missing, or the file cannot be written in that format.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError("--plot: matplotlib is missing; install the extra `report`") from None
+    matplotlib.use("Agg")
+    # The same figures give the same file.
+    matplotlib.rcParams["svg.hashsalt"] = "raylora"
+    from matplotlib import pyplot
+
+    path = Path(path).expanduser()
+    figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    kinds = list(dict.fromkeys(record["type"] for record in figures["blocks"]))
+    for number, name in enumerate(figures["variants"]):
+        for kind, style in zip(kinds, ("-", "--", ":", "-.") * len(kinds), strict=False):
+            points = [
+                (record["layer"] or 0, record["ratio"])
+                for record in figures["blocks"]
+                if record["variant"] == name and record["type"] == kind and record["ratio"] is not None
+            ]
+            if points:
+                label = name if len(kinds) == 1 else f"{name} {kind}"
+                axis.plot(*zip(*points, strict=True), style, color=f"C{number % 10}", marker="o", label=label)
+    axis.set_yscale("log")
+    axis.set_xlabel("layer")
+    axis.set_ylabel("largest eigenvalue over LoRA's")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, ncols=2)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, **({"metadata": {"Date": None}} if path.suffix == ".svg" else {}))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--plot {path}: {str(error).splitlines()[0]}") from None
+    finally:
+        pyplot.close(figure)
+    return path
+
+
+def read_figures(path: str | Path) -> dict[str, Any]:
+    """What an earlier run of the command wrote with `--json`.
+
+    Raises:
+        UserError: it is something else.
+    """
+    path = Path(path).expanduser()
+    try:
+        figures = json.loads(path.read_text())
+        if {"about", "blocks", "variants"} <= set(figures):
+            return figures
+    except FileNotFoundError:
+        raise UserError(f"SPEC: {path} does not exist; give a spec, or a file of figures from --json") from None
+    except (OSError, UnicodeDecodeError, ValueError, TypeError):
+        pass
+    raise UserError(f"SPEC: {path} holds no figures of this command; give a spec, or a file from --json")
