@@ -125,33 +125,27 @@ class Measurer:
         Raises:
             UserError: the variant cannot be measured on this batch.
         """
-        from trainables.curvature import BlockHessians, layer_of, product_seconds
-
-        first: list[dict[str, Any]] = []
-
-        def ready(hessians: BlockHessians) -> None:
-            if timed:
-                seconds = product_seconds(hessians, next(iter(hessians.blocks)))
-                first.append({"product_s": seconds, "loss": hessians.loss, "graph_gb": hessians.graph_bytes / 1e9})
+        from trainables.curvature import layer_of, product_seconds
 
         try:
-            for found in self.meter.measure(name, ready):
-                yield from first
-                first.clear()
-                value = found.eigenvalue
-                yield {
-                    "variant": name,
-                    "matrix": found.matrix,
-                    "layer": layer_of(found.matrix),
-                    "type": found.matrix.rpartition(".")[2],
-                    "eigenvalue": value.value,
-                    "error": value.error,
-                    "products": value.products,
-                    "converged": value.converged,
-                    "seconds": found.seconds,
-                }
-        except UserError:
-            raise
+            with self.meter.attached(name) as hessians:
+                if timed:
+                    seconds = product_seconds(hessians, next(iter(hessians.blocks)))
+                    yield {"product_s": seconds, "loss": hessians.loss, "graph_gb": hessians.graph_bytes / 1e9}
+                for matrix in hessians.blocks:
+                    started = time.perf_counter()
+                    found = self.meter.largest(hessians, matrix)
+                    yield {
+                        "variant": name,
+                        "matrix": matrix,
+                        "layer": layer_of(matrix),
+                        "type": matrix.rpartition(".")[2],
+                        "eigenvalue": found.value,
+                        "error": found.error,
+                        "products": found.products,
+                        "converged": found.converged,
+                        "seconds": time.perf_counter() - started,
+                    }
         except ValueError as error:
             raise UserError(f"curvature of {name}: {error}") from None
 

@@ -118,6 +118,15 @@ def _check_knowledge(spec: Spec) -> None:
                 f"search.{field} = {short(given)}: search.searcher = {search.searcher!r} has no use for it; "
                 "allowed: search.searcher = 'language'"
             )
+    if search.knowledge.curvature and search.options:
+        from searchers.language import PRESETS
+
+        preset = PRESETS.get(str(search.options.get("preset", "default")), {})
+        if not search.options.get("knowledge", preset.get("knowledge", True)):
+            raise UserError(
+                "search.knowledge.curvature = True: the search uses no knowledge; "
+                "allowed: search.options.knowledge = true"
+            )
     for source in search.learn_from:
         read_source("search.learn_from", source)
     if not search.prior and search.prompt is None:

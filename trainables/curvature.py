@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -327,16 +328,6 @@ def measurable() -> list[str]:
 # -- a variant's curvature ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class BlockCurvature:
-    """One eigenvalue: of which variant and matrix, and in how many seconds."""
-
-    variant: str
-    matrix: str
-    eigenvalue: Eigenvalue
-    seconds: float
-
-
 class Meter:
     """Measures variants, one after the other, on the same blocks and the same batch of one base model.
 
@@ -374,11 +365,9 @@ class Meter:
         device = next(model.parameters()).device
         self.start = labelled_batches(self.first, pad_id, settings.micro_batch_tokens, device)
 
-    def measure(self, name: str, ready: Callable[[BlockHessians], None] | None = None) -> Iterator[BlockCurvature]:
-        """The curvature of each block of a variant that trains factors, as it is found.
-
-        Args:
-            ready: called before the first block, with what products can be timed on.
+    @contextmanager
+    def attached(self, name: str) -> Iterator[BlockHessians]:
+        """Within, the Hessians of a variant's blocks, where it gave a matrix any parameters; the base back after.
 
         Raises:
             ValueError: the variant trains no factors, cannot be attached at this rank, or its loss is not finite.
@@ -390,22 +379,19 @@ class Meter:
         config = adapter_config({**self.knobs, "variant": name}, self.settings, model=self.model)
         module = variant.attach(self.model, replace(config, placement=tuple(self.names)), self.start)
         try:
-            blocks = {matrix: block for matrix in self.names if (block := variant.block(matrix))}
-            hessians = BlockHessians(
+            yield BlockHessians(
                 module,
-                blocks,
+                {matrix: block for matrix in self.names if (block := variant.block(matrix))},
                 self.batch,
                 pad_id=self.pad_id,
                 micro_batch_tokens=self.settings.micro_batch_tokens,
             )
-            if ready is not None:
-                ready(hessians)
-            for matrix in blocks:
-                started = time.perf_counter()
-                found = hessians.largest(matrix, iterations=self.iterations, tolerance=self.tolerance)
-                yield BlockCurvature(name, matrix, found, time.perf_counter() - started)
         finally:
             variant.detach()
+
+    def largest(self, hessians: BlockHessians, matrix: str) -> Eigenvalue:
+        """The eigenvalue of one of them, with the meter's iterations and tolerance."""
+        return hessians.largest(matrix, iterations=self.iterations, tolerance=self.tolerance)
 
 
 def product_seconds(hessians: BlockHessians, name: str) -> float:
