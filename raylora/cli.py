@@ -283,14 +283,15 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _curvature(options: argparse.Namespace) -> int:
-    from raylora import curvature
+    from raylora.curvature_show import compare, read_figures, table
 
     _at_least_one(options, "tokens", "iterations")
     if not 0 < options.tolerance < 1:
         raise UserError(f"--tolerance: {options.tolerance}; allowed: above 0, below 1")
     if options.spec.endswith(".json"):
-        figures = curvature.read_figures(options.spec)
+        figures = read_figures(options.spec)
     else:
+        from raylora import curvature
         from raylora.spec import load
 
         settings = curvature.Settings(
@@ -302,9 +303,9 @@ def _curvature(options: argparse.Namespace) -> int:
             tolerance=options.tolerance,
         )
         figures = curvature.curvature(load(options.spec, options.overrides), settings, quiet=options.quiet)
-    compared = curvature.compare(figures, options.sweep) if options.sweep else None
+    compared = compare(figures, options.sweep) if options.sweep else None
     _write_json(options.json, figures)
-    _print_table(*curvature.table(figures, compared))
+    _print_table(*table(figures, compared))
     if compared is not None:
         print(f"rank correlation of predicted and measured rates: {compared['rank_correlation']:.2f}", end=" ")
         print(f"over {compared['variants']} variants")
@@ -316,13 +317,13 @@ def _plot_curvature(options: argparse.Namespace, figures: Mapping[str, Any]) -> 
     """Where nobody asked for a plot, its absence is no error."""
     from importlib.util import find_spec
 
-    from raylora import curvature
+    from raylora.curvature_show import plot
 
     if not options.plot and find_spec("matplotlib") is None:
         print("no plot: install the extra `report`")
         return
     stem = options.json or (options.spec if options.spec.endswith(".json") else "curvature.json")
-    print(f"plot: {curvature.plot(figures, options.plot or Path(stem).with_suffix('.svg'))}")
+    print(f"plot: {plot(figures, options.plot or Path(stem).with_suffix('.svg'))}")
 
 
 def _listed(text: str | None) -> list[str] | None:

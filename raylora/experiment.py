@@ -213,6 +213,7 @@ def measured_ratios(
 ) -> dict[str, float]:
     """Best rates of the space's variants over LoRA's, from curvature; kept in the run's folder for a resumed run."""
     from raylora import curvature
+    from raylora.curvature_show import read_figures
 
     file = folder / CURVATURE
     if not file.exists():
@@ -221,7 +222,7 @@ def measured_ratios(
         fresh = file.with_suffix(".fresh")
         fresh.write_text(json.dumps(figures, indent=2))
         os.replace(fresh, file)
-    ratios = curvature.prior_ratios(curvature.read_figures(file))
+    ratios = curvature.prior_ratios(read_figures(file))
     told = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
     progress.say(f"expected best rates, as multiples of LoRA's: {told or 'nothing but LoRA was measured'}")
     return ratios

@@ -10,6 +10,7 @@ import pytest
 
 from raylora import curvature
 from raylora.cli import main
+from raylora.curvature_show import compare, spearman, table
 from raylora.errors import UserError
 from raylora.spec import load
 
@@ -64,7 +65,7 @@ def test_prior_gets_ratios_of_effective_rates() -> None:
 
 
 def test_table_is_in_the_order_of_the_medians_and_marks_what_did_not_converge() -> None:
-    columns, rows = curvature.table(example())
+    columns, rows = table(example())
     assert columns[:4] == ["variant", "0 q_proj", "1 q_proj", "2 q_proj"]
     assert [row[0] for row in rows] == ["lora", "init_ab", "pissa"]
     assert rows[1][1:4] == ["1.2", "1.2?", "1.2"] and rows[2][5] == "about 10 times"
@@ -80,16 +81,16 @@ def test_rank_correlation_with_a_trained_sweep(tmp_path) -> None:
             runs.append({"config": config, "accuracy": 1 / loss, "validation_loss": loss, "diverged": False})
     file = tmp_path / "records.json"
     file.write_text(json.dumps({"about": {"metric": "accuracy", "mode": "max"}, "runs": runs}))
-    compared = curvature.compare(example(), file)
+    compared = compare(example(), file)
     assert compared["rank_correlation"] == pytest.approx(1.0) and compared["variants"] == 3
     assert compared["measured"]["pissa"] == pytest.approx(0.1)
-    columns, rows = curvature.table(example(), compared)
+    columns, rows = table(example(), compared)
     assert columns[-1] == "measured" and rows[2][-1] == "0.1"
 
 
 def test_spearman_shares_ranks_among_ties() -> None:
-    assert curvature.spearman([1, 2, 3], [30, 20, 10]) == pytest.approx(-1)
-    assert curvature.spearman([1, 1, 2], [1, 2, 3]) == pytest.approx(0.8660254)
+    assert spearman([1, 2, 3], [30, 20, 10]) == pytest.approx(-1)
+    assert spearman([1, 1, 2], [1, 2, 3]) == pytest.approx(0.8660254)
 
 
 def test_command_measures_draws_and_shows_its_figures_again(
