@@ -136,9 +136,9 @@ class BlockHessians:
     one backward pass through it, `d(g_b . v) / d theta_b`, of which autograd runs only what lies between block b and
     the loss: nothing below its layer. That is the diagonal block, exactly, whatever other blocks share the graph.
 
-    Cost of a product: two products with each weight matrix above the block (one for the backward pass of the gradient,
-    one for that of the forward pass), that is 4 floating-point operations per weight and token, and twice that many
-    for the attention scores. Memory: everything the two passes saved, from the lowest block upwards.
+    Cost of a product: two products with each weight matrix above the block (one back through the gradient's pass, one
+    back through the forward pass), that is 4 floating-point operations per weight and token, twice the forward pass;
+    and six times the forward pass of attention's scores and sums, both of whose factors depend on the block. Memory: everything the two passes saved, from the lowest block upwards.
 
     Attention must be the plain one (`attn_implementation="eager"`): fused kernels have no second derivative on CPUs.
 
