@@ -94,6 +94,12 @@ class Measurer:
             tolerance=settings.tolerance,
         )
 
+    def measurable(self) -> list[str]:
+        """See `trainables.curvature.measurable`: for a process that does not import torch."""
+        from trainables.curvature import measurable
+
+        return measurable()
+
     def about(self) -> dict[str, Any]:
         """`blocks` (names), `rows` and `tokens` (without padding) of the fixed batch, `device`."""
         batch = self.meter.batch
@@ -158,9 +164,10 @@ def curvature(spec: Spec, settings: Settings, *, quiet: bool = False) -> dict[st
     from raylora import data, models
     from raylora.cluster import connected
     from raylora.experiment import build_data, build_task, train_settings
+    from trainables.curvature import measurable
 
     progress = Progress(quiet=quiet)
-    names = choose_variants(spec, settings.variants, progress.say)
+    names = choose_variants(spec, settings.variants, measurable(), progress.say)
     with connected():
         task = build_task(spec)
         folder = str(models.resolve(spec.model, quiet=quiet))
@@ -182,7 +189,6 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
     from raylora import data
 
     settings = Settings()
-    names = choose_variants(spec, (), say)
     gpus = min(1.0, spec.resources.gpus_per_host)
     options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus}
     if gpus and spec.resources.accelerator_type:
@@ -200,6 +206,7 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
             yield ray.get(ref)
 
     try:
+        names = choose_variants(spec, (), ray.get(actor.measurable.remote()), say)
         return run(spec, names, settings, ray.get(actor.about.remote()), measure, say)
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, UserError) else None
@@ -282,16 +289,17 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def choose_variants(spec: Spec, wanted: Sequence[str], say: Callable[[str], None]) -> list[str]:
+def choose_variants(spec: Spec, wanted: Sequence[str], known: Sequence[str], say: Callable[[str], None]) -> list[str]:
     """LoRA first, then those asked for, or those of the spec's space that can be measured.
+
+    Args:
+        known: those that can be measured.
 
     Raises:
         UserError: a name is unknown, or trains no factors.
     """
-    from trainables.curvature import measurable
     from trainables.variants import available
 
-    known = measurable()
     for name in wanted:
         if name not in available():
             raise UserError(f"--variants {name}: no such variant; {choose(name, available(), limit=30)}")

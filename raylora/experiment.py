@@ -134,7 +134,7 @@ def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
     progress.say(f"data: {rows_kept(prepared.counts)}")
     settings = train_settings(spec, prepared.counts["proxy"])
     ratios: dict[str, float] = {}
-    if spec.search.knowledge.curvature:
+    if spec.search.knowledge.curvature and set(spec.space.variant) != {"lora"}:
         # Before the hosts, which would hold the devices.
         ratios = measured_ratios(spec, folder, str(model_folder), settings, prepared.proxy, progress)
     setup = TrialSetup(

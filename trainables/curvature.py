@@ -138,7 +138,8 @@ class BlockHessians:
 
     Cost of a product: two products with each weight matrix above the block (one back through the gradient's pass, one
     back through the forward pass), that is 4 floating-point operations per weight and token, twice the forward pass;
-    and six times the forward pass of attention's scores and sums, both of whose factors depend on the block. Memory: everything the two passes saved, from the lowest block upwards.
+    and six times the forward pass of attention's scores and sums, both of whose factors depend on the block. Memory:
+    everything that the two passes saved, from the lowest block upwards.
 
     Attention must be the plain one (`attn_implementation="eager"`): fused kernels have no second derivative on CPUs.
 
