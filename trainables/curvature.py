@@ -300,7 +300,7 @@ def choose_blocks(
     if types is None:
         types = ["q_proj"] if "q_proj" in kinds else kinds[:1]
     # Of the layers that have such a matrix: in some models only every so many-th has.
-    held = sorted({layer for m in matrices if m.kind in types and (layer := numbered[m.name]) is not None})
+    held = sorted({at for m in matrices if m.kind in types and (at := numbered[m.name]) is not None})
     wanted = list(layers) if layers is not None else [held[i] for i in spread(len(held))]
     chosen = [m for m in matrices if m.kind in types and (numbered[m.name] in wanted or not held)]
     if not chosen:
