@@ -291,6 +291,7 @@ def build_searcher(
     from raylora import models
     from raylora.earlier import read_source
     from searchers import make_searcher
+    from searchers.surrogate.knowledge import VARIANTS
 
     options = dict(spec.search.options)
     if spec.search.searcher == "language":
@@ -299,7 +300,9 @@ def build_searcher(
         options.setdefault("samples", samples)
         options.setdefault("parameters", models.parameter_count(models.resolve(spec.model, quiet=quiet)))
         options.setdefault("prior", spec.search.prior)
-        options["ratios"] = {**(ratios or {}), **options.get("ratios", {})}
+        # Its steps are those of full fine-tuning by construction, which curvature at the start does not show.
+        own = {"loft": VARIANTS["full"].value}
+        options["ratios"] = {**(ratios or {}), **own, **options.get("ratios", {})}
         options.setdefault("prompt", spec.search.prompt)
         options.setdefault("learn_from", [read_source("search.learn_from", s) for s in spec.search.learn_from])
     return make_searcher(

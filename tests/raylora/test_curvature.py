@@ -149,7 +149,7 @@ def test_search_measures_before_its_hosts_start_and_once(write_spec, ray_local, 
     monkeypatch.setattr(curvature, "measure_on_cluster", None)
     assert experiment.measured_ratios(*arguments) == ratios
     searcher = experiment.build_searcher(spec, task, settings.samples, ratios=ratios)
-    assert searcher.setup.ratios == ratios
+    assert searcher.setup.ratios == {"loft": 0.1, **ratios}
 
 
 def test_a_users_error_in_the_actor_stays_one_line(write_spec, ray_local, monkeypatch) -> None:
