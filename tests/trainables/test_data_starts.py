@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
 
-from trainables.variants import get_variant
+from trainables.variants import decompositions, get_variant
 from trainables.variants.base import AdapterConfig, Variant
 from trainables.variants.eva import share_ranks
 from trainables.variants.tiny import attached, make_base, make_batches, outputs, structure, train
@@ -195,3 +195,29 @@ def test_eva_matrix_without_a_rank_is_left_as_it_is(monkeypatch: pytest.MonkeyPa
     train(variant, make_batches(), 3)
     loaded = PeftModel.from_pretrained(make_base(), str(variant.save_adapter(tmp_path, "base")))
     assert (outputs(loaded, batch) - outputs(variant.module, batch)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("name", DATA_DRIVEN)
+def test_a_start_is_kept_for_the_same_base_batch_and_rank(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(decompositions, "SMALLEST", 0)
+    monkeypatch.setenv("RAYLORA_HOME", str(tmp_path))
+    monkeypatch.delenv(decompositions.SWITCH, raising=False)
+
+    def kept() -> int:
+        return sum(1 for _ in (tmp_path / "decompositions").glob("*.safetensors"))
+
+    first = attached(name, batches=make_batches()).state()
+    assert kept() == 1
+    variant = get_variant(name)
+    monkeypatch.setattr(variant, "_principal_components" if name == "eva" else "observe", None)
+    again = attached(name, batches=make_batches()).state()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    monkeypatch.undo()
+    monkeypatch.setattr(decompositions, "SMALLEST", 0)
+    monkeypatch.setenv("RAYLORA_HOME", str(tmp_path))
+    monkeypatch.delenv(decompositions.SWITCH, raising=False)
+    attached(name, batches=make_batches(seed=9))
+    attached(name, batches=make_batches(), rank=2)
+    assert kept() == 3

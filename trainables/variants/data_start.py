@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,9 +10,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from trainables.variants import decompositions
 from trainables.variants.base import Batches
 from trainables.variants.matrices import Matrix
-from trainables.variants.peft_variant import RewritingVariant
+from trainables.variants.peft_variant import PeftVariant, RewritingVariant
+from trainables.variants.snapshot import fingerprint, fingerprint_tensors, seeded
 
 IGNORED = -100  # the label of a token that carries no loss
 
@@ -20,7 +23,8 @@ class DataStart(RewritingVariant):
     """A rewriting variant whose first factors come from what was observed on each matrix.
 
     `observe` gives one tensor per matrix; while `start` runs for a matrix, `seen` is its tensor. Without
-    batches there is no start: an error, not plain LoRA.
+    batches there is no start: an error, not plain LoRA. The factors are kept on disk (`decompositions`): a
+    search meets the same first batch again with each batch size.
     """
 
     seen: Tensor
@@ -30,16 +34,57 @@ class DataStart(RewritingVariant):
         """What `start` needs, by the name of the matrix."""
 
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
-        self._observations = self.observe(model, check_batches(self.name, batches))
+        given = check_batches(self.name, batches)
+        self._starts = start_from_data(self, model, given, lambda: self._compute(model, given))
         try:
             return super().build(model, batches)
         finally:
-            for name in ("_observations", "seen"):
-                self.__dict__.pop(name, None)
+            self.__dict__.pop("_starts", None)
+
+    def _compute(self, model: nn.Module, batches: Batches) -> dict[str, Tensor]:
+        observed, starts = self.observe(model, batches), {}
+        scale = self.config.alpha / self.config.rank  # the layers that hold it are not there yet
+        try:
+            for matrix in self.matrices:
+                self.seen = observed.pop(matrix.name)
+                with torch.no_grad():
+                    a0, b0 = self.start(self.original(matrix), scale)
+                starts[f"{matrix.name}.A"], starts[f"{matrix.name}.B"] = a0, b0
+        finally:
+            self.__dict__.pop("seen", None)
+        return starts
 
     def start_matrix(self, matrix: Matrix, weight: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        self.seen = self._observations.pop(matrix.name)
-        return super().start_matrix(matrix, weight, scale)
+        return self._starts.pop(f"{matrix.name}.A"), self._starts.pop(f"{matrix.name}.B")
+
+
+def start_from_data(
+    variant: PeftVariant, model: nn.Module, batches: Batches, compute: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """`compute()`, or what it gave before for the same variant, options, rank, scale, base model and batches.
+
+    `model` is the base as it is before anything is attached. Random draws are the same either way.
+    """
+    config, matrices = variant.config, variant.matrices
+    device = matrices[0].weight.device
+
+    def seeded_compute() -> dict[str, Tensor]:
+        with seeded(0):
+            return compute()
+
+    if sum(matrix.weight.numel() for matrix in matrices) < decompositions.SMALLEST:
+        return seeded_compute()
+
+    def key() -> str:
+        options = {name: variant.option(name) for name in sorted(variant.options)}
+        about = f"{variant.name} {config.rank} {config.alpha} {options} {[m.name for m in matrices]} {device.type};"
+        digest = hashlib.sha256(about.encode())
+        digest.update(fingerprint(model).encode())
+        for batch in batches:
+            digest.update(fingerprint_tensors(dict(batch)).encode())
+        return digest.hexdigest()[:40]
+
+    return decompositions.kept(key, seeded_compute, device)
 
 
 def check_batches(variant: str, batches: Batches | None) -> Batches:

@@ -81,17 +81,30 @@ def first_qr(weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def decompose(weight: Tensor, kind: str, compute: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
     """`compute(W in fp32)`, or what an earlier call with the same W and kind gave, on W's device.
 
-    Where the cache cannot be read or written, the result is computed and a warning is logged.
-
     Args:
         weight: W `(m, n)` in any floating-point type; a transposed view is fine.
         kind: all that the result depends on besides W.
     """
-    folder = cache_folder()
-    if folder is None or weight.numel() < SMALLEST:
+    if weight.numel() < SMALLEST:
         return _fixed(compute(weight.float()), weight.device)
-    path = folder / f"{_key(weight, kind)}.safetensors"
-    found = _read(path, weight.device)
+    return kept(lambda: _key(weight, kind), lambda: compute(weight.float()), weight.device)
+
+
+def kept(
+    key: Callable[[], str], compute: Callable[[], dict[str, Tensor]], device: torch.device
+) -> dict[str, Tensor]:
+    """`compute()`, or what an earlier call with the same key gave, as fp32 on `device`.
+
+    Where the cache cannot be read or written, the result is computed and a warning is logged.
+
+    Args:
+        key: makes a hash, in hexadecimal, of all that the result depends on; not called where nothing is kept.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return _fixed(compute(), device)
+    path = folder / f"{key()}.safetensors"
+    found = _read(path, device)
     if found is not None:
         return found
     from filelock import FileLock
@@ -100,14 +113,14 @@ def decompose(weight: Tensor, kind: str, compute: Callable[[Tensor], dict[str, T
         folder.mkdir(parents=True, exist_ok=True)
         # A lock per first letter of the key: hosts that start together share the work, and locks stay few.
         with FileLock(folder / f".{path.name[0]}.lock"):
-            found = _read(path, weight.device)
+            found = _read(path, device)
             if found is None:
-                found = _fixed(compute(weight.float()), weight.device)
+                found = _fixed(compute(), device)
                 _write(path, found)
         return found
     except OSError as error:
         _log.warning("decompositions are not kept: %s; set RAYLORA_HOME to a writable folder", error)
-        return found if found is not None else _fixed(compute(weight.float()), weight.device)
+        return found if found is not None else _fixed(compute(), device)
 
 
 def cache_folder() -> Path | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.variants.base import AdapterConfig, Batches
-from trainables.variants.data_start import IGNORED, attended_tokens, check_batches, observe_inputs
+from trainables.variants.data_start import IGNORED, attended_tokens, check_batches, observe_inputs, start_from_data
 from trainables.variants.matrices import Matrix, compact_names
 from trainables.variants.peft_variant import PeftVariant
 
@@ -42,14 +42,16 @@ class Eva(PeftVariant):
         cls.check_choice(config, "label_mask", (True, False))
 
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
-        components, ratios = self._principal_components(model, check_batches(self.name, batches))
+        given = check_batches(self.name, batches)
+        found = start_from_data(self, model, given, lambda: self._principal_components(model, given))
+        ratios = {matrix.name: found[f"{matrix.name}.ratios"].tolist() for matrix in self.matrices}
         self._ranks = share_ranks(ratios, self.config.rank * len(self.matrices))
         module = super().build(model, batches)
         with torch.no_grad():
             for name, rank in self._ranks.items():
                 if rank:
                     a, b = self.factors(name)
-                    a.copy_(components[name][:rank])
+                    a.copy_(found[f"{name}.components"][:rank])
                     b.zero_()
         return module
 
@@ -66,10 +68,8 @@ class Eva(PeftVariant):
     def matrix_rank(self, name: str) -> int:
         return self._ranks[name]
 
-    def _principal_components(
-        self, model: nn.Module, batches: Batches
-    ) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-        """Components `(k, n)` of each matrix's inputs, and their shares of the variance, largest first."""
+    def _principal_components(self, model: nn.Module, batches: Batches) -> dict[str, Tensor]:
+        """Components `(k, n)` of each matrix's inputs, and their shares `(k,)` of the variance, largest first."""
         masks = {id(batch): self._counted_tokens(batch) for batch in batches}
         tokens = sum(int(mask.sum()) for mask in masks.values())
         most = min(round(self.config.rank * self.option("rho")), tokens - 1)
@@ -89,12 +89,12 @@ class Eva(PeftVariant):
         leaders = observe_inputs(model, self.matrices, batches, fit)
         for part in found.values():
             part.finish()
-        components = {name: found[leader].pca.components_ for name, leader in leaders.items()}
-        ratios = {}
+        parts = {}
         for matrix in self.matrices:
-            shares = found[leaders[matrix.name]].pca.explained_variance_ratio_
-            ratios[matrix.name] = shares[: min(most, matrix.rows, matrix.columns)].tolist()
-        return components, ratios
+            pca, count = found[leaders[matrix.name]].pca, min(most, matrix.rows, matrix.columns)
+            parts[f"{matrix.name}.components"] = pca.components_[:count]
+            parts[f"{matrix.name}.ratios"] = pca.explained_variance_ratio_[:count]
+        return parts
 
     def _counted_tokens(self, batch: Mapping[str, Tensor]) -> Tensor:
         mask = attended_tokens(batch)

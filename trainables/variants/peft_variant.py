@@ -112,17 +112,25 @@ class RewritingVariant(PeftVariant):
         """As `start`, for those that have to know which matrix it is."""
         return self.start(weight, scale)
 
+    def original(self, matrix: Matrix) -> torch.Tensor:
+        """W0 `(m, n)`, not to be written to.
+
+        Raises:
+            ValueError: it is quantised.
+        """
+        weight = matrix.oriented(self.snapshot.original(matrix.weight))
+        if not weight.dtype.is_floating_point:
+            raise ValueError(
+                f"variant {self.name} rewrites {matrix.name}, which is stored as {weight.dtype}: "
+                "use a floating-point base or the variant lora"
+            )
+        return weight
+
     def initialise(self) -> None:
         self.initial: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         with torch.no_grad():
             for matrix in self.matrices:
-                weight = matrix.oriented(self.snapshot.original(matrix.weight))
-                if not weight.dtype.is_floating_point:
-                    raise ValueError(
-                        f"variant {self.name} rewrites {matrix.name}, which is stored as {weight.dtype}: "
-                        "use a floating-point base or the variant lora"
-                    )
-                a0, b0 = self.start_matrix(matrix, weight, self.scale(matrix.name))
+                a0, b0 = self.start_matrix(matrix, self.original(matrix), self.scale(matrix.name))
                 for parameter, value in zip(self.factors(matrix.name), (a0, b0), strict=True):
                     parameter.copy_(value)
                 self.take_out(matrix, _cpu(a0), _cpu(b0))
