@@ -32,4 +32,4 @@ def test_example_names_only_what_exists(path: Path, tmp_path: Path) -> None:
 
 def test_quickstart_is_the_size_its_comment_says() -> None:
     spec = load(ROOT / "examples" / "quickstart.yaml", check=False)
-    assert spec.space_size == 8_400 and spec.search.trials == 8
+    assert spec.space_size == 8_400 and spec.search.trials == 5
