@@ -68,15 +68,9 @@ def plot(figures: Mapping[str, Any], path: str | Path) -> Path:
     Raises:
         UserError: matplotlib is missing, or the file cannot be written in that format.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("--plot: matplotlib is missing; install the extra `report`") from None
-    matplotlib.use("Agg")
-    # The same figures give the same file.
-    matplotlib.rcParams["svg.hashsalt"] = "raylora"
-    from matplotlib import pyplot
+    from raylora.plots import load_pyplot
 
+    pyplot = load_pyplot("--plot")
     path = Path(path).expanduser()
     figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
     kinds = list(dict.fromkeys(record["type"] for record in figures["blocks"]))

@@ -80,14 +80,12 @@ def read_sweep(source: str | Path) -> Sweep:
 
 
 def _from_run(folder: Path) -> Sweep:
+    from raylora.experiment import build_task
     from raylora.results import read_run
-    from raylora.tasks import make_task
     from trainables.journal import Journal
 
     folder, spec = read_run(folder)
-    from raylora.experiment import task_options
-
-    task = make_task(spec.task.name, task_options(spec))
+    task = build_task(spec)
     runs = []
     for row in Journal(folder).concluded().values():
         if row["event"] != "finish":
@@ -273,15 +271,9 @@ def markdown(sweep: Sweep) -> str:
 
 
 def _plot(sweep: Sweep, path: Path) -> None:
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("report: matplotlib is missing; install the extra `report`") from None
-    matplotlib.use("Agg")
-    # The same records give the same file.
-    matplotlib.rcParams["svg.hashsalt"] = "raylora"
-    from matplotlib import pyplot
+    from raylora.plots import load_pyplot
 
+    pyplot = load_pyplot("report")
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for axis, name in zip(axes, (sweep.metric, "validation_loss"), strict=True):
         _draw(axis, sweep, name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,28 +104,15 @@ class _Runner:
 
             from raylora import data, models
             from raylora.cluster import connected
-            from raylora.experiment import task_options
-            from raylora.tasks import make_task
+            from raylora.experiment import build_data, build_task
             from trainables.session import pick_device, pick_dtype
 
             spec = self.spec
             source = models.resolve(spec.model)
-            task = make_task(spec.task.name, task_options(spec))
-            if spec.task.max_new_tokens:
-                task.max_new_tokens = spec.task.max_new_tokens
+            task = build_task(spec)
             # Ray reads and tokenises; the training needs its processes no more.
             with connected():
-                prepared = data.build(
-                    task,
-                    source,
-                    proxy=spec.task.proxy,
-                    seed=spec.seed,
-                    validation_rows=spec.task.validation_rows,
-                    max_length=spec.task.max_length,
-                    system=spec.task.system,
-                    chat_template=spec.task.chat_template,
-                    quiet=True,
-                )
+                prepared = build_data(spec, task, str(source))
                 rows = data.rows_from_refs(prepared.proxy), data.rows_from_refs(prepared.validation)
             device = pick_device("auto")
             base = AutoModelForCausalLM.from_pretrained(source, dtype=pick_dtype(spec.dtype, device)).to(device).eval()
@@ -133,21 +120,12 @@ class _Runner:
         return self._loaded
 
     def _train(self, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
-        from trainables.protocols import TrainSettings
+        from raylora.experiment import train_settings
         from trainables.run import TrialRun, pad_token
 
         spec, space = self.spec, self.spec.space
         base, tokenizer, task, train, validation = self._load()
-        settings = TrainSettings(
-            samples=spec.train.budget(len(train)),
-            micro_batch_tokens=spec.train.micro_batch_tokens,
-            weight_decay=spec.train.weight_decay,
-            warmup_ratio=spec.train.warmup_ratio,
-            max_grad_norm=spec.train.max_grad_norm,
-            placement=space.placement if isinstance(space.placement, str) else tuple(space.placement),
-            match_parameters=spec.train.match_parameters,
-            seed=seed,
-        )
+        settings = replace(train_settings(spec, len(train)), seed=seed)
         alpha = {"alpha": space.alpha[0]} if space.alpha else {"alpha_ratio": (space.alpha_ratio or [1.0])[0]}
         knobs = {
             "variant": arm.variant,
@@ -333,15 +311,9 @@ def write_convergence(folder: str | Path, stem: str | Path) -> list[Path]:
 
 
 def _plot(curves: Sequence[Curve], path: Path) -> None:
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("matplotlib is missing; install the extra `report`") from None
-    matplotlib.use("Agg")
-    # The same runs give the same file.
-    matplotlib.rcParams["svg.hashsalt"] = "raylora"
-    from matplotlib import pyplot
+    from raylora.plots import load_pyplot
 
+    pyplot = load_pyplot()
     families = sorted({curve.label.partition(":")[0].removeprefix("hyper_") for curve in curves})
     size = (5.5 * len(families), 4.2)
     figure, axes = pyplot.subplots(1, len(families), figsize=size, layout="constrained", squeeze=False)

@@ -100,9 +100,7 @@ class DyLora(Variant):
         Raises:
             ValueError: b is not from 1 to r.
         """
-        b = self.config.rank if b is None else b
-        if not 1 <= b <= self.config.rank:
-            raise ValueError(f"variant {self.name}: rank {b} to export: use one from 1 to {self.config.rank}")
+        b = exported_rank(self, b)
         factors = {}
         for name, layer in self.layers.items():
             factors[name] = (layer.a[:b].detach().cpu().clone(), layer.b[:, :b].detach().cpu().clone())
@@ -117,6 +115,19 @@ def draw(seed: int, step: int, least: int, most: int) -> int:
     """A rank from `least` to `most`, uniformly; the same for the same seed and step."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     return int(torch.randint(least, most + 1, (), generator=generator))
+
+
+def exported_rank(variant: Variant, b: int | None) -> int:
+    """The rank to export: b, or r where None is given.
+
+    Raises:
+        ValueError: b is not from 1 to r.
+    """
+    most = variant.config.rank
+    b = most if b is None else b
+    if not 1 <= b <= most:
+        raise ValueError(f"variant {variant.name}: rank {b} to export: use one from 1 to {most}")
+    return b
 
 
 def _zero_below(layer: DyLoraLinear, b: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainables.variants.base import AdapterConfig, PlainLora
-from trainables.variants.dylora import draw
+from trainables.variants.dylora import draw, exported_rank
 from trainables.variants.hyper import SHARED_OPTIONS, export
 from trainables.variants.hyper_lora import GeneratedLinear, HyperLora
 from trainables.variants.layers import AdaptedLinear
@@ -67,8 +67,6 @@ class HyperDyLora(HyperLora):
         Raises:
             ValueError: b is not from 1 to r.
         """
-        b = self.config.rank if b is None else b
-        if not 1 <= b <= self.config.rank:
-            raise ValueError(f"variant {self.name}: rank {b} to export: use one from 1 to {self.config.rank}")
+        b = exported_rank(self, b)
         factors = {name: (export(layer.a[:, :b].T), export(layer.b[:, :b])) for name, layer in self.layers.items()}
         return PlainLora(factors, dict.fromkeys(self.layers, self.config.alpha / b))
