@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Run:
     hosts: list[Any] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    policy: Any = None
 
     @property
     def base_name(self) -> str:
@@ -97,7 +98,8 @@ def _archive_attempt(folder: Path) -> None:
     The resumed experiment lists all trials anew, the finished ones answered from the journal, so Tune's
     analysis of the run's folder shows one whole experiment.
     """
-    keep = {RUN_MARK, "spec.yaml", "trials.jsonl", "searcher.pkl", "checkpoints", "final", "attempts", CURVATURE}
+    kept = "spec.yaml", "trials.jsonl", "searcher.pkl", "checkpoints", "strategies", "final", "attempts"
+    keep = {RUN_MARK, CURVATURE, *kept}
     left = [path for path in folder.iterdir() if path.name not in keep]
     if left:
         attempts = folder / "attempts"
@@ -148,7 +150,9 @@ def _prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
         dtype=spec.dtype,
         threads=threads_per_host(spec),
     )
-    run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec), ratios=ratios)
+    policy = start_lelora_policy(spec, folder)
+    setup = replace(setup, policy=policy)
+    run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec), ratios=ratios, policy=policy)
     if run.group is None:
         from trainables.host import start_hosts
 
@@ -270,11 +274,23 @@ def worker_group(spec: Spec) -> WorkerGroup | None:
     )
 
 
+def start_lelora_policy(spec: Spec, folder: Path) -> Any:
+    """The actor that serves LeLoRA's strategies to all trials, or None where nothing here is LeLoRA.
+
+    Its checkpoints lie with those of the trials: on shared storage on a cluster, and gone when the run is finished.
+    """
+    if "lelora" not in (*spec.space.variant, spec.default_recipe.variant):
+        return None
+    from trainables.lelora.actor import start_policy
+
+    return start_policy(folder / "checkpoints" / "policies")
+
+
 def _stop_hosts(run: Run) -> None:
     import ray
 
-    for host in run.hosts:
-        ray.kill(host)
+    for actor in [*run.hosts, *([] if run.policy is None else [run.policy])]:
+        ray.kill(actor)
 
 
 # ---- search -------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torch import nn
 
 from trainables.protocols import TrialSetup
 from trainables.run import Parallel, TrialRun, evaluate_model, evaluating, pad_token
-from trainables.session import fetch_rows
+from trainables.session import fetch_rows, surroundings
 from trainables.variants.export import exported_adapter
 
 
@@ -57,7 +57,15 @@ def run_recipe(
         with evaluating(model):
             return _scores(job, setup, model, tokenizer, parallel)
     settings = replace(setup.settings, samples=job.samples, seed=job.seed)
-    run = TrialRun(model, job.knobs, fetch_rows(job.train), settings, pad_id=pad_token(tokenizer), parallel=parallel)
+    run = TrialRun(
+        model,
+        job.knobs,
+        fetch_rows(job.train),
+        settings,
+        pad_id=pad_token(tokenizer),
+        parallel=parallel,
+        surroundings=surroundings(setup, f"final-{folder.name}", folder),
+    )
     try:
         run.advance(job.samples)
         metrics = run.metrics()

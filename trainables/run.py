@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from trainables.decode import generate_and_score_loss
 from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.variants import get_variant
-from trainables.variants.base import AdapterConfig
+from trainables.variants.base import AdapterConfig, Surroundings
 from trainables.variants.matching import effective_rank
 
 
@@ -123,6 +124,7 @@ class TrialRun:
         knobs: The configuration (`variant`, `rank`, `alpha` or `alpha_ratio`, `learning_rate`,
             `batch_size`, `dropout`, extra knobs of the variant).
         train: Tokenised rows. All workers see all of them and pick theirs per global batch.
+        surroundings: What else the run has to offer to variants; validation rows are drawn here.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class TrialRun:
         *,
         pad_id: int,
         parallel: Parallel | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:
         self.model, self.knobs, self.train, self.settings = model, dict(knobs), train, settings
         self.pad_id = pad_id
@@ -148,6 +151,9 @@ class TrialRun:
         self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0
         reset_peak_memory(self.device)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
+        self.variant.surroundings = replace(
+            surroundings or Surroundings(), validation=self._validation_batches(self.variant.validation_rows)
+        )
         started = time.perf_counter()
         config = adapter_config(knobs, settings, steps=self.steps, model=model)
         self.effective_rank = config.rank
@@ -176,8 +182,18 @@ class TrialRun:
 
     def _attach_batches(self) -> list[dict[str, Tensor]]:
         """The first global batch, for variants whose initialisation looks at data; see `labelled_batches`."""
-        first = [self.train[i] for i in next(self._batches())]
-        return labelled_batches(first, self.pad_id, self.settings.micro_batch_tokens, self.device)
+        return self._labelled(next(self._batches()))
+
+    def _validation_batches(self, count: int) -> list[dict[str, Tensor]]:
+        """At most `count` rows of train, the same for the same seed, for variants that watch a loss of their own."""
+        if not count:
+            return []
+        generator = torch.Generator().manual_seed(self.settings.seed + 0x5EED)
+        return self._labelled(torch.randperm(len(self.train), generator=generator)[:count].tolist())
+
+    def _labelled(self, indices: Sequence[int]) -> list[dict[str, Tensor]]:
+        rows = [self.train[i] for i in indices]
+        return labelled_batches(rows, self.pad_id, self.settings.micro_batch_tokens, self.device)
 
     def advance(self, samples: int) -> None:
         """Train until `samples` of the budget are used, or to its end, or until the loss is not finite."""
@@ -263,6 +279,7 @@ class TrialRun:
             "optimizer_mb": self._optimizer_mb() + costs["moment_mb"],
             "effective_rank": self.effective_rank,
             "diverged": self.diverged,
+            **self.variant.figures(),
         }
         self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0
         return figures

@@ -17,6 +17,7 @@ import torch
 from trainables.journal import Journal, trial_key
 from trainables.protocols import Row, TrialSetup
 from trainables.run import Parallel, TrialRun, pad_token
+from trainables.variants.base import Surroundings
 
 
 def native_bf16() -> bool:
@@ -54,6 +55,11 @@ def fetch_rows(refs: Sequence[Any]) -> list[Row]:
     import ray
 
     return [row for table in ray.get(list(refs)) for row in table.to_pylist()]
+
+
+def surroundings(setup: TrialSetup, trial: str, folder: Path) -> Surroundings:
+    """What a trial's variant may use beside the model; it writes below `folder`."""
+    return Surroundings(policy=setup.policy, trial=trial, log_folder=folder / "strategies")
 
 
 class TrialSession:
@@ -109,6 +115,7 @@ class TrialSession:
                 self.setup.settings,
                 pad_id=pad_token(self.tokenizer),
                 parallel=self.parallel,
+                surroundings=surroundings(self.setup, key, Path(self.setup.run_dir)),
             )
             folder = self.checkpoint_folder(key)
             if (folder / "position.json").exists():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import random
+import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 
 Figures = dict[str, dict[str, float]]
 
-# Two, because LoFT moves one factor at even steps and the other at odd ones.
-STEPS = 2
+STEPS = 2  # timed per turn, or a variant's whole cycle of steps where that is longer
+LEAST_ROWS = 32  # to draw validation rows from
 _SLOW = 10
 
 
@@ -36,10 +38,12 @@ def bench_variants(
 ) -> dict[str, Figures]:
     """Trains a few steps with each variant, in the loop and on the kind of batch that trials use.
 
-    All variants take turns on one base model, so that a machine that slows down slows all of them. Attaching
-    is timed with decompositions in the cache. Peak memory is what the allocator held at most above the base
-    model, from attaching to the end of two steps; on CPUs the tensors are counted, in a pass of its own, because
-    the process's size also holds what the system has not taken back.
+    Each is timed over its whole cycle of steps, with options under which every matrix is at its rank: for `lelora`
+    that is a reward and new strategies every ten steps, served by its policy actor. All variants take turns on one base
+    model, so that a machine that slows down slows all of them. Attaching is timed with decompositions in the cache.
+    Peak memory is what the allocator held at most above the base model, from attaching to the end of the steps; on CPUs
+    the tensors are counted, in a pass of its own, because the process's size also holds what the system has not taken
+    back.
 
     Args:
         model: alias, folder or hub id.
@@ -58,27 +62,68 @@ def bench_variants(
     Raises:
         UserError: a name is unknown, or a variant cannot be attached to this model at this rank.
     """
+    arms = {arm.label: arm for arm in _arms(variants)}
+    with _policy(arms) as policy:
+        return _measure(model, arms, rank, rows, length, repetitions, dtype, policy, Progress(quiet=quiet))
+
+
+@contextlib.contextmanager
+def _policy(arms: Mapping[str, Arm]) -> Iterator[Any]:
+    """The actor that `lelora` asks for its strategies, on a local Ray; None where it is not measured."""
+    if all(arm.variant != "lelora" for arm in arms.values()):
+        yield None
+        return
+    import ray
+
+    from raylora.cluster import connected
+    from trainables.lelora.actor import start_policy
+
+    with tempfile.TemporaryDirectory() as folder, connected():
+        actor = start_policy(folder)
+        try:
+            yield actor
+        finally:
+            ray.kill(actor)
+
+
+def _measure(
+    model: str,
+    arms: Mapping[str, Arm],
+    rank: int,
+    rows: int,
+    length: int,
+    repetitions: int,
+    dtype: str,
+    policy: Any,
+    progress: Progress,
+) -> dict[str, Figures]:
     import torch
     from transformers import AutoModelForCausalLM
 
     from raylora.models import resolve
     from trainables.run import TrialRun
     from trainables.session import pick_device, pick_dtype
+    from trainables.variants import get_variant
+    from trainables.variants.base import Surroundings
 
-    arms = {arm.label: arm for arm in _arms(variants)}
     names = list(arms)
-    progress = Progress(quiet=quiet)
     device = pick_device("auto")
     kind = pick_dtype(dtype, device)
-    base = AutoModelForCausalLM.from_pretrained(resolve(model, quiet=quiet), dtype=kind).to(device).eval()
-    batch = _rows(rows, length, base.config.vocab_size)
+    folder = resolve(model, quiet=progress.console.quiet)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=kind).to(device).eval()
+    batch = _rows(max(rows, LEAST_ROWS), length, base.config.vocab_size)
+    around = Surroundings(policy=policy)
     progress.say(f"{model} on {device} in {str(kind).removeprefix('torch.')}, rank {rank}, {rows} x {length} tokens")
 
+    def steps_of(name: str) -> int:
+        return max(STEPS, get_variant(arms[name].variant).cycle)
+
     def begin(name: str) -> TrialRun:
+        variant = get_variant(arms[name].variant)
         knobs: dict[str, Any] = {"rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
-        knobs |= {"variant": arms[name].variant, **arms[name].options}
+        knobs |= {"variant": variant.name, **variant.whole_rank, **arms[name].options}
         try:
-            return TrialRun(base, knobs, batch, _settings(rows, length), pad_id=0)
+            return TrialRun(base, knobs, batch, _settings(rows, length), pad_id=0, surroundings=around)
         except ValueError as error:
             raise UserError(f"--variants {name}: {error}") from None
 
@@ -91,8 +136,8 @@ def bench_variants(
         def attach_and_train(name: str = name) -> None:
             run = begin(name)
             try:
-                run.train_step()
-                run.train_step()
+                for _ in range(1 + steps_of(name)):
+                    run.train_step()
                 trainable[name] = run.variant.parameter_count()
                 costs[name] = run.variant.costs() | {"optimizer_mb": run.metrics()["optimizer_mb"]}
             finally:
@@ -115,13 +160,13 @@ def bench_variants(
                 run.train_step()
                 # The first step, which also makes the optimizer's state, is left out.
                 before = run.metrics()["hypernetwork_s"]
-                for _ in range(STEPS):
+                for _ in range(steps_of(name)):
                     run.train_step()
                 if device.type == "cuda":
                     torch.cuda.synchronize()
                 figures = run.metrics()
                 seconds[name].append(figures["step_time_s"])
-                generating[name].append((figures["hypernetwork_s"] - before) / STEPS)
+                generating[name].append((figures["hypernetwork_s"] - before) / steps_of(name))
             finally:
                 run.close()
     lora = median(seconds["lora"])
@@ -148,7 +193,7 @@ def _arms(wanted: Sequence[str]) -> list[Arm]:
     from trainables.variants import VARIANTS, available
 
     if not wanted:
-        sized = [name for name in available() if "preset" in VARIANTS[name].options]
+        sized = [name for name in available() if "hypernet" in VARIANTS[name].options]
         wanted = [*available(), *(f"{name}:preset=paper" for name in sized)]
     try:
         arms = {arm.label: arm for arm in (parse_arm(text) for text in wanted)}

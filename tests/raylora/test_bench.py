@@ -30,6 +30,14 @@ def test_variants_are_measured_against_lora_in_the_promised_form(tiny_model, tmp
     assert "lora_xs" in capsys.readouterr().out
 
 
+def test_lelora_is_measured_over_a_whole_interval_with_its_policy_actor(tiny_model, ray_local, tmp_path) -> None:
+    file = tmp_path / "figures.json"
+    arguments = ["--model", str(tiny_model), "--variants", "lelora", "--rank", "4", "--length", "16"]
+    assert main(["bench", "variants", *arguments, "--repetitions", "1", "--quiet", "--json", str(file)]) == 0
+    row = json.loads(file.read_text())["variants"]["lelora"]
+    assert row["step_time"] > 0 and row["peak_memory"] > 0 and row["trainable"] > 0
+
+
 def test_bench_variants_refuses_in_one_line_what_it_cannot_measure(tiny_model, capsys) -> None:
     for arguments, message in (
         (["--variants", "lorra"], "--variants lorra: no such variant"),

@@ -7,7 +7,7 @@ import pytest
 from trainables.variants import available
 from trainables.variants.testing import VariantConformance
 
-OWN_CLASS = {"adalora", "full", "lora_xs", "vera"}
+OWN_CLASS = {"adalora", "full", "lelora", "lora_xs", "vera"}
 
 
 class TestVariants(VariantConformance):
@@ -30,6 +30,15 @@ class TestFull(VariantConformance):
     @pytest.fixture
     def name(self) -> str:
         return "full"
+
+
+class TestLeLora(VariantConformance):
+    # With a candidate of zero, a matrix may train nothing for an interval, and a tensor would see no gradient.
+    extra = {"dimensions": "max", "reward_every": 2}
+
+    @pytest.fixture
+    def name(self) -> str:
+        return "lelora"
 
 
 class TestLoraXS(VariantConformance):

@@ -32,6 +32,7 @@ _CLASSES = {
     "hyper_dylora": "hyper_dylora:HyperDyLora",
     "hyper_lora": "hyper_lora:HyperLora",
     "init_ab": "init_ab:InitAB",
+    "lelora": "lelora:LeLora",
     "loft": "loft:Loft",
     "lora": "lora:Lora",
     "lora_fa": "lora_fa:LoraFa",

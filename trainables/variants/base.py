@@ -72,6 +72,24 @@ class AdapterConfig:
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """What a run offers to a variant beside the model; each part may be absent.
+
+    Attributes:
+        validation: keyword arguments for forward calls with `labels` (-100 outside the completion), from
+            `validation_rows` rows drawn from train.
+        policy: handle of the search's `LeLoRAPolicyActor`.
+        trial: name of the trial, fit for a file name.
+        log_folder: where the variant may write what is worth looking at afterwards.
+    """
+
+    validation: Batches = ()
+    policy: Any = None
+    trial: str = ""
+    log_folder: Path | None = None
+
+
+@dataclass(frozen=True)
 class PlainLora:
     """An adapter as plain LoRA against the original base weights: W = W0 + scale B A for each named matrix.
 
@@ -121,6 +139,9 @@ class Variant(ABC):
         rank_limited: whether r may not exceed min(m, n) of any adapted matrix.
         trains_factors: whether what is trained on a matrix are factors of its update (A, B, or one of them), so that
             its curvature compares with LoRA's (`trainables.curvature`).
+        validation_rows: rows of train that it wants as `Surroundings.validation`.
+        cycle: steps after which the costs of a step repeat; for benchmarks.
+        whole_rank: options with which every matrix is at its rank all the time; for benchmarks.
     """
 
     name: ClassVar[str]
@@ -133,8 +154,12 @@ class Variant(ABC):
     options: ClassVar[Mapping[str, Any]] = {}
     rank_limited: ClassVar[bool] = True
     trains_factors: ClassVar[bool] = True
+    validation_rows: ClassVar[int] = 0
+    cycle: ClassVar[int] = 1
+    whole_rank: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self) -> None:
+        self.surroundings = Surroundings()  # set before `attach` by a run that has something to offer
         self._attached: tuple[nn.Module, nn.Module, Snapshot, AdapterConfig] | None = None
         self._own: frozenset[str] = frozenset()
         self.matrices: list[Matrix] = []
@@ -324,6 +349,10 @@ class Variant(ABC):
             "hypernetwork_gmac": 0.0,
             "moment_mb": 0.0,
         }
+
+    def figures(self) -> dict[str, float]:
+        """What the variant has to report beside the metrics of every trial."""
+        return {}
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups with their own learning rate and weight decay."""

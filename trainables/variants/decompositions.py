@@ -62,6 +62,25 @@ def bottom_svd(weight: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return parts["u"][:, -count:], parts["s"][-count:], parts["v"][:, -count:]
 
 
+def window_svd(weight: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Triplets of W `(m, n)`, k = min(m, n), in three windows: the first ones, those from k // 2, the last ones.
+
+    Returns:
+        Indices `(c,)` int64 of the triplets, in order (the windows may overlap), U `(m, c)`, all singular values
+        `(k,)`, and V `(n, c)`; fp32. The windows are as wide as the rank class of `count`, the SVD is exact.
+    """
+    size, k = _rank_class(count, weight), min(weight.shape)
+    starts = (0, min(k // 2, k - size), k - size)
+    indices = torch.tensor(sorted({j for start in starts for j in range(start, start + size)}))
+
+    def compute(matrix: Tensor) -> dict[str, Tensor]:
+        u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
+        return {"u": u[:, indices], "s": s, "v": vt[indices].T}
+
+    parts = decompose(weight, f"windows-{size}", compute)
+    return indices, parts["u"], parts["s"], parts["v"]
+
+
 def first_qr(weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The first `count` columns of Q `(m, count)` and rows of R `(count, n)` of W = Q R; fp32.
 

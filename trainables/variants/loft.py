@@ -45,6 +45,7 @@ class Loft(PeftVariant):
     parameters = "r (m + n)"
     runs_on = frozenset({"hosted", "ddp"})  # DeepSpeed replaces the optimizer's view of its parameters
     options = {"eps": 1e-8}
+    cycle = 2  # one factor moves at even steps, the other at odd ones
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:

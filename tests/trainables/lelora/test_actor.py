@@ -1,0 +1,155 @@
+"""The policy actor: one for all trials, and one that may die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainables.lelora.actor import LocalPolicy, RandomStrategies, RemotePolicy, Request
+from trainables.lelora.policy import Outcome, PolicySettings, describe
+from trainables.protocols import TrainSettings
+from trainables.run import TrialRun
+from trainables.testing import make_tiny_tokenizer, tokenised_rows
+from trainables.variants.base import Surroundings
+
+SETTINGS = PolicySettings((0, 1), ("q_proj", "q_proj"), (0, 2, 4), ("primary", "minor"))
+FEATURES = describe([np.linspace(5, 1, 16), np.linspace(9, 2, 16)])
+
+
+def ask(seed: int = 0, cost: float | None = None, key: str = "trial", shared: bool = False) -> Request:
+    """A request; with a cost, the outcome of one fixed choice comes with it."""
+    choice = np.array([[1, 0], [2, 1]])
+    outcome = None if cost is None else Outcome(FEATURES, choice, cost)
+    return Request(key, SETTINGS, FEATURES, seed, outcome, shared)
+
+
+@pytest.fixture(scope="module")
+def actor(ray_local, tmp_path_factory) -> Iterator[Any]:
+    """One actor for all tests, each of which has its own keys: it is up, and restarting it is what takes long."""
+    import ray
+
+    from trainables.lelora.actor import start_policy
+
+    folder = tmp_path_factory.mktemp("lelora") / "policies"
+    actor = start_policy(folder, checkpoint_every_s=0.0, gather_s=1.0, keep=2)
+    ray.get(actor.pid.remote())
+    yield actor
+    ray.kill(actor)
+
+
+def kill(actor: Any) -> None:
+    """Kills the actor's process and waits for the one that takes its place."""
+    before = call(actor.pid)
+    os.kill(before, signal.SIGKILL)
+    while call(actor.pid) == before:
+        time.sleep(0.05)
+
+
+def call(method: Any, *arguments: Any) -> Any:
+    """The answer of an actor that may be restarting."""
+    import ray
+
+    deadline = time.monotonic() + 300
+    while True:
+        try:
+            return ray.get(method.remote(*arguments))
+        except ray.exceptions.RayActorError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+def test_actor_answers_for_all_matrices_as_a_policy_in_process_does(actor) -> None:
+    import ray
+
+    local = LocalPolicy(SETTINGS, FEATURES)
+    for seed, cost in enumerate((None, 1.0, 2.0, 0.5)):
+        answer = ray.get(actor.exchange.remote(ask(seed, cost)))
+        assert answer.shape == (2, 2)
+        assert np.array_equal(answer, local.exchange(ask(seed, cost)))
+    assert ray.get(actor.updates.remote("trial")) == local.policy.updates == 2
+
+
+def test_rewards_of_trials_that_share_a_policy_make_one_update(actor) -> None:
+    import ray
+
+    ray.get(actor.exchange.remote(ask(key="shared", shared=True)))
+    ray.get([actor.exchange.remote(ask(i, float(i), "shared", shared=True)) for i in range(3)])
+    assert ray.get(actor.updates.remote("shared")) == 1
+    ray.get(actor.exchange.remote(ask(0, 1.0, "other")))
+    assert ray.get(actor.updates.remote("other")) == 0
+
+
+def test_policies_that_do_not_fit_in_memory_wait_on_disk(actor) -> None:
+    import ray
+
+    for cost in (1.0, 2.0):
+        ray.get(actor.exchange.remote(ask(0, cost, "a")))
+    before = ray.get(actor.parameters.remote("a"))
+    for key in ("b", "c"):
+        ray.get(actor.exchange.remote(ask(0, None, key)))
+    assert ray.get(actor.parameters.remote("a")) is None
+    ray.get(actor.exchange.remote(ask(0, None, "a")))
+    assert np.array_equal(ray.get(actor.parameters.remote("a")), before)
+
+
+def test_a_trial_whose_policy_is_killed_goes_on_and_its_rewards_count_again(actor, tiny_model, tmp_path) -> None:
+    """The actor comes back with its checkpoint and learns on from there."""
+    from transformers import AutoModelForCausalLM
+
+    knobs = {"variant": "lelora", "rank": 4, "alpha_ratio": 1, "learning_rate": 1e-3, "batch_size": 4}
+    run = TrialRun(
+        AutoModelForCausalLM.from_pretrained(tiny_model).eval(),
+        {**knobs, "reward_every": 2},
+        tokenised_rows(make_tiny_tokenizer(), 40),
+        TrainSettings(samples=56),
+        pad_id=0,
+        surroundings=Surroundings(policy=actor, trial="t", log_folder=tmp_path / "strategies"),
+    )
+    variant: Any = run.variant
+    key = f"t-{variant.settings.digest()}"
+    run.advance(24)  # steps 0 to 5: three rewards were due at steps 2, 4
+    before = call(actor.parameters, key)
+    assert before is not None
+    kill(actor)
+    # The actor has come back without the policy, and takes up the parameters of its last checkpoint.
+    assert call(actor.parameters, key) is None
+    answer = call(actor.exchange, Request(key, variant.settings, variant.features, 0))
+    assert answer.shape == (len(variant.matrices), 2)
+    assert np.array_equal(call(actor.parameters, key), before)
+    run.advance(56)
+    assert run.done and not run.diverged and run.step == 14
+    assert not np.array_equal(call(actor.parameters, key), before)
+    figures = run.metrics()
+    assert 0 < figures["touched_per_step"] <= 4 * sum(m.rows + m.columns + 1 for m in variant.matrices)
+    assert figures["touched_parameters"] <= figures["trainable_parameters"]
+    run.close()
+    assert (tmp_path / "strategies" / "t.parquet").is_file()
+
+
+def test_a_trial_keeps_its_strategies_while_the_policy_does_not_answer(actor, monkeypatch, caplog) -> None:
+    import ray
+
+    from trainables.lelora import actor as module
+
+    monkeypatch.setattr(module, "WAIT_S", 0.2)
+    # No node has the resource: the actor waits to be started.
+    silent = ray.remote(module.LeLoRAPolicyActor).options(num_cpus=0, resources={"none": 1}).remote("policies")
+    policy = RemotePolicy(silent)
+    assert policy.exchange(ask()) is None
+    assert "the policy actor did not answer (GetTimeoutError)" in caplog.text
+    ray.kill(silent)  # for good
+    deadline = time.monotonic() + 60
+    while "the policy actor did not answer (ActorDiedError)" not in caplog.text:
+        assert policy.exchange(ask()) is None and time.monotonic() < deadline
+
+
+def test_random_strategies_are_uniform_and_need_no_reward() -> None:
+    drawn = np.stack([RandomStrategies().exchange(ask(seed)) for seed in range(600)])
+    assert np.bincount(drawn[..., 0].ravel()) == pytest.approx([400] * 3, rel=0.15)
+    assert np.bincount(drawn[..., 1].ravel()) == pytest.approx([600] * 2, rel=0.15)

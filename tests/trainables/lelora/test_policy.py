@@ -1,0 +1,135 @@
+"""The policy: features, signs, and learning on problems with a known answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.lelora.policy import (
+    BINS,
+    HIDDEN,
+    Outcome,
+    Policy,
+    PolicySettings,
+    bin_weights,
+    cost_of,
+    describe,
+    random_choice,
+)
+
+SETTINGS = PolicySettings((0, 0, 1), ("q_proj", "up_proj", "q_proj"), (0, 4, 8), ("primary", "minor"))
+
+
+def features(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return describe([np.sort(rng.uniform(0, 10, size=k))[::-1] for k in (16, 64, 200)])
+
+
+def test_binning_averages_the_spectrum_as_a_step_function() -> None:
+    assert bin_weights(4, 2) @ [1.0, 2.0, 3.0, 4.0] == pytest.approx([1.5, 3.5])
+    assert bin_weights(2, 4) @ [1.0, 3.0] == pytest.approx([1, 1, 3, 3])
+    assert bin_weights(3, 2) @ [3.0, 6.0, 9.0] == pytest.approx([4, 8])
+    for k in (1, 7, BINS, 576):
+        assert bin_weights(k).sum(axis=1) == pytest.approx(np.ones(BINS))
+
+
+def test_features_are_norm_and_spectrum_and_follow_the_current_values() -> None:
+    values = np.array([3.0, 4.0])
+    (row,) = describe([values])
+    assert row.shape == (BINS + 1,) and row.dtype == np.float32
+    assert row[0] == pytest.approx(np.log(6.0))
+    assert row[1:] == pytest.approx(np.log1p(np.repeat(values, BINS // 2)))
+    assert not np.array_equal(describe([values * 2]), describe([values]))
+
+
+def test_network_has_the_published_shape_and_gives_distributions() -> None:
+    policy = Policy(SETTINGS, features())
+    widths = [part.out_features for part in policy.network.trunk if hasattr(part, "out_features")]
+    assert tuple(widths) == HIDDEN == (1024, 256, 64)
+    assert policy.network.embed_layer.weight.shape == (2, 200) == policy.network.embed_kind.weight.shape
+    for probabilities, choices in zip(policy.probabilities(features()), (3, 2), strict=True):
+        assert probabilities.shape == (3, choices)
+        assert probabilities.sum(axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+
+
+def test_a_loss_that_fell_costs_less_than_one_that_rose() -> None:
+    assert cost_of(1.0, 2.0, 0.5, "both") == 0.5 < cost_of(1.0, 0.5, 0.5, "both") == 1.25
+    assert cost_of(1.0, 2.0, 0.5, "l1") == 1.0
+    assert cost_of(1.0, 2.0, 0.5, "l2") == -1.0
+
+
+@pytest.mark.parametrize("cost, sign", [(0.5, 1), (1.5, -1)])
+def test_a_choice_cheaper_than_usual_becomes_more_probable_and_a_dearer_one_less(cost: float, sign: int) -> None:
+    policy, xi = Policy(SETTINGS, features()), features()
+    choice = np.array([[1, 0], [2, 1], [1, 1]])
+    policy.update([Outcome(xi, choice, 1.0)])
+    assert policy.updates == 0 and policy.baseline == 1.0  # the first cost says only what is usual
+    before = policy.log_probability(xi, choice).sum().item()
+    policy.update([Outcome(xi, choice, cost)])
+    assert policy.updates == 1 and policy.baseline == pytest.approx(0.9 + 0.1 * cost)
+    assert sign * (policy.log_probability(xi, choice).sum().item() - before) > 0
+
+
+def test_positions_of_matrices_left_alone_do_not_count() -> None:
+    policy, xi = Policy(SETTINGS, features()), features()
+    one, other = np.zeros((3, 2), dtype=np.int64), np.array([[0, 1]] * 3)
+    assert torch.equal(policy.log_probability(xi, one), policy.log_probability(xi, other))
+    one[:, 0] = other[:, 0] = 1
+    assert not torch.equal(policy.log_probability(xi, one), policy.log_probability(xi, other))
+
+
+def test_learns_the_better_arm_for_each_type_of_matrix() -> None:
+    """q_proj is to be trained at its minor end, up_proj at its primary one, both at r = 8."""
+    xi = features()
+    policy = Policy(SETTINGS, xi)
+    right = np.array([[2, 1], [2, 0], [2, 1]])
+    for step in range(300):
+        choice = policy.choose(xi, step)
+        policy.update([Outcome(xi, choice, float((choice != right).mean()))])
+    by_dimension, by_position = policy.probabilities(xi)
+    assert by_dimension[:, 2].min() > 0.8
+    assert by_position[np.arange(3), right[:, 1]].min() > 0.8
+
+
+def test_outcomes_of_several_trials_make_one_update_and_their_order_does_not_matter() -> None:
+    xi = features()
+    outcomes = [Outcome(xi, random_choice(SETTINGS, seed), float(seed)) for seed in range(3)]
+    one, other = Policy(SETTINGS, xi), Policy(SETTINGS, xi)
+    one.update(outcomes)
+    other.update(outcomes[::-1])
+    assert one.updates == 1
+    torch.testing.assert_close(one.state()["parameters"], other.state()["parameters"], rtol=0, atol=1e-4)
+
+
+def test_draws_depend_on_seed_and_parameters_alone_and_state_restores_both() -> None:
+    xi = features()
+    policy = Policy(SETTINGS, xi)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    first = policy.choose(xi, 7)
+    policy.update([Outcome(xi, first, 1.0)])
+    policy.update([Outcome(xi, first, 2.0)])
+    other = Policy(SETTINGS, features(1))
+    other.load_state(policy.state())
+    for seed in range(5):
+        assert np.array_equal(policy.choose(xi, seed), other.choose(xi, seed))
+    for one in (policy, other):
+        one.update([Outcome(xi, first, 0.0)])
+    assert torch.equal(policy.state()["parameters"], other.state()["parameters"])
+    assert torch.equal(torch.rand(2), expected)  # the global generator is left alone
+    with pytest.raises(ValueError, match="does not fit"):
+        Policy(PolicySettings((0,), ("q_proj",), (0, 4), ("primary",)), xi[:1]).load_state(policy.state())
+
+
+def test_policies_are_shared_only_between_equal_settings() -> None:
+    changed = [
+        replace(SETTINGS, dimensions=(0, 4)),
+        replace(SETTINGS, rate=1e-2),
+        replace(SETTINGS, cost="l1"),
+    ]
+    assert len({SETTINGS.digest(), *(one.digest() for one in changed)}) == 4
+    assert replace(SETTINGS, seed=9).digest() == SETTINGS.digest()

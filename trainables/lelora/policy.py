@@ -1,0 +1,264 @@
+"""The policy that chooses a strategy (r, s) for each matrix, learnt by REINFORCE. No Ray here.
+
+    N                    matrices of the model
+    xi (N, F)            numbers that describe them now, F = BINS + 1: see `describe`
+    a  (N, 2) int64      choice: index into the candidate dimensions, index into the candidate positions
+    p(a | xi)            softmax of two heads: p_r(r) p_s(s)
+    R                    cost of the choices: L1 + reward_alpha * L2, smaller is better
+
+L1 is the loss on a few validation rows after the interval in which the strategies were in force, L2 = L1 minus the same
+loss before it: negative where the strategies helped.
+
+Signs. R is a cost, so the policy *descends* on its expectation:
+
+    advantage = (R - baseline) / scale            positive: worse than usual
+    gradient  = advantage * grad sum over matrices of log p(a | xi) / sqrt(N)
+    Omega    <- Omega - rate * gradient
+
+which makes choices that were followed by a lower cost than usual more probable. The sum is the log-probability of all
+choices together, which is what the one cost is about; matrices share most of the network, so that its noise moves their
+logits by sqrt(N), which is divided out. The baseline is the running mean of recent costs, taken before
+the cost at hand enters it; the first cost only sets it. The scale is the running root mean square of R - baseline, so
+that a rate means the same whatever the size of the losses; it bounds the advantage by sqrt(10). Plain gradient descent
+is the paper's: Adam moves each of the 800,000 weights by about the rate at every step, whatever the advantage, and a
+policy then settles on its first draws.
+
+Where r = 0 was chosen, the position had no effect, so its probability is left out of log p: the expectation of the
+gradient is the same, its variance is smaller.
+
+Zhou et al., LeLoRA, section 3.2, equations 8 to 10, and appendix B; Williams, Simple statistical gradient-following
+algorithms for connectionist reinforcement learning, 1992.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+BINS = 64
+EMBEDDING = 200
+HIDDEN = (1024, 256, 64)
+DECAY = 0.9  # of the running means of costs and of their squared deviations
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """What a policy is about; trials share one only where all of it but the seed is equal.
+
+    Attributes:
+        layers, kinds: layer index and type of each matrix, N of both.
+        dimensions, positions: the candidates.
+        rate: of the policy.
+        cost: how R is made, as text: costs made differently have different baselines.
+        seed: of the network.
+    """
+
+    layers: tuple[int, ...]
+    kinds: tuple[str, ...]
+    dimensions: tuple[int, ...]
+    positions: tuple[str, ...]
+    rate: float = 1e-3
+    cost: str = ""
+    seed: int = 0
+
+    def digest(self) -> str:
+        """The same for settings that can share a policy; 16 hexadecimal digits."""
+        about = [self.layers, self.kinds, self.dimensions, self.positions, self.rate, self.cost]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a choice: xi `(N, F)` fp32 and a `(N, 2)` int64 when it was made, and its cost R, finite."""
+
+    features: np.ndarray
+    choice: np.ndarray
+    cost: float
+
+
+@functools.lru_cache(maxsize=256)
+def bin_weights(k: int, bins: int = BINS) -> np.ndarray:
+    """Weights `(bins, k)` that bring k values to `bins`: bin b is the mean over [b / bins, (b + 1) / bins) of the step
+    function that has value i on [i / k, (i + 1) / k). For k < bins a value fills several bins.
+    """
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    cells = np.linspace(0.0, 1.0, k + 1)
+    overlap = np.minimum(edges[1:, None], cells[None, 1:]) - np.maximum(edges[:-1, None], cells[None, :-1])
+    return np.clip(overlap, 0.0, None) * bins
+
+
+def describe(spectra: Sequence[np.ndarray]) -> np.ndarray:
+    """xi `(N, BINS + 1)` fp32: log(1 + Frobenius norm), then log(1 + singular value) in `BINS` bins of equal width.
+
+    Args:
+        spectra: the current singular values of each matrix, `(k,)`, of any lengths k >= 1. The Frobenius norm is the
+            root of the sum of their squares.
+    """
+    rows = [
+        np.concatenate([[np.linalg.norm(values)], bin_weights(len(values)) @ values.astype(np.float64)])
+        for values in spectra
+    ]
+    return np.log1p(np.stack(rows)).astype(np.float32)
+
+
+class PolicyNetwork(nn.Module):
+    """MLP over [layer embedding, type embedding, xi] with hidden widths 1024, 256, 64 (ReLU), and two heads.
+
+    Weights and embeddings are Kaiming uniform (He et al., arXiv 1502.01852), biases zero. xi is standardised by its
+    mean and standard deviation over the matrices at the start, which are kept.
+    """
+
+    layer: Tensor
+    kind: Tensor
+    scaling: Tensor
+
+    def __init__(self, settings: PolicySettings, features: np.ndarray) -> None:
+        super().__init__()
+        layers, kinds = sorted(set(settings.layers)), sorted(set(settings.kinds))
+        self.register_buffer("layer", torch.tensor([layers.index(one) for one in settings.layers]))
+        self.register_buffer("kind", torch.tensor([kinds.index(one) for one in settings.kinds]))
+        xi = torch.as_tensor(features)
+        self.register_buffer("scaling", torch.stack([xi.mean(0), xi.std(0, correction=0).clamp_min(1e-3)]))  # (2, F)
+        self.embed_layer = nn.Embedding(len(layers), EMBEDDING)
+        self.embed_kind = nn.Embedding(len(kinds), EMBEDDING)
+        widths = (2 * EMBEDDING + xi.shape[1], *HIDDEN)
+        parts: list[nn.Module] = []
+        for inputs, outputs in zip(widths, widths[1:], strict=False):
+            parts += [nn.Linear(inputs, outputs), nn.ReLU()]
+        self.trunk = nn.Sequential(*parts)
+        self.heads = nn.ModuleList(
+            nn.Linear(HIDDEN[-1], len(candidates)) for candidates in (settings.dimensions, settings.positions)
+        )
+        generator = torch.Generator().manual_seed(settings.seed)
+        for part in self.modules():
+            if isinstance(part, (nn.Linear, nn.Embedding)):
+                nn.init.kaiming_uniform_(part.weight, nonlinearity="relu", generator=generator)
+            if isinstance(part, nn.Linear):
+                nn.init.zeros_(part.bias)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """log p_r `(N, dimensions)` and log p_s `(N, positions)` from xi `(N, F)`."""
+        xi = (features - self.scaling[0]) / self.scaling[1]
+        hidden = self.trunk(torch.cat([self.embed_layer(self.layer), self.embed_kind(self.kind), xi], dim=1))
+        by_dimension, by_position = (head(hidden).log_softmax(dim=1) for head in self.heads)
+        return by_dimension, by_position
+
+
+class Policy:
+    """A policy network and its learning.
+
+    Args:
+        settings: see `PolicySettings`.
+        features: the first xi `(N, F)`.
+    """
+
+    def __init__(self, settings: PolicySettings, features: np.ndarray) -> None:
+        self.settings = settings
+        with torch.random.fork_rng(devices=[]):
+            self.network = PolicyNetwork(settings, features)
+        self.updates = 0
+        self.baseline: float | None = None
+        self.variance: float | None = None
+        self._zero = torch.tensor([r == 0 for r in settings.dimensions])
+
+    def probabilities(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """p_r `(N, dimensions)` and p_s `(N, positions)`."""
+        with torch.no_grad():
+            by_dimension, by_position = self.network(torch.as_tensor(features))
+        return by_dimension.exp().numpy(), by_position.exp().numpy()
+
+    def choose(self, features: np.ndarray, seed: int) -> np.ndarray:
+        """a `(N, 2)`, drawn from p(a | xi); the same for the same seed and parameters."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            logs = self.network(torch.as_tensor(features))
+        drawn = [torch.multinomial(log.exp(), 1, generator=generator) for log in logs]
+        return torch.cat(drawn, dim=1).numpy()
+
+    def log_probability(self, features: np.ndarray, choice: np.ndarray) -> Tensor:
+        """log p(a | xi) of each matrix, `(N,)`, with a gradient."""
+        by_dimension, by_position = self.network(torch.as_tensor(features))
+        a = torch.as_tensor(choice)
+        of_position = by_position.gather(1, a[:, 1:]).squeeze(1)
+        return by_dimension.gather(1, a[:, :1]).squeeze(1) + of_position.masked_fill(self._zero[a[:, 0]], 0.0)
+
+    def update(self, outcomes: Sequence[Outcome]) -> None:
+        """One step from one or several outcomes, whose gradients are averaged."""
+        if not outcomes:
+            return
+        mean = sum(outcome.cost for outcome in outcomes) / len(outcomes)
+        baseline = mean if self.baseline is None else self.baseline
+        deviations = [outcome.cost - baseline for outcome in outcomes]
+        self.baseline = _running(self.baseline, mean)
+        square = sum(deviation**2 for deviation in deviations) / len(deviations)
+        if self.variance is None and square == 0:
+            return
+        self.variance = _running(self.variance, square)
+        size = math.sqrt(self.variance) * math.sqrt(len(self.settings.layers))
+        terms = [
+            deviation / size * self.log_probability(outcome.features, outcome.choice).sum()
+            for deviation, outcome in zip(deviations, outcomes, strict=True)
+        ]
+        parameters = list(self.network.parameters())
+        gradients = torch.autograd.grad(torch.stack(terms).mean(), parameters)
+        with torch.no_grad():
+            torch._foreach_add_(parameters, gradients, alpha=-self.settings.rate)
+        self.updates += 1
+
+    # ---- state ----------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """All that is needed to go on: copies, of shapes that do not change."""
+        running = [math.nan if value is None else value for value in (self.baseline, self.variance)]
+        return {
+            "parameters": parameters_to_vector(self.network.parameters()).detach().clone(),
+            "scaling": self.network.scaling.clone(),
+            "counts": torch.tensor([self.updates, *running], dtype=torch.float64),
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state` gave for equal settings.
+
+        Raises:
+            ValueError: a shape differs.
+        """
+        for name, value in self.state().items():
+            if name not in state or state[name].shape != value.shape:
+                raise ValueError(f"policy: saved {name} does not fit these matrices and candidates")
+        with torch.no_grad():
+            vector_to_parameters(state["parameters"].clone(), self.network.parameters())
+            self.network.scaling.copy_(state["scaling"])
+        updates, *running = state["counts"].tolist()
+        self.updates = int(updates)
+        self.baseline, self.variance = (None if math.isnan(value) else value for value in running)
+
+
+def _running(mean: float | None, value: float) -> float:
+    return value if mean is None else DECAY * mean + (1 - DECAY) * value
+
+
+def cost_of(after: float, before: float, reward_alpha: float, terms: str) -> float:
+    """R from the validation loss after and before an interval; smaller is better.
+
+    Args:
+        terms: `both`: L1 + reward_alpha * L2; `l1` or `l2`: that one alone.
+    """
+    change = after - before
+    return {"both": after + reward_alpha * change, "l1": after, "l2": change}[terms]
+
+
+def random_choice(settings: PolicySettings, seed: int) -> np.ndarray:
+    """a `(N, 2)`, uniform over the candidates."""
+    rng = np.random.default_rng(seed)
+    count = len(settings.layers)
+    sizes = (len(settings.dimensions), len(settings.positions))
+    return np.stack([rng.integers(size, size=count) for size in sizes], axis=1)

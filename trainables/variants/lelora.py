@@ -1,0 +1,373 @@
+"""LeLoRA: a policy chooses, matrix by matrix, which slice of the SVD is trained next.
+
+Every `reward_every` steps: the loss on a few validation rows tells the policy what its last strategies were worth, and
+it draws new ones, (r, s) for each matrix. In between, the r singular triplets at position s are trained, the rest of
+the matrix is frozen, and what was trained before stays as it is. `trainables.lelora` has notation, formulas and signs.
+
+Zhou et al., LeLoRA: Learnable Low-Rank Adaptation of Large Language Models, https://aclanthology.org/2026.acl-long.1628/
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainables.lelora.actor import LocalPolicy, RandomStrategies, RemotePolicy, Request, Strategist
+from trainables.lelora.history import History
+from trainables.lelora.optimizer import SliceAdamW
+from trainables.lelora.policy import Outcome, PolicySettings, cost_of, describe, random_choice
+from trainables.lelora.slices import POSITIONS, SlicedLinear, choosable, window
+from trainables.variants.base import AdapterConfig, Batches, PlainLora, Variant
+from trainables.variants.decompositions import window_svd
+from trainables.variants.layers import place
+from trainables.variants.matrices import Matrix
+
+_IGNORE = -100
+_log = logging.getLogger(__name__)
+
+
+def parse_dimensions(value: Any, rank: int) -> tuple[int, ...]:
+    """Candidate dimensions, increasing.
+
+    Args:
+        value: `auto`: 0, the powers of two from 2, and r ({0, 2, 4, 8} for r = 8, as in the paper); `max`: r alone;
+            or whole numbers separated by commas, the largest of which is r.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value == "auto":
+        return tuple(sorted({0, rank, *(2**i for i in range(1, rank.bit_length()) if 2**i < rank)}))
+    if value == "max":
+        return (rank,)
+    try:
+        found = sorted({int(part) for part in str(value).split(",")})
+    except ValueError:
+        found = []
+    if isinstance(value, bool) or not found or found[0] < 0 or found[-1] != rank:
+        raise ValueError(f"use auto, max, or whole numbers up to the rank, which is {rank}, separated by commas")
+    return tuple(found)
+
+
+def parse_positions(value: Any) -> tuple[str, ...]:
+    """Candidate positions: `all`, or some of `POSITIONS` separated by commas. Raises ValueError if it is neither."""
+    found = list(POSITIONS) if value == "all" else [part.strip() for part in str(value).split(",")]
+    if not set(found) <= set(POSITIONS):
+        raise ValueError(f"use all, or some of {', '.join(POSITIONS)}, separated by commas")
+    return tuple(position for position in POSITIONS if position in found)
+
+
+class LeLora(Variant):
+    """W = U S V^T, of which r triplets at the beginning, middle or end are trained, as a policy says; see the module.
+
+    r is the largest candidate dimension. Trainable is every triplet that some strategy can choose: up to 3 r of them,
+    c (m + n + 1) numbers, of which a step trains at most r (m + n + 1) and none where r = 0 was drawn (`figures` counts
+    both). There is no scale and no dropout: alpha and dropout have no effect. Weight decay acts on the triplets that
+    are trained, as AdamW's does in the paper.
+
+    The base's own storage is never written to. Rows for the reward come from `surroundings`; without any, the batches
+    of `attach` serve; without those, no reward is given and the policy stays as it was drawn.
+
+    Options:
+        dimensions, positions: candidates, see `parse_dimensions` and `parse_positions`.
+        policy: `per_trial`; `shared` with those trials of the search whose matrices, candidates, rate and rewards are
+            the same; `random`: none, uniform strategies, no rewards.
+        policy_rate: learning rate of the policy.
+        reward: `both`: L1 + reward_alpha L2; `l1`, `l2`: one of them alone.
+        reward_alpha: weight of the change of the loss beside the loss itself; not LoRA's alpha.
+        reward_every: steps between rewards, each of which costs a forward pass over the validation rows.
+        preset: `paper`: a reward every step, unless `reward_every` is given.
+    """
+
+    name = "lelora"
+    summary = "singular triplets, which ones a policy learns to choose for each matrix while training"
+    paper = "https://aclanthology.org/2026.acl-long.1628/"
+    parameters = "c (m + n + 1), c <= 3 r; at most r (m + n + 1) in a step"
+    runs_on = frozenset({"hosted"})  # workers would have to agree on strategies, and DDP wants a gradient everywhere
+    options = {
+        "dimensions": "auto",
+        "positions": "all",
+        "policy": "per_trial",
+        "policy_rate": 1e-3,
+        "reward": "both",
+        "reward_alpha": 1.0,
+        "reward_every": 10,
+        "preset": "default",
+    }
+    trains_factors = False  # the triplets are of W itself, and their gradients have no graph of their own
+    validation_rows = 32
+    cycle = 10
+    whole_rank = {"dimensions": "max"}
+
+    @classmethod
+    def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
+        cls.check_choice(config, "policy", ("per_trial", "shared", "random"))
+        cls.check_choice(config, "reward", ("both", "l1", "l2"))
+        cls.check_choice(config, "preset", ("default", "paper"))
+        cls.check_whole(config, "reward_every")
+        cls.check_number(config, "policy_rate", lambda value: value > 0, "use a number above 0")
+        cls.check_number(config, "reward_alpha", lambda value: value >= 0, "use 0 or a number above 0")
+        for option, parse in (
+            ("dimensions", lambda value: parse_dimensions(value, config.rank)),
+            ("positions", parse_positions),
+        ):
+            value = config.extra.get(option, cls.options[option])
+            try:
+                parse(value)
+            except ValueError as error:
+                raise ValueError(f"variant {cls.name}: option {option} is {value!r}: {error}") from None
+
+    # ---- life -----------------------------------------------------------------------------------------
+
+    def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
+        config = self.config
+        self.every = self.option("reward_every")
+        if self.option("preset") == "paper" and "reward_every" not in config.extra:
+            self.every = 1
+        self.settings = PolicySettings(
+            layers=tuple(_layer(matrix.name) for matrix in self.matrices),
+            kinds=tuple(matrix.kind for matrix in self.matrices),
+            dimensions=parse_dimensions(self.option("dimensions"), config.rank),
+            positions=parse_positions(self.option("positions")),
+            rate=float(self.option("policy_rate")),
+            cost=f"{self.option('reward')} {float(self.option('reward_alpha'))}",
+            seed=config.seed,
+        )
+        self.validation = list(self.surroundings.validation or batches or ())
+        self.layers: dict[str, SlicedLinear] = {}
+        self.spectra: list[np.ndarray] = []
+        for matrix in self.matrices:
+            layer = self._layer(matrix)
+            place(model, matrix, layer)
+            self.layers[matrix.name] = layer
+        self.choice = np.full((len(self.matrices), 2), -1)  # none drawn yet
+        self.features = self._describe()
+        self.loss_before = math.nan
+        self.counts = np.zeros(2)  # steps, and numbers trained in them
+        self.strategist = self._strategist()
+        log = self.surroundings.log_folder
+        path = None if log is None else Path(log) / f"{self.surroundings.trial or 'strategies'}.parquet"
+        self.history = History(list(self.layers), self.settings.layers, self.settings.kinds, path)
+        return model
+
+    def _layer(self, matrix: Matrix) -> SlicedLinear:
+        weight = matrix.oriented(matrix.weight.data)
+        if not weight.dtype.is_floating_point:
+            raise ValueError(
+                f"variant {self.name} decomposes {matrix.name}, which is stored as {weight.dtype}: "
+                "use a floating-point base or the variant lora"
+            )
+        found, u, s, v = window_svd(weight, self.config.rank)
+        wanted = choosable(self.settings.positions, self.config.rank, min(matrix.rows, matrix.columns))
+        at = torch.searchsorted(found, torch.tensor(wanted)).to(u.device)
+        self.spectra.append(s.cpu().numpy())
+        return SlicedLinear(matrix, wanted, u[:, at], s[torch.tensor(wanted, device=s.device)], v[:, at])
+
+    def _strategist(self) -> Strategist:
+        if self.option("policy") == "random":
+            return RandomStrategies()
+        if self.surroundings.policy is not None:
+            return RemotePolicy(self.surroundings.policy)
+        return LocalPolicy(self.settings, self.features)
+
+    def make_optimizer(self) -> SliceAdamW:
+        return SliceAdamW(self.param_groups(), list(self.layers.values()))
+
+    def detach(self) -> nn.Module:
+        if "history" in vars(self):
+            self._write_history()
+        return super().detach()
+
+    def _write_history(self) -> None:
+        """A log that cannot be written is a warning: it must keep nobody from training, nor the base from returning."""
+        try:
+            self.history.write()
+        except OSError as error:
+            _log.warning("LeLoRA's strategies are not logged: %s", error)
+
+    # ---- steps ----------------------------------------------------------------------------------------
+
+    def before_step(self, step: int) -> None:
+        if step % self.every == 0 or self.choice[0, 0] < 0:
+            self._next_strategies(step)
+
+    def after_step(self, step: int) -> None:
+        for layer in self.layers.values():
+            layer.refresh()
+        self.counts += (1, self._trained_now())
+
+    def _next_strategies(self, step: int) -> None:
+        """Rewards the strategies of the interval that has ended, and puts new ones in force."""
+        outcome = None
+        if self.option("policy") != "random":
+            loss = mean_loss(self.module, self.validation)
+            if math.isfinite(loss) and math.isfinite(self.loss_before) and self.choice[0, 0] >= 0:
+                cost = cost_of(loss, self.loss_before, float(self.option("reward_alpha")), self.option("reward"))
+                outcome = Outcome(self.features, self.choice, cost)
+            self.loss_before = loss
+        features = self._describe()
+        seed = self.config.seed * 1_000_003 + step
+        shared = self.option("policy") == "shared"
+        owner = "shared" if shared else self.surroundings.trial or "trial"
+        key = f"{owner}-{self.settings.digest()}"
+        answer = self.strategist.exchange(Request(key, self.settings, features, seed, outcome, shared))
+        if answer is not None:
+            self.choice = answer
+        elif self.choice[0, 0] < 0:
+            self.choice = random_choice(self.settings, seed)
+        self.features = features
+        self._apply()
+        dimensions, positions = self._strategies()
+        self.history.add(step, dimensions, positions)
+
+    def _strategies(self) -> tuple[list[int], list[str]]:
+        """r and position of each matrix."""
+        return (
+            [self.settings.dimensions[a] for a in self.choice[:, 0]],
+            [self.settings.positions[a] for a in self.choice[:, 1]],
+        )
+
+    def _apply(self) -> None:
+        for layer, r, position in zip(self.layers.values(), *self._strategies(), strict=True):
+            layer.choose(window(position, r, min(layer.rows, layer.columns)))
+
+    def _describe(self) -> np.ndarray:
+        """xi of all matrices, with their singular values as they are now."""
+        layers = list(self.layers.values())
+        now = torch.cat([layer.magnitudes() for layer in layers]).cpu().numpy()
+        parts = np.split(now, np.cumsum([len(layer.indices) for layer in layers])[:-1])
+        spectra = []
+        for layer, values, part in zip(layers, self.spectra, parts, strict=True):
+            current = values.copy()
+            current[layer.indices] = part
+            spectra.append(current)
+        return describe(spectra)
+
+    # ---- accounting -----------------------------------------------------------------------------------
+
+    def _trained_now(self) -> int:
+        return sum(
+            (layer.active[1] - layer.active[0]) * (layer.rows + layer.columns + 1) for layer in self.layers.values()
+        )
+
+    def figures(self) -> dict[str, float]:
+        """Numbers trained per step (mean over the steps so far), and those trained at least once."""
+        total = sum(len(layer.touched) * (layer.rows + layer.columns + 1) for layer in self.layers.values())
+        steps, trained = self.counts.tolist()
+        return {"touched_per_step": trained / max(1.0, steps), "touched_parameters": total}
+
+    @classmethod
+    def matrix_parameters(cls, rows: int, columns: int, rank: int) -> int:
+        return len(choosable(POSITIONS, rank, min(rows, columns))) * (rows + columns + 1)
+
+    # ---- state and results ----------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """As the contract says. T0 is part of it: another machine's decomposition might not reproduce it."""
+        state = super().state()
+        for name, layer in self.layers.items():
+            state[f"{name}.initial"] = layer.initial.cpu().clone()
+            touched = torch.zeros(len(layer.indices), dtype=torch.uint8)
+            touched[layer.touched] = 1
+            state[f"{name}.touched"] = touched
+        state["lelora.choice"] = torch.tensor(self.choice)
+        state["lelora.features"] = torch.tensor(self.features)
+        state["lelora.counts"] = torch.tensor([*self.counts, self.loss_before], dtype=torch.float64)
+        for name, tensor in self.strategist.state().items():
+            state[f"lelora.policy.{name}"] = tensor
+        self._write_history()
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        own = {f"{name}.{part}" for name in self.layers for part in ("initial", "touched")}
+        self.check_state(state, {name: tensor.shape for name, tensor in self.state().items()})
+        prefix = "lelora."
+        super().load_state({k: v for k, v in state.items() if k not in own and not k.startswith(prefix)})
+        for name, layer in self.layers.items():
+            layer.initial.copy_(state[f"{name}.initial"])
+            layer.touched = torch.nonzero(state[f"{name}.touched"]).flatten().tolist()
+            layer.rebuild()
+        self.choice = state["lelora.choice"].numpy().copy()
+        self.features = state["lelora.features"].numpy().copy()
+        *counts, self.loss_before = state["lelora.counts"].tolist()
+        self.counts = np.array(counts)
+        policy = f"{prefix}policy."
+        self.strategist.load_state({k.removeprefix(policy): v for k, v in state.items() if k.startswith(policy)})
+        if self.choice[0, 0] >= 0:
+            self._apply()
+        self.history.resume(int(self.counts[0]))
+
+    def to_lora(self) -> PlainLora | None:
+        """W - W0 as plain LoRA of scale 1: rank 2 t for t touched triplets, or min(m, n) where that is less."""
+        factors = {}
+        for name, layer in self.layers.items():
+            if layer.touched:
+                left, right = (part.cpu() for part in layer.factors())
+                factors[name] = _at_most_full_rank(right, left.T.contiguous())
+        return PlainLora(factors, dict.fromkeys(factors, 1.0))
+
+    def tuned_weights(self) -> dict[str, Tensor]:
+        weights = {}
+        for matrix in self.matrices:
+            left, right = self.layers[matrix.name].factors()
+            weights[matrix.name] = (matrix.oriented(matrix.weight.data).float() + left.T @ right).cpu()
+        return weights
+
+    def save_adapter(self, folder: Path, base_model: str) -> Path:
+        """Plain LoRA as a PEFT folder, or the tuned matrices where those are smaller."""
+        from trainables.variants.export import save_tuned_weights
+
+        plain = self.to_lora()
+        assert plain is not None
+        size = sum(a.numel() + b.numel() for a, b in plain.factors.values())
+        if 0 < size <= sum(matrix.rows * matrix.columns for matrix in self.matrices):
+            return super().save_adapter(folder, base_model)
+        return save_tuned_weights(self.tuned_weights(), self.name, folder, base_model)
+
+
+def _layer(name: str) -> int:
+    """The first number in a module's name, such as 3 of `model.layers.3.mlp.up_proj`; -1 where there is none."""
+    found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
+    return int(found.group(1)) if found else -1
+
+
+def _at_most_full_rank(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """A `(r, n)` and B `(m, r)` with the same product and at most min(m, n) rows and columns."""
+    (r, n), m = a.shape, b.shape[0]
+    if r <= min(m, n):
+        return a, b
+    product = b @ a
+    return (torch.eye(n), product) if n <= m else (product, torch.eye(m))
+
+
+@torch.no_grad()
+def mean_loss(module: nn.Module, batches: Batches) -> float:
+    """Cross-entropy per completion token in evaluation mode, nats; NaN without batches."""
+    training = module.training
+    module.eval()
+    total, tokens = torch.zeros(()), 0
+    try:
+        for batch in batches:
+            labels = batch["labels"]  # (rows, length)
+            inputs = {name: value for name, value in batch.items() if name != "labels"}
+            wanted = labels != _IGNORE
+            first = max(1, int(wanted.any(dim=0).nonzero()[0]))
+            keep = torch.arange(first - 1, labels.shape[1] - 1, device=labels.device)
+            logits = module(**inputs, use_cache=False, logits_to_keep=keep).logits.float()
+            targets = labels[:, first:].flatten()
+            total = total.to(logits.device) + F.cross_entropy(
+                logits.flatten(0, 1), targets, ignore_index=_IGNORE, reduction="sum"
+            )
+            tokens += int(wanted[:, first:].sum())
+    finally:
+        module.train(training)
+    return float(total) / tokens if tokens else math.nan
