@@ -92,6 +92,19 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--grid", metavar="FILE.csv", help="also as a recorded grid for `raylora bench searchers`")
     report.set_defaults(run=_report)
 
+    compare = commands.add_parser("compare", help="variants at their own best rates, over tasks and seeds")
+    compare.add_argument("sources", nargs="+", metavar="SPEC.yaml|RECORDS.json|dotted.key=value")
+    compare.add_argument("--seeds", default="0,1,2", metavar="A,B", help="of the specs (default 0,1,2)")
+    compare.add_argument("--to", required=True, metavar="STEM", help="writes STEM.records.json, STEM.md and STEM.svg")
+    compare.add_argument("--quiet", action="store_true")
+    compare.set_defaults(run=_compare)
+
+    strategies = commands.add_parser("strategies", help="which slices LeLoRA chose over training")
+    strategies.add_argument("source", metavar="SOURCE", help="a run's folder, or a trial's Parquet in it")
+    strategies.add_argument("--to", required=True, metavar="STEM", help="writes STEM.csv and STEM.svg")
+    strategies.add_argument("--parts", type=int, default=8, help="parts that training is cut into (default 8)")
+    strategies.set_defaults(run=_strategies)
+
     bench = commands.add_parser("bench", help="measure raylora on this machine")
     kinds = bench.add_subparsers(required=True, metavar="WHAT")
     overhead = kinds.add_parser("overhead", help="fixed cost per trial, against Tune + TorchTrainer")
@@ -341,6 +354,34 @@ def _report(options: argparse.Namespace) -> int:
     from raylora.report import merge, read_sweep, write_report
 
     for path in write_report(merge([read_sweep(source) for source in options.sources]), options.to, options.grid):
+        print(path)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from raylora.compare import merged, read_records, run_specs, write_comparison
+
+    specs = [source for source in options.sources if source.endswith((".yaml", ".yml"))]
+    overrides = [source for source in options.sources if source not in specs and "=" in source]
+    files = [source for source in options.sources if source not in specs and source not in overrides]
+    try:
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds: {options.seeds}; allowed: whole numbers separated by commas") from None
+    records = [record for file in files for record in read_records(file)]
+    records += run_specs(specs, overrides, seeds, quiet=options.quiet)
+    if not records:
+        raise UserError("SOURCE: nothing but overrides; give a spec (.yaml) or a JSON of records")
+    for path in write_comparison(merged(records), options.to):
+        print(path)
+    return 0
+
+
+def _strategies(options: argparse.Namespace) -> int:
+    from raylora.strategies import read_strategies, write_strategies
+
+    _at_least_one(options, "parts")
+    for path in write_strategies(read_strategies(options.source), options.to, options.parts):
         print(path)
     return 0
 

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # What a record keeps of a trial, beside `config` and the metric with its standard error.
-_KEPT = ("validation_loss", "loss", "samples", "train_s", "eval_s", "trainable_parameters", "effective_rank")
+_KEPT = (
+    "validation_loss",
+    "loss",
+    "samples",
+    "train_s",
+    "eval_s",
+    "trainable_parameters",
+    "effective_rank",
+    "touched_parameters",
+    "touched_per_step",
+)
 # Knobs as a recorded grid names them (`raylora.bench.grids`).
 _GRID_KNOBS = ("variant", "rank", "alpha", "batch_size", "learning_rate", "dropout")
 
