@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import partial
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
@@ -56,18 +57,36 @@ def _column(table: pa.Table, name: str) -> list[str]:
     return ["" if value is None else str(value) for value in table.column(name).to_pylist()]
 
 
-def to_rows(table: pa.Table, *, task: str) -> pa.Table:
-    """Columns `prompt, response, answer, metadata` (all strings) from prompt/response/answer or
-    question/answer.
+def to_rows(
+    table: pa.Table,
+    *,
+    task: str,
+    prompt_template: str | None = None,
+    response_column: str | None = None,
+    labels: Mapping[Any, str] | None = None,
+) -> pa.Table:
+    """Columns `prompt, response, answer, metadata` (all strings) from prompt/response/answer, from
+    question/answer, or from whatever columns `prompt_template` and `response_column` name.
 
-    `response` defaults to `answer` and `answer` to `response`.
+    `response` defaults to `answer` and `answer` to `response`; `labels` replaces values of either.
 
     Raises:
-        UserError: neither pair of columns is there; the message lists those that are.
+        UserError: a column is not there (the message lists those that are), or a response has no label.
     """
-    import pyarrow as pa
-
     present = table.schema.names
+    if prompt_template is not None and response_column is not None:
+        fields = _fields(prompt_template)
+        for name in (*fields, response_column):
+            if name not in present:
+                option = "prompt_template" if name in fields else "response_column"
+                raise UserError(f"task.options.{option}: no column {name!r}; present: {', '.join(present) or 'none'}")
+        columns = {name: _column(table, name) for name in fields}
+        prompts = [
+            prompt_template.format(**{name: values[row] for name, values in columns.items()})
+            for row in range(table.num_rows)
+        ]
+        responses = _labelled(_column(table, response_column), labels)
+        return _strings(prompts, responses, responses)
     prompt = next((name for name in ("prompt", "question") if name in present), None)
     response = next((name for name in ("response", "answer") if name in present), None)
     answer = next((name for name in ("answer", "response") if name in present), None)
@@ -76,18 +95,35 @@ def to_rows(table: pa.Table, *, task: str) -> pa.Table:
             f"task.path: the rows of {task} need the columns prompt and response (and optionally answer), or "
             f"question and answer; present: {', '.join(present) or 'none'}"
         )
-    return pa.table(
-        {
-            "prompt": pa.array(_column(table, prompt), pa.string()),
-            "response": pa.array(_column(table, response), pa.string()),
-            "answer": pa.array(_column(table, answer), pa.string()),
-            "metadata": pa.array(["{}"] * table.num_rows, pa.string()),
-        }
-    )
+    answers, responses = (_labelled(_column(table, name), labels) for name in (answer, response))
+    return _strings(_column(table, prompt), responses, answers)
+
+
+def _fields(template: str) -> list[str]:
+    """Names of the columns that a template has in braces."""
+    return list(dict.fromkeys(name for _, name, _, _ in Formatter().parse(template) if name is not None))
+
+
+def _labelled(values: list[str], labels: Mapping[Any, str] | None) -> list[str]:
+    if labels is None:
+        return values
+    named = {str(value): str(label) for value, label in labels.items()}
+    missing = sorted({value for value in values if value not in named})
+    if missing:
+        raise UserError(f"task.options.labels: none for the value {missing[0]!r}; given: {', '.join(named)}")
+    return [named[value] for value in values]
+
+
+def _strings(prompts: list[str], responses: list[str], answers: list[str]) -> pa.Table:
+    import pyarrow as pa
+
+    columns = {"prompt": prompts, "response": responses, "answer": answers, "metadata": ["{}"] * len(prompts)}
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 class InstructTask(Task):
-    """Rows with the columns prompt, response and optionally answer, or question and answer.
+    """Rows with the columns prompt, response and optionally answer; question and answer; or, for labelled data, any
+    columns that `prompt_template` and `response_column` name.
 
     Score, by `match`:
         exact: the completion equals the answer or the whole reference response, both normalised (case,
@@ -99,6 +135,10 @@ class InstructTask(Task):
         path: local file or folder, URL, or hub dataset id: see `raylora.tasks.sources.open_splits`.
         match: `exact`, `number` or `contains`.
         config: configuration name of a hub dataset.
+        prompt_template: the prompt, with column names in braces: `"{sentence1} Is it correct?"`. Together with
+            `response_column`.
+        response_column: the column of the response.
+        labels: what to write for each value of the response: `{0: "no", 1: "yes"}`.
         train_rows, test_rows: bounds on the splits; None for all rows.
         max_new_tokens: longest completion to generate, in tokens.
     """
@@ -111,6 +151,9 @@ class InstructTask(Task):
         path: str,
         match: str = "exact",
         config: str | None = None,
+        prompt_template: str | None = None,
+        response_column: str | None = None,
+        labels: Mapping[Any, str] | None = None,
         train_rows: int | None = None,
         test_rows: int | None = None,
         max_new_tokens: int = 64,
@@ -120,12 +163,24 @@ class InstructTask(Task):
         check_positive("train_rows", train_rows)
         check_positive("test_rows", test_rows)
         check_positive("max_new_tokens", max_new_tokens)
+        if (prompt_template is None) != (response_column is None):
+            missing = "prompt_template" if prompt_template is None else "response_column"
+            raise UserError(f"task.options.{missing}: missing; prompt_template and response_column go together")
+        try:
+            named = prompt_template is None or all(_fields(prompt_template))
+        except ValueError:
+            named = False
+        if not named:
+            raise UserError(
+                f"task.options.prompt_template: {prompt_template!r}; allowed: text with columns in {{braces}}"
+            )
+        self._columns = {"prompt_template": prompt_template, "response_column": response_column, "labels": labels}
         self.path, self.match, self.config = str(path), match, config
         self.train_rows, self.test_rows, self.max_new_tokens = train_rows, test_rows, max_new_tokens
         self._open: dict[str, Open] = open_splits(self.path, config)
 
     def _map(self, table: pa.Table) -> pa.Table:
-        return to_rows(table, task=self.name)
+        return to_rows(table, task=self.name, **self._columns)
 
     def _split(self, name: str) -> ray.data.Dataset:
         # No batch size: a block is mapped whole, and Ray fuses this step with the read.

@@ -6,12 +6,13 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from raylora.errors import UserError
 from raylora.tasks import available, make_task
 from raylora.tasks.gsm8k import final_number
-from raylora.tasks.instruct import last_number
+from raylora.tasks.instruct import last_number, to_rows
 from trainables.testing import make_arithmetic_rows
 
 
@@ -59,6 +60,16 @@ def test_every_family_and_generator_is_listed():
             r"task.colour: instruct has no such option; it takes path, match",
         ),
         ("instruct", {"path": ".", "match": "fuzzy"}, r"task.match: unknown 'fuzzy'; choose one of exact"),
+        (
+            "instruct",
+            {"path": ".", "prompt_template": "{a}"},
+            r"task.options.response_column: missing; prompt_template and response_column go together",
+        ),
+        (
+            "instruct",
+            {"path": ".", "prompt_template": "{", "response_column": "b"},
+            r"task.options.prompt_template: '{'; allowed: text with columns in {braces}",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line_that_names_field_and_value(name, options, message):
@@ -250,6 +261,33 @@ def test_a_folder_gives_the_splits_that_it_has(tmp_path, ray_local):
     assert sorted(task.splits()) == ["test", "train"]
     assert sorted(row["prompt"] for row in read(task, "train")) == sorted(row["prompt"] for row in rows[:5])
     assert read(task, "test") == [{"prompt": "1 + 1?", "response": "2", "answer": "2", "metadata": "{}"}]
+
+
+LABELLED = {"prompt_template": "{text} Right?", "response_column": "label", "labels": {0: "no", 1: "yes"}}
+
+
+def test_labelled_rows_become_prompts_and_words(tmp_path, ray_local):
+    write_jsonl(tmp_path / "train.jsonl", [{"text": "It rains.", "label": 1}, {"text": "It rain {x}.", "label": 0}])
+    rows = read(make_task("instruct", {"path": str(tmp_path), **LABELLED}), "train")
+    assert [(row["prompt"], row["response"], row["answer"]) for row in rows] == [
+        ("It rains. Right?", "yes", "yes"),
+        ("It rain {x}. Right?", "no", "no"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt_template": "{txt}"}, r"task.options.prompt_template: no column 'txt'; present: text, label"),
+        ({"response_column": "lable"}, r"task.options.response_column: no column 'lable'; present: text, label"),
+        ({"labels": {0: "no"}}, r"task.options.labels: none for the value '1'; given: 0"),
+    ],
+)
+def test_a_column_or_label_that_is_not_there_is_named(options, message):
+    table = pa.table({"text": ["It rains.", "It snow."], "label": [1, 0]})
+    wanted = {**LABELLED, **options}
+    with pytest.raises(UserError, match=message):
+        to_rows(table, task="instruct", **wanted)
 
 
 def test_a_hub_dataset_opens_like_a_folder(tmp_path, ray_local, monkeypatch):
