@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
+from raylora.plots import load_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,14 +181,7 @@ def markdown(records: Sequence[Record]) -> str:
 
 
 def _plot(records: Sequence[Record], path: Path) -> None:
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("compare: matplotlib is missing; install the extra `report`") from None
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "raylora"  # the same records give the same file
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot("compare")
     tasks = list(dict.fromkeys(record["task"] for record in records))
     figure, axes = pyplot.subplots(
         2, len(tasks), figsize=(5.5 * len(tasks), 7), layout="constrained", sharex="col", squeeze=False

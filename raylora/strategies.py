@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from raylora.errors import UserError
+from raylora.plots import load_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,14 +54,7 @@ def write_strategies(table: pd.DataFrame, stem: str | Path, parts: int = 8) -> l
 
 
 def _plot(summary: pd.DataFrame, path: Path) -> None:
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("strategies: matplotlib is missing; install the extra `report`") from None
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "raylora"  # the same rows give the same file
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot("strategies")
     figure, axes = pyplot.subplots(2, 2, figsize=(11, 7), layout="constrained", sharex=True)
     for column, (by, title) in enumerate((("third", "layers"), ("kind", "matrix types"))):
         rows = summary[summary["by"] == by]
