@@ -28,8 +28,9 @@ $(STAMP): constraints.txt pyproject.toml
 demo: setup
 	$(BIN)/raylora tune examples/quickstart.yaml
 
+# Two processes, each with a Ray of its own, a file of tests at a time.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
