@@ -7,6 +7,7 @@ learning rate alone are one method. A method's best rate on a task is the one wi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from raylora.plots import load_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from raylora.spec import Spec
 
 Record = Mapping[str, Any]
 
@@ -65,21 +68,25 @@ def run_specs(specs: Sequence[str], overrides: Sequence[str], seeds: Sequence[in
     for spec_file in specs:
         for seed in seeds:
             fixed = [f"seed={seed}", "search.searcher=grid", "search.options={}", "final.enabled=false"]
-            spec = load(spec_file, [*overrides, *fixed], check=False)
-            name = f"compare-{spec.name or Path(spec_file).stem}-seed{seed}"
-            spec = spec.model_copy(
-                update={"name": name, "search": spec.search.model_copy(update={"trials": spec.space_size})}
-            ).check()
-            folder = Path(spec.storage()) / name
+            wanted = load(spec_file, [*overrides, *fixed], check=False)
+            task = wanted.name or Path(spec_file).stem
+            search = wanted.search.model_copy(update={"trials": wanted.space_size})
+            spec = wanted.model_copy(update={"name": run_name(task, seed, wanted), "search": search}).check()
+            folder = Path(spec.storage()) / str(spec.name)
             if (folder / RUN_MARK).exists():
                 experiment.resume(folder, quiet=quiet)
             else:
                 experiment.tune(spec, quiet=quiet)
             sweep = read_sweep(folder)
             shared = {name: sweep.about[name] for name in ("model", "metric", "mode")}
-            task = spec.name or Path(spec_file).stem
             records += [{"task": task, "seed": seed, **shared, **run} for run in sweep.runs]
     return records
+
+
+def run_name(task: str, seed: int, spec: Spec) -> str:
+    """The folder of a run: the same for the same spec, so that a run is taken up again only as what it was."""
+    digest = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:8]
+    return f"compare-{task}-seed{seed}-{digest}"
 
 
 def read_records(path: str | Path) -> list[Record]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from raylora.cli import main
-from raylora.compare import best_rows, markdown, merged, method
+from raylora.compare import best_rows, markdown, merged, method, run_name
+from raylora.spec import load
 
 
 def record(rate: float, seed: int, score: float, loss: float = 1.0, **config: Any) -> dict[str, Any]:
@@ -55,6 +56,11 @@ def test_a_record_met_again_replaces_the_earlier_one() -> None:
     assert [(r["seed"], r["accuracy"]) for r in records] == [(0, 0.2), (1, 0.3)]
 
 
+def test_another_space_is_another_run(write_spec) -> None:
+    spec, same, wider = (load(write_spec(space__rank=rank), check=False) for rank in (2, 2, [2, 4]))
+    assert run_name("sums", 0, spec) == run_name("sums", 0, same) != run_name("sums", 0, wider)
+
+
 def test_compare_trains_writes_and_rebuilds_the_same_files(write_spec, ray_local, tmp_path: Path, capsys) -> None:
     pytest.importorskip("matplotlib")
     spec = write_spec(
@@ -80,7 +86,7 @@ def test_compare_trains_writes_and_rebuilds_the_same_files(write_spec, ray_local
     for ending in (".records.json", ".md", ".svg"):
         assert Path(f"{again}{ending}").read_bytes() == Path(f"{stem}{ending}").read_bytes()
 
-    run = tmp_path / "runs" / "compare-sums-seed0"
+    (run,) = (tmp_path / "runs").glob("compare-sums-seed0-*")
     assert len(list((run / "strategies").glob("*.parquet"))) == 4
     assert main(["strategies", str(run), "--to", str(tmp_path / "figure")]) == 0
     assert (tmp_path / "figure.csv").read_text().startswith("by,group,part,step,r,place,primary,middle,minor")
