@@ -10,7 +10,7 @@ import pytest
 
 from raylora import curvature
 from raylora.cli import main
-from raylora.curvature_show import compare, spearman, table
+from raylora.curvature_show import compare, read_figures, spearman, table
 from raylora.errors import UserError
 from raylora.spec import load
 
@@ -169,3 +169,12 @@ def test_curvature_in_a_search_that_uses_no_knowledge_is_refused(write_spec) -> 
         load(file)
     with pytest.raises(UserError, match="the search uses no knowledge; allowed: search.options.knowledge = true"):
         load(file, ["search.searcher=language", "search.options={preset: paper}"])
+
+
+def test_the_correlation_in_the_docs_is_what_its_figures_say() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    figures = read_figures(docs / "sweeps" / "curvature.json")
+    found = compare(figures, docs / "sweeps" / "learning_rates.records.json")
+    said = f"The rank correlation of predicted and measured best rates is {found['rank_correlation']:.2f} over the six."
+    assert found["variants"] == 6
+    assert said in " ".join((docs / "curvature.md").read_text().split())
