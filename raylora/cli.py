@@ -7,13 +7,12 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raylora import __version__
+from raylora.cli_bench import add_bench
+from raylora.cli_tools import at_least_one, print_table, unfolded, write_json
 from raylora.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,63 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     strategies.add_argument("--parts", type=int, default=8, help="parts that training is cut into (default 8)")
     strategies.set_defaults(run=_strategies)
 
-    bench = commands.add_parser("bench", help="measure raylora on this machine")
-    kinds = bench.add_subparsers(required=True, metavar="WHAT")
-    overhead = kinds.add_parser("overhead", help="fixed cost per trial, against Tune + TorchTrainer")
-    overhead.add_argument("--json", metavar="FILE")
-    overhead.add_argument("--trials", type=int, default=50, help="hosted trials (default 50)")
-    overhead.add_argument("--nest-trials", type=int, default=3, help="trials of the plain nest (default 3)")
-    overhead.add_argument("--quiet", action="store_true")
-    overhead.set_defaults(run=_bench_overhead)
-
-    grids = kinds.add_parser("searchers", help="searchers on recorded grids of trained configurations")
-    grids.add_argument("grids", nargs="+", metavar="GRID.csv", help="a CSV, or the name of a bundled grid")
-    grids.add_argument("--searchers", default="random,tpe,gp,language", metavar="A,B:preset,option=value,...")
-    grids.add_argument("--seeds", type=int, default=20)
-    grids.add_argument("--trials", type=int, default=30)
-    grids.add_argument("--prior-shift", type=float, default=1.0, metavar="F", help="put knowledge's rate off by F")
-    grids.add_argument("--llm", default="smollm2-135m", help="language model of the language searcher")
-    grids.add_argument("--jobs", type=int, metavar="N", help="processes side by side (default: one per core)")
-    grids.add_argument("--json", metavar="FILE")
-    grids.add_argument("--quiet", action="store_true")
-    grids.set_defaults(run=_bench_searchers)
-
-    costs = kinds.add_parser("variants", help="step time, memory, size and attach time of variants, against lora")
-    costs.add_argument("--model", required=True, metavar="NAME", help="alias, folder or hub id")
-    costs.add_argument("--variants", default="", metavar="A,B:option=value", help="names, with options (default: all)")
-    costs.add_argument("--rank", type=int, default=8)
-    costs.add_argument("--rows", type=int, default=8, help="rows per step (default 8)")
-    costs.add_argument("--length", type=int, default=128, help="tokens per row (default 128)")
-    costs.add_argument("--repetitions", type=int, default=5, help="turns of each variant (default 5)")
-    costs.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="of the base")
-    costs.add_argument("--json", metavar="FILE")
-    costs.add_argument("--quiet", action="store_true")
-    costs.set_defaults(run=_bench_variants)
-
-    curves = kinds.add_parser("convergence", help="loss curves of variants, each at its best learning rate")
-    curves.add_argument("spec", metavar="SPEC.yaml", help="model, task, training; first values of its space")
-    curves.add_argument("overrides", nargs="*", metavar="dotted.key=value")
-    curves.add_argument("--to", required=True, metavar="FOLDER", help="one JSON per run; those there are kept")
-    curves.add_argument("--arms", required=True, metavar="A,B:option=value@R/R/R", help="with rates of their own")
-    curves.add_argument("--rates", default="0.001,0.002,0.004", metavar="R,R,R", help="of arms without their own")
-    curves.add_argument("--seeds", type=int, default=3, help="runs at the best rate (default 3)")
-    curves.add_argument("--quiet", action="store_true")
-    curves.set_defaults(run=_bench_convergence)
-
-    drawn = kinds.add_parser("convergence-report", help="table and plot of the runs of `bench convergence`")
-    drawn.add_argument("folder", metavar="FOLDER")
-    drawn.add_argument("--to", required=True, metavar="STEM", help="writes STEM.md and STEM.svg")
-    drawn.set_defaults(run=_bench_convergence_report)
-
-    suggest = kinds.add_parser("suggest", help="one iteration of the language surrogate over 45,360 configurations")
-    suggest.add_argument("--model", default="smollm2-135m")
-    suggest.add_argument("--observed", type=int, default=30, help="observations to fit (default 30)")
-    suggest.add_argument("--dtype", choices=["bfloat16", "float32"], help="default: what the hardware multiplies best")
-    suggest.add_argument("--sample", type=int, default=96, help="prompts that the naive way is measured on")
-    suggest.add_argument("--check", type=int, default=200, help="configurations compared in float32")
-    suggest.add_argument("--json", metavar="FILE")
-    suggest.add_argument("--quiet", action="store_true")
-    suggest.set_defaults(run=_bench_suggest)
+    add_bench(commands)
     return parser
 
 
@@ -189,7 +132,7 @@ def show_summary(summary: Mapping[str, Any]) -> None:
 
     from raylora.progress import describe
 
-    console = _unfolded(Console(highlight=False, soft_wrap=True))
+    console = unfolded(Console(highlight=False, soft_wrap=True))
     metric = summary["metric"]
     table = Table(title=f"{metric} after {summary['trials']} trials, {summary['wall_s']:.0f} s")
     for column in ("model", "recipe", "validation", "test"):
@@ -244,7 +187,7 @@ def _models_pull(options: argparse.Namespace) -> int:
 def _variants(options: argparse.Namespace) -> int:
     from trainables.variants import describe
 
-    _print_table(
+    print_table(
         ["variant", "what it is", "paper", "trained per matrix (m x n)", "exported as"],
         [[row["name"], row["summary"], row["paper"], row["parameters"], _exported(row)] for row in describe()],
     )
@@ -260,7 +203,7 @@ def _exported(row: Mapping[str, Any]) -> str:
 def _searchers(options: argparse.Namespace) -> int:
     from searchers import SEARCHERS
 
-    _print_table(["searcher", "what it is"], [[name, cls.summary] for name, cls in sorted(SEARCHERS.items())])
+    print_table(["searcher", "what it is"], [[name, cls.summary] for name, cls in sorted(SEARCHERS.items())])
     return 0
 
 
@@ -272,23 +215,6 @@ def _tasks(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    table = Table(*(Column(name, overflow="fold") for name in columns))
-    for row in rows:
-        table.add_row(*row)
-    _unfolded(Console(highlight=False)).print(table, markup=False)
-
-
-def _unfolded(console: Console) -> Console:
-    """The console, wide enough for whole rows where it is a file or a pipe, which have no width to fold them into."""
-    if not console.is_terminal:
-        console.width = max(console.width, 240)
-    return console
-
-
 def _submit(options: argparse.Namespace) -> int:
     from clusters.submit import submit
 
@@ -298,7 +224,7 @@ def _submit(options: argparse.Namespace) -> int:
 def _curvature(options: argparse.Namespace) -> int:
     from raylora.curvature_show import compare, read_figures, table
 
-    _at_least_one(options, "tokens", "iterations")
+    at_least_one(options, "tokens", "iterations")
     if not 0 < options.tolerance < 1:
         raise UserError(f"--tolerance: {options.tolerance}; allowed: above 0, below 1")
     if options.spec.endswith(".json"):
@@ -317,8 +243,8 @@ def _curvature(options: argparse.Namespace) -> int:
         )
         figures = curvature.curvature(load(options.spec, options.overrides), settings, quiet=options.quiet)
     compared = compare(figures, options.sweep) if options.sweep else None
-    _write_json(options.json, figures)
-    _print_table(*table(figures, compared))
+    write_json(options.json, figures)
+    print_table(*table(figures, compared))
     if compared is not None:
         print(f"rank correlation of predicted and measured rates: {compared['rank_correlation']:.2f}", end=" ")
         print(f"over {compared['variants']} variants")
@@ -380,145 +306,10 @@ def _compare(options: argparse.Namespace) -> int:
 def _strategies(options: argparse.Namespace) -> int:
     from raylora.strategies import read_strategies, write_strategies
 
-    _at_least_one(options, "parts")
+    at_least_one(options, "parts")
     for path in write_strategies(read_strategies(options.source), options.to, options.parts):
         print(path)
     return 0
-
-
-def _bench_overhead(options: argparse.Namespace) -> int:
-    from raylora.bench.overhead import bench_overhead
-
-    figures = bench_overhead(trials=options.trials, nest_trials=options.nest_trials, quiet=options.quiet)
-    _print_table(["figure", "value"], [[name, f"{value:g}"] for name, value in figures.items()])
-    _write_json(options.json, figures)
-    return 0
-
-
-def _bench_searchers(options: argparse.Namespace) -> int:
-    from raylora.bench.searchers import REPORTED, bench_searchers
-
-    _at_least_one(options, "seeds", "trials", "jobs")
-    if not options.prior_shift > 0:
-        raise UserError(f"--prior-shift: {options.prior_shift}; allowed: a factor above 0")
-    figures = bench_searchers(
-        options.grids,
-        options.searchers,
-        seeds=options.seeds,
-        trials=options.trials,
-        prior_shift=options.prior_shift,
-        llm=options.llm,
-        jobs=options.jobs,
-        quiet=options.quiet,
-    )
-    at = [str(t) for t in REPORTED if t <= options.trials]
-    rows = []
-    for label, found in figures["searchers"].items():
-        for grid, part in [("all", found), *(found["grids"].items() if len(options.grids) > 1 else ())]:
-            error = "" if part["auc_se"] is None else f" ± {part['auc_se']:.3f}"
-            wall = f"{found['wall_s']:.0f} s" if grid == "all" else ""
-            rows.append([label, grid, f"{part['auc']:.3f}{error}", *(f"{part['regret'][t]:.3f}" for t in at), wall])
-    _print_table(["searcher", "grid", "auc", *(f"regret@{t}" for t in at), "wall"], rows)
-    _write_json(options.json, figures)
-    return 0
-
-
-def _bench_variants(options: argparse.Namespace) -> int:
-    from raylora.bench.variants import bench_variants
-
-    _at_least_one(options, "rank", "rows", "repetitions")
-    if options.length < 4:
-        raise UserError(f"--length: {options.length}; allowed: at least 4, a quarter of which is completion")
-    figures = bench_variants(
-        options.model,
-        variants=[name for name in options.variants.split(",") if name],
-        rank=options.rank,
-        rows=options.rows,
-        length=options.length,
-        repetitions=options.repetitions,
-        dtype=options.dtype,
-        quiet=options.quiet,
-    )
-    _print_table(
-        ["variant", "step time / lora", "peak memory / lora", "trainable", "attach, s"]
-        + ["adapter", "hypernetwork", "its time / lora", "its Gmac a step", "optimizer, MB"],
-        [
-            [name, f"{f['step_time']:.2f}", f"{f['peak_memory']:.2f}", f"{f['trainable']:,}", f"{f['attach_s']:.2f}"]
-            + [f"{f['adapter']:,}", f"{f['hypernetwork']:,}", f"{f['hypernetwork_time']:.2f}"]
-            + [f"{f['hypernetwork_gmac']:.1f}", f"{f['optimizer_mb']:.1f}"]
-            for name, f in figures["variants"].items()
-        ],
-    )
-    _write_json(options.json, figures)
-    return 0
-
-
-def _bench_convergence(options: argparse.Namespace) -> int:
-    from raylora.bench.arms import parse_arm
-    from raylora.bench.convergence import bench_convergence
-    from raylora.spec import load
-
-    _at_least_one(options, "seeds")
-    common = _rates(options.rates.split(","))
-    arms, rates = [], {}
-    for text in filter(None, options.arms.split(",")):
-        name, own, values = text.partition("@")
-        try:
-            arms.append(parse_arm(name))
-        except UserError as error:
-            raise UserError(f"--arms {error}") from None
-        rates[arms[-1].label] = _rates(values.split("/")) if own else common
-    spec = load(options.spec, options.overrides)
-    for path in bench_convergence(spec, options.to, arms=arms, rates=rates, seeds=options.seeds, quiet=options.quiet):
-        print(path)
-    return 0
-
-
-def _rates(texts: Sequence[str]) -> list[float]:
-    try:
-        rates = [float(text) for text in texts]
-    except ValueError:
-        rates = []
-    if not rates or min(rates) <= 0:
-        raise UserError(f"--rates: {','.join(texts)}; allowed: numbers above 0")
-    return rates
-
-
-def _bench_convergence_report(options: argparse.Namespace) -> int:
-    from raylora.bench.convergence import write_convergence
-
-    for path in write_convergence(options.folder, options.to):
-        print(path)
-    return 0
-
-
-def _bench_suggest(options: argparse.Namespace) -> int:
-    from raylora.bench.suggest import bench_suggest
-
-    figures = bench_suggest(
-        options.model,
-        observed=options.observed,
-        dtype=options.dtype,
-        sample=options.sample,
-        check=options.check,
-        quiet=options.quiet,
-    )
-    _print_table(["figure", "value"], [[name, f"{value:g}"] for name, value in figures.items()])
-    _write_json(options.json, figures)
-    return 0
-
-
-def _at_least_one(options: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name}: {value}; allowed: at least 1")
-
-
-def _write_json(path: str | None, figures: Mapping[str, Any]) -> None:
-    if path:
-        with open(path, "w") as file:
-            json.dump(figures, file, indent=2)
 
 
 if __name__ == "__main__":
