@@ -67,7 +67,9 @@ def run_specs(specs: Sequence[str], overrides: Sequence[str], seeds: Sequence[in
     records: list[Record] = []
     for spec_file in specs:
         for seed in seeds:
-            fixed = [f"seed={seed}", "search.searcher=grid", "search.options={}", "final.enabled=false"]
+            # One trial: an override may have made the space smaller than what the spec asks for.
+            fixed = [f"seed={seed}", "search.searcher=grid", "search.options={}", "search.trials=1"]
+            fixed.append("final.enabled=false")
             wanted = load(spec_file, [*overrides, *fixed], check=False)
             task = wanted.name or Path(spec_file).stem
             search = wanted.search.model_copy(update={"trials": wanted.space_size})
