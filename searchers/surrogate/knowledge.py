@@ -52,6 +52,11 @@ SHORT = Fact(
     "[5] 2.1; the number is of this project's own sweep (docs/variants.md): 3e-3 after 16 steps on 135M parameters",
 )
 SHORT_MOST = Fact(20.0, "beyond some rate training breaks down, however few the steps", "[1] figures 1, 3")
+SHORT_MERIT = Fact(
+    -0.1,
+    "of runs too short to get anywhere, the one with more steps gets further: per halving of the steps below SHORT",
+    "our own, from SHORT and SHORT_MOST: no rate makes up for the steps",
+)
 SIZE = Fact(-0.3, "larger base models want smaller rates", "[4]")
 LOW = Fact(0.7, "accuracy falls slowly below the best rate (decades)", "[1] figures 1, 3")
 HIGH = Fact(0.45, "accuracy falls steeply above the best rate (decades)", "[1] figures 1, 3")
@@ -149,12 +154,24 @@ class Knowledge:
         if "rank" not in self.beliefs:
             merit += RANK_MERIT.value * math.log2(max(1.0, float(config.get("rank", 16))) / 16)
         if "batch_size" not in self.beliefs:
-            merit += BATCH_MERIT.value * math.log2(max(1.0, float(config.get("batch_size", 64))) / 64)
+            batch = max(1.0, float(config.get("batch_size", 64)))
+            merit += BATCH_MERIT.value * math.log2(batch / 64)
+            merit += SHORT_MERIT.value * (self._halvings(batch) - self._halvings(self._least_batch()))
         for name, value in self.beliefs.items():
             if name not in ("strength", "learning_rate") and name in config:
                 gap = _coordinate(self._knob(name), config[name]) - _coordinate(self._knob(name), value)
                 merit += BELIEF * self.strength * math.exp(-0.5 * float(np.square(gap / BELIEF_WIDTH).sum()))
         return merit
+
+    def _halvings(self, batch: float) -> float:
+        """How often SHORT must be halved to come down to the steps of a trial; 0 where it has that many."""
+        return max(0.0, math.log2(SHORT.value * batch / self.samples)) if self.samples else 0.0
+
+    def _least_batch(self) -> float:
+        return min(
+            (max(1.0, float(value)) for knob in self.space.knobs if knob.name == "batch_size" for value in knob.values),
+            default=64.0,
+        )
 
     def columns(self, indices: Sequence[int]) -> np.ndarray:
         """`(n, 2)`: offset u, re-centred on the user's belief where there is one, and merit of each configuration."""

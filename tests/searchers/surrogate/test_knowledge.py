@@ -134,6 +134,18 @@ def test_larger_ranks_and_smaller_batches_have_merit() -> None:
     assert known.merit(LORA | {"rank": 64}) > known.merit(LORA) > known.merit(LORA | {"batch_size": 512})
 
 
+def test_steps_have_merit_where_there_are_few() -> None:
+    def gap(samples: int) -> float:
+        known = knowledge(samples=samples)
+        return known.merit(LORA | {"batch_size": 8}) - known.merit(LORA | {"batch_size": 64})
+
+    # 12 steps against 1.5; 750 and 94: what small batches are worth anyway.
+    assert gap(96) == pytest.approx(gap(6000) + 0.3)
+    assert gap(6000) == pytest.approx(knowledge().merit(LORA | {"batch_size": 8}) - knowledge().merit(LORA))
+    # The smallest batch of the space is what others are measured by: nothing where there is no choice.
+    assert knowledge(samples=96).merit(LORA | {"batch_size": 8}) == knowledge().merit(LORA | {"batch_size": 8})
+
+
 def test_ratios_of_the_users_own_win_over_published_ones() -> None:
     known = knowledge(ratios={"pissa": 2.0})
     assert known.expected_rate(LORA | {"variant": "pissa"}) == pytest.approx(2 * known.expected_rate(LORA))
