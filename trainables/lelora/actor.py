@@ -39,8 +39,9 @@ class Request:
     Attributes:
         key: which policy. settings: what it is made from where it does not exist.
         features: xi `(N, F)` now. seed: of the draw.
-        outcome: of the interval before; None at the first one.
+        outcome: of the interval before; None where there is nothing to learn from it.
         shared: whether other trials may send outcomes for this policy at the same time.
+        first: whether the trial begins: a policy of its own begins with it, whatever an earlier attempt has left.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Request:
     seed: int
     outcome: Outcome | None = None
     shared: bool = False
+    first: bool = False
 
 
 class Strategist(Protocol):
@@ -98,7 +100,11 @@ class RandomStrategies:
 
 
 class RemotePolicy:
-    """The policy of a `LeLoRAPolicyActor`. A lost or slow actor is a warning and no answer, never an error."""
+    """The policy of a `LeLoRAPolicyActor`. A lost or slow actor is a warning and no answer, never an error.
+
+    The policy's state is the actor's, not the trial's: a trial that goes on from its checkpoint meets the policy as it
+    is by now, and rewards since that checkpoint come a second time.
+    """
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
@@ -110,7 +116,7 @@ class RemotePolicy:
         try:
             answer = ray.get(self.actor.exchange.remote(request), timeout=self._wait)
         except ray.exceptions.RayError as error:
-            _log.warning("LeLoRA keeps its strategies: the policy actor did not answer (%s)", type(error).__name__)
+            _log.warning("LeLoRA keeps its strategies: the policy actor did not answer (%s)", _cause(error))
             if isinstance(error, ray.exceptions.GetTimeoutError):
                 self._wait = RETRY_S
             return None
@@ -122,6 +128,13 @@ class RemotePolicy:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         pass
+
+
+def _cause(error: Exception) -> str:
+    """In one line; of an error inside the actor, the error there."""
+    told = getattr(error, "cause", None) or error
+    lines = str(told).strip().splitlines()
+    return f"{type(told).__name__}: {lines[0]}" if lines else type(told).__name__
 
 
 @dataclass
@@ -182,10 +195,13 @@ class LeLoRAPolicyActor:
     def _find(self, request: Request) -> _Held:
         from trainables.lelora.policy import Policy
 
+        if request.first and not request.shared:
+            self._held.pop(request.key, None)
         held = self._held.get(request.key)
         if held is None:
             held = self._held[request.key] = _Held(Policy(request.settings, request.features))
-            self._load(request.key, held.policy)
+            if request.shared or not request.first:
+                self._load(request.key, held.policy)
             held.saved = time.monotonic()
             idle = [key for key, one in self._held.items() if key != request.key and not one.waiting]
             for old in idle[: max(0, len(self._held) - self.keep)]:
@@ -209,6 +225,7 @@ class LeLoRAPolicyActor:
             _log.warning("policy %s starts anew: %s", key, error)
 
     def _save(self, key: str, held: _Held, at_once: bool = False) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         if not at_once and time.monotonic() - held.saved < self.checkpoint_every_s:
@@ -219,7 +236,7 @@ class LeLoRAPolicyActor:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_file(held.policy.state(), fresh)
             os.replace(fresh, self.path(key))
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             _log.warning("policy %s is not kept: %s", key, error)
             with suppress(OSError):
                 fresh.unlink(missing_ok=True)

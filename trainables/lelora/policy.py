@@ -11,17 +11,18 @@ loss before it: negative where the strategies helped.
 
 Signs. R is a cost, so the policy *descends* on its expectation:
 
-    advantage = (R - baseline) / scale            positive: worse than usual
+    advantage = (R - expected) / scale            positive: worse than expected
     gradient  = advantage * grad sum over matrices of log p(a | xi) / sqrt(N)
     Omega    <- Omega - rate * gradient
 
-which makes choices that were followed by a lower cost than usual more probable. The sum is the log-probability of all
-choices together, which is what the one cost is about; matrices share most of the network, so that its noise moves their
-logits by sqrt(N), which is divided out. The baseline is the running mean of recent costs, taken before
-the cost at hand enters it; the first cost only sets it. The scale is the running root mean square of R - baseline, so
-that a rate means the same whatever the size of the losses; it bounds the advantage by sqrt(10). Plain gradient descent
-is the paper's: Adam moves each of the 800,000 weights by about the rate at every step, whatever the advantage, and a
-policy then settles on its first draws.
+which makes choices that were followed by a lower cost than expected more probable. The sum is the log-probability of
+all choices together, which is what the one cost is about; matrices share most of the network, so that its noise moves
+their logits by sqrt(N), which is divided out. What is expected is the running level of recent costs and its running
+trend (`Baseline`), taken before the cost at hand enters: training lowers the loss whatever is chosen, and a level alone
+would credit every choice with that. Each trial has its own, because trials at different rates have different losses.
+The scale is the running root mean square of R - expected, so that a rate means the same whatever the size of the
+losses; it bounds the advantage by sqrt(10). Plain gradient descent is the paper's: Adam moves each of the 800,000
+weights by about the rate at every step, whatever the advantage, and a policy then settles on its first draws.
 
 Where r = 0 was chosen, the position had no effect, so its probability is left out of log p: the expectation of the
 gradient is the same, its variance is smaller.
@@ -47,7 +48,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 BINS = 64
 EMBEDDING = 200
 HIDDEN = (1024, 256, 64)
-DECAY = 0.9  # of the running means of costs and of their squared deviations
+LEVEL, TREND, SPREAD = 0.2, 0.1, 0.1  # share of the newest deviation in each running figure
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class PolicySettings:
         layers, kinds: layer index and type of each matrix, N of both.
         dimensions, positions: the candidates.
         rate: of the policy.
-        cost: how R is made, as text: costs made differently have different baselines.
+        cost: how R is made, as text: what costs made differently say is not the same.
         seed: of the network.
     """
 
@@ -78,11 +79,36 @@ class PolicySettings:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a choice: xi `(N, F)` fp32 and a `(N, 2)` int64 when it was made, and its cost R, finite."""
+    """What came of a choice: xi `(N, F)` fp32 and a `(N, 2)` int64 when it was made, and its advantage, finite."""
 
     features: np.ndarray
     choice: np.ndarray
-    cost: float
+    advantage: float
+
+
+@dataclass
+class Baseline:
+    """What a trial's cost is expected to be: exponential smoothing of level and trend (Holt, 1957).
+
+    Attributes:
+        level, trend: of the costs so far; the next one is expected at their sum. square: mean square of what was
+            missed. NaN: not known yet.
+    """
+
+    level: float = math.nan
+    trend: float = 0.0
+    square: float = math.nan
+
+    def advantage(self, cost: float) -> float | None:
+        """(R - expected) / scale, and takes the cost in. None where nothing was expected, as for the first cost."""
+        if math.isnan(self.level):
+            self.level = cost
+            return None
+        missed = cost - self.level - self.trend
+        self.level += self.trend + LEVEL * missed
+        self.trend += LEVEL * TREND * missed
+        self.square = missed**2 if math.isnan(self.square) else (1 - SPREAD) * self.square + SPREAD * missed**2
+        return missed / math.sqrt(self.square) if self.square > 0 else None
 
 
 @functools.lru_cache(maxsize=256)
@@ -166,8 +192,6 @@ class Policy:
         with torch.random.fork_rng(devices=[]):
             self.network = PolicyNetwork(settings, features)
         self.updates = 0
-        self.baseline: float | None = None
-        self.variance: float | None = None
         self._zero = torch.tensor([r == 0 for r in settings.dimensions])
 
     def probabilities(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -195,18 +219,10 @@ class Policy:
         """One step from one or several outcomes, whose gradients are averaged."""
         if not outcomes:
             return
-        mean = sum(outcome.cost for outcome in outcomes) / len(outcomes)
-        baseline = mean if self.baseline is None else self.baseline
-        deviations = [outcome.cost - baseline for outcome in outcomes]
-        self.baseline = _running(self.baseline, mean)
-        square = sum(deviation**2 for deviation in deviations) / len(deviations)
-        if self.variance is None and square == 0:
-            return
-        self.variance = _running(self.variance, square)
-        size = math.sqrt(self.variance) * math.sqrt(len(self.settings.layers))
+        size = math.sqrt(len(self.settings.layers))
         terms = [
-            deviation / size * self.log_probability(outcome.features, outcome.choice).sum()
-            for deviation, outcome in zip(deviations, outcomes, strict=True)
+            outcome.advantage / size * self.log_probability(outcome.features, outcome.choice).sum()
+            for outcome in outcomes
         ]
         parameters = list(self.network.parameters())
         gradients = torch.autograd.grad(torch.stack(terms).mean(), parameters)
@@ -218,11 +234,10 @@ class Policy:
 
     def state(self) -> dict[str, Tensor]:
         """All that is needed to go on: copies, of shapes that do not change."""
-        running = [math.nan if value is None else value for value in (self.baseline, self.variance)]
         return {
             "parameters": parameters_to_vector(self.network.parameters()).detach().clone(),
             "scaling": self.network.scaling.clone(),
-            "counts": torch.tensor([self.updates, *running], dtype=torch.float64),
+            "updates": torch.tensor(self.updates),
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -237,13 +252,7 @@ class Policy:
         with torch.no_grad():
             vector_to_parameters(state["parameters"].clone(), self.network.parameters())
             self.network.scaling.copy_(state["scaling"])
-        updates, *running = state["counts"].tolist()
-        self.updates = int(updates)
-        self.baseline, self.variance = (None if math.isnan(value) else value for value in running)
-
-
-def _running(mean: float | None, value: float) -> float:
-    return value if mean is None else DECAY * mean + (1 - DECAY) * value
+        self.updates = int(state["updates"])
 
 
 def cost_of(after: float, before: float, reward_alpha: float, terms: str) -> float:

@@ -18,9 +18,9 @@ factors with 2 t rows, in the base's type,
 
     L (2t, m) = [u_j - u0_j ; u0_j],   R (2t, n) = [sigma_j v_j ; sigma_j v_j - sigma0_j v0_j],   D = L^T R.
 
-Each product holds one small factor, so nothing cancels when L and R are rounded. A change added to a bf16 W0 would
-vanish from the forward pass until it exceeds half a unit in the last place of the weight; D of the same size keeps
-three digits.
+Each product holds one small factor, so nothing cancels when L and R are rounded. A change added to a bf16 W0 would be
+lost until it exceeds half a unit in the last place of the weight, step after step; D adds up. What a forward pass in
+bf16 shows of D X is another matter: it is rounded with W0 X, as every adapter's part is.
 
 Gradients. With G = dL/dY and P = X V_T^T, Q = G U_T^T for the slice's rows,
 
@@ -195,7 +195,9 @@ class SlicedLinear(nn.Module):
         return left, torch.cat([scaled, scaled - then[:, m : m + 1] * then[:, m + 1 :]])
 
     def magnitudes(self) -> Tensor:
-        """|sigma_j| |u_j| |v_j| of the choosable triplets as they are now, `(c,)`: their singular values."""
+        """|sigma_j| |u_j| |v_j| of the choosable triplets as they are now, `(c,)`: their singular values as long as the
+        trained vectors are orthogonal, which training only nearly keeps.
+        """
         now, m = self.triplets.detach(), self.rows
         return now[:, m].abs() * now[:, :m].norm(dim=1) * now[:, m + 1 :].norm(dim=1)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from torch.nn import functional as F
 from trainables.lelora.actor import LocalPolicy, RandomStrategies, RemotePolicy, Request, Strategist
 from trainables.lelora.history import History
 from trainables.lelora.optimizer import SliceAdamW
-from trainables.lelora.policy import Outcome, PolicySettings, cost_of, describe, random_choice
+from trainables.lelora.policy import Baseline, Outcome, PolicySettings, cost_of, describe, random_choice
 from trainables.lelora.slices import POSITIONS, SlicedLinear, choosable, window
 from trainables.variants.base import AdapterConfig, Batches, PlainLora, Variant
 from trainables.variants.decompositions import window_svd
@@ -151,7 +152,7 @@ class LeLora(Variant):
             self.layers[matrix.name] = layer
         self.choice = np.full((len(self.matrices), 2), -1)  # none drawn yet
         self.features = self._describe()
-        self.loss_before = math.nan
+        self.loss_before, self.baseline = math.nan, Baseline()
         self.counts = np.zeros(2)  # steps, and numbers trained in them
         self.strategist = self._strategist()
         log = self.surroundings.log_folder
@@ -212,17 +213,20 @@ class LeLora(Variant):
             loss = mean_loss(self.module, self.validation)
             if math.isfinite(loss) and math.isfinite(self.loss_before) and self.choice[0, 0] >= 0:
                 cost = cost_of(loss, self.loss_before, float(self.option("reward_alpha")), self.option("reward"))
-                outcome = Outcome(self.features, self.choice, cost)
+                advantage = self.baseline.advantage(cost)
+                outcome = None if advantage is None else Outcome(self.features, self.choice, advantage)
             self.loss_before = loss
         features = self._describe()
-        seed = self.config.seed * 1_000_003 + step
+        # Trials of a search have the same seed, and must not draw the same strategies where they share a policy.
+        seed = (self.config.seed * 1_000_003 + step) ^ (zlib.crc32(self.surroundings.trial.encode()) << 20)
         shared = self.option("policy") == "shared"
         owner = "shared" if shared else self.surroundings.trial or "trial"
         key = f"{owner}-{self.settings.digest()}"
-        answer = self.strategist.exchange(Request(key, self.settings, features, seed, outcome, shared))
+        first = self.choice[0, 0] < 0
+        answer = self.strategist.exchange(Request(key, self.settings, features, seed, outcome, shared, first))
         if answer is not None:
             self.choice = answer
-        elif self.choice[0, 0] < 0:
+        elif first:
             self.choice = random_choice(self.settings, seed)
         self.features = features
         self._apply()
@@ -251,6 +255,13 @@ class LeLora(Variant):
             current[layer.indices] = part
             spectra.append(current)
         return describe(spectra)
+
+    def saturate(self) -> None:
+        """Touches all triplets that can be chosen, as strategies do within a few intervals."""
+        for layer in self.layers.values():
+            k = min(layer.rows, layer.columns)
+            for position in self.settings.positions:
+                layer.choose(window(position, max(self.settings.dimensions), k))
 
     # ---- accounting -----------------------------------------------------------------------------------
 
@@ -281,7 +292,9 @@ class LeLora(Variant):
             state[f"{name}.touched"] = touched
         state["lelora.choice"] = torch.tensor(self.choice)
         state["lelora.features"] = torch.tensor(self.features)
-        state["lelora.counts"] = torch.tensor([*self.counts, self.loss_before], dtype=torch.float64)
+        usual = self.baseline
+        running = [*self.counts, self.loss_before, usual.level, usual.trend, usual.square]
+        state["lelora.running"] = torch.tensor(running, dtype=torch.float64)
         for name, tensor in self.strategist.state().items():
             state[f"lelora.policy.{name}"] = tensor
         self._write_history()
@@ -298,8 +311,8 @@ class LeLora(Variant):
             layer.rebuild()
         self.choice = state["lelora.choice"].numpy().copy()
         self.features = state["lelora.features"].numpy().copy()
-        *counts, self.loss_before = state["lelora.counts"].tolist()
-        self.counts = np.array(counts)
+        steps, trained, self.loss_before, *usual = state["lelora.running"].tolist()
+        self.counts, self.baseline = np.array([steps, trained]), Baseline(*usual)
         policy = f"{prefix}policy."
         self.strategist.load_state({k.removeprefix(policy): v for k, v in state.items() if k.startswith(policy)})
         if self.choice[0, 0] >= 0:

@@ -22,11 +22,13 @@ SETTINGS = PolicySettings((0, 1), ("q_proj", "q_proj"), (0, 2, 4), ("primary", "
 FEATURES = describe([np.linspace(5, 1, 16), np.linspace(9, 2, 16)])
 
 
-def ask(seed: int = 0, cost: float | None = None, key: str = "trial", shared: bool = False) -> Request:
-    """A request; with a cost, the outcome of one fixed choice comes with it."""
+def ask(
+    seed: int = 0, advantage: float | None = None, key: str = "trial", shared: bool = False, first: bool = False
+) -> Request:
+    """A request; with an advantage, the outcome of one fixed choice comes with it."""
     choice = np.array([[1, 0], [2, 1]])
-    outcome = None if cost is None else Outcome(FEATURES, choice, cost)
-    return Request(key, SETTINGS, FEATURES, seed, outcome, shared)
+    outcome = None if advantage is None else Outcome(FEATURES, choice, advantage)
+    return Request(key, SETTINGS, FEATURES, seed, outcome, shared, first)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,11 @@ def kill(actor: Any) -> None:
         time.sleep(0.05)
 
 
+def wait_for(actor: Any) -> None:
+    """Until it answers."""
+    call(actor.pid)
+
+
 def call(method: Any, *arguments: Any) -> Any:
     """The answer of an actor that may be restarting."""
     import ray
@@ -68,11 +75,11 @@ def test_actor_answers_for_all_matrices_as_a_policy_in_process_does(actor) -> No
     import ray
 
     local = LocalPolicy(SETTINGS, FEATURES)
-    for seed, cost in enumerate((None, 1.0, 2.0, 0.5)):
-        answer = ray.get(actor.exchange.remote(ask(seed, cost)))
+    for seed, advantage in enumerate((None, 1.0, 2.0, -0.5)):
+        answer = ray.get(actor.exchange.remote(ask(seed, advantage)))
         assert answer.shape == (2, 2)
-        assert np.array_equal(answer, local.exchange(ask(seed, cost)))
-    assert ray.get(actor.updates.remote("trial")) == local.policy.updates == 2
+        assert np.array_equal(answer, local.exchange(ask(seed, advantage)))
+    assert ray.get(actor.updates.remote("trial")) == local.policy.updates == 3
 
 
 def test_rewards_of_trials_that_share_a_policy_make_one_update(actor) -> None:
@@ -81,15 +88,23 @@ def test_rewards_of_trials_that_share_a_policy_make_one_update(actor) -> None:
     ray.get(actor.exchange.remote(ask(key="shared", shared=True)))
     ray.get([actor.exchange.remote(ask(i, float(i), "shared", shared=True)) for i in range(3)])
     assert ray.get(actor.updates.remote("shared")) == 1
-    ray.get(actor.exchange.remote(ask(0, 1.0, "other")))
+    ray.get(actor.exchange.remote(ask(key="other")))
     assert ray.get(actor.updates.remote("other")) == 0
+
+
+def test_a_trial_that_begins_anew_begins_with_a_new_policy_unless_it_is_shared(actor) -> None:
+    import ray
+
+    for key, shared in (("again", False), ("ours", True)):
+        ray.get(actor.exchange.remote(ask(0, 1.0, key, shared)))
+        ray.get(actor.exchange.remote(ask(key=key, shared=shared, first=True)))
+        assert ray.get(actor.updates.remote(key)) == int(shared)
 
 
 def test_policies_that_do_not_fit_in_memory_wait_on_disk(actor) -> None:
     import ray
 
-    for cost in (1.0, 2.0):
-        ray.get(actor.exchange.remote(ask(0, cost, "a")))
+    ray.get(actor.exchange.remote(ask(0, 1.0, "a")))
     before = ray.get(actor.parameters.remote("a"))
     for key in ("b", "c"):
         ray.get(actor.exchange.remote(ask(0, None, key)))
@@ -113,15 +128,20 @@ def test_a_trial_whose_policy_is_killed_goes_on_and_its_rewards_count_again(acto
     )
     variant: Any = run.variant
     key = f"t-{variant.settings.digest()}"
-    run.advance(24)  # steps 0 to 5: three rewards were due at steps 2, 4
+    run.advance(28)  # steps 0 to 6: costs at steps 2, 4 and 6, the first of which says only what is usual
     before = call(actor.parameters, key)
-    assert before is not None
+    start = LocalPolicy(variant.settings, variant.features).policy.state()["parameters"].numpy()
+    assert call(actor.updates, key) == 2 and not np.array_equal(before, start)
     kill(actor)
     # The actor has come back without the policy, and takes up the parameters of its last checkpoint.
     assert call(actor.parameters, key) is None
     answer = call(actor.exchange, Request(key, variant.settings, variant.features, 0))
     assert answer.shape == (len(variant.matrices), 2)
     assert np.array_equal(call(actor.parameters, key), before)
+    os.kill(call(actor.pid), signal.SIGKILL)
+    run.advance(36)  # two intervals without a policy, or with one that has come back in between
+    assert run.step == 9 and (variant.choice >= 0).all()
+    wait_for(actor)
     run.advance(56)
     assert run.done and not run.diverged and run.step == 14
     assert not np.array_equal(call(actor.parameters, key), before)
@@ -142,10 +162,10 @@ def test_a_trial_keeps_its_strategies_while_the_policy_does_not_answer(actor, mo
     silent = ray.remote(module.LeLoRAPolicyActor).options(num_cpus=0, resources={"none": 1}).remote("policies")
     policy = RemotePolicy(silent)
     assert policy.exchange(ask()) is None
-    assert "the policy actor did not answer (GetTimeoutError)" in caplog.text
+    assert "the policy actor did not answer (GetTimeoutError" in caplog.text
     ray.kill(silent)  # for good
     deadline = time.monotonic() + 60
-    while "the policy actor did not answer (ActorDiedError)" not in caplog.text:
+    while "the policy actor did not answer (ActorDiedError" not in caplog.text:
         assert policy.exchange(ask()) is None and time.monotonic() < deadline
 
 

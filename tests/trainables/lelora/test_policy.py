@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from trainables.lelora.policy import (
     BINS,
     HIDDEN,
+    Baseline,
     Outcome,
     Policy,
     PolicySettings,
@@ -63,13 +66,14 @@ def test_a_loss_that_fell_costs_less_than_one_that_rose() -> None:
 
 @pytest.mark.parametrize("cost, sign", [(0.5, 1), (1.5, -1)])
 def test_a_choice_cheaper_than_usual_becomes_more_probable_and_a_dearer_one_less(cost: float, sign: int) -> None:
-    policy, xi = Policy(SETTINGS, features()), features()
+    policy, xi, usual = Policy(SETTINGS, features()), features(), Baseline()
     choice = np.array([[1, 0], [2, 1], [1, 1]])
-    policy.update([Outcome(xi, choice, 1.0)])
-    assert policy.updates == 0 and policy.baseline == 1.0  # the first cost says only what is usual
+    assert usual.advantage(1.0) is None  # the first cost says only what is usual
     before = policy.log_probability(xi, choice).sum().item()
-    policy.update([Outcome(xi, choice, cost)])
-    assert policy.updates == 1 and policy.baseline == pytest.approx(0.9 + 0.1 * cost)
+    advantage = usual.advantage(cost)
+    assert advantage == -sign and usual.level == pytest.approx(0.8 + 0.2 * cost)
+    policy.update([Outcome(xi, choice, advantage)])
+    assert policy.updates == 1
     assert sign * (policy.log_probability(xi, choice).sum().item() - before) > 0
 
 
@@ -81,14 +85,43 @@ def test_positions_of_matrices_left_alone_do_not_count() -> None:
     assert not torch.equal(policy.log_probability(xi, one), policy.log_probability(xi, other))
 
 
-def test_learns_the_better_arm_for_each_type_of_matrix() -> None:
-    """q_proj is to be trained at its minor end, up_proj at its primary one, both at r = 8."""
+def test_a_steady_fall_is_expected_and_equal_costs_say_nothing() -> None:
+    usual = Baseline()
+    missed = [usual.advantage(10.0 - 0.1 * step) for step in range(200)]
+    assert missed[1] == -1 and abs(missed[-1]) < 0.1
+    usual = Baseline()
+    assert [usual.advantage(1.0) for _ in range(3)] == [None] * 3
+
+
+def steady(step: int) -> float:
+    return 0.0
+
+
+def falling(step: int) -> float:
+    """As a loss does, by thirty times what the choices are worth."""
+    return 30 * math.exp(-step / 100)
+
+
+@pytest.mark.parametrize("level", [steady, falling])
+@pytest.mark.parametrize("gap", [0.0, 3.0])
+def test_learns_the_better_arm_for_each_type_of_matrix(level: Callable[[int], float], gap: float) -> None:
+    """q_proj is to be trained at its minor end, up_proj at its primary one, both at r = 8.
+
+    From two trials that share a policy, and whose losses are `gap` apart.
+    """
     xi = features()
     policy = Policy(SETTINGS, xi)
     right = np.array([[2, 1], [2, 0], [2, 1]])
+    usual = [Baseline(), Baseline()]
     for step in range(300):
-        choice = policy.choose(xi, step)
-        policy.update([Outcome(xi, choice, float((choice != right).mean()))])
+        outcomes = []
+        for trial in range(2):
+            choice = policy.choose(xi, step + 100_000 * trial)
+            cost = level(step) + gap * trial + float((choice != right).mean())
+            advantage = usual[trial].advantage(cost)
+            if advantage is not None:
+                outcomes.append(Outcome(xi, choice, advantage))
+        policy.update(outcomes)
     by_dimension, by_position = policy.probabilities(xi)
     assert by_dimension[:, 2].min() > 0.8
     assert by_position[np.arange(3), right[:, 1]].min() > 0.8
@@ -96,7 +129,7 @@ def test_learns_the_better_arm_for_each_type_of_matrix() -> None:
 
 def test_outcomes_of_several_trials_make_one_update_and_their_order_does_not_matter() -> None:
     xi = features()
-    outcomes = [Outcome(xi, random_choice(SETTINGS, seed), float(seed)) for seed in range(3)]
+    outcomes = [Outcome(xi, random_choice(SETTINGS, seed), seed - 0.5) for seed in range(3)]
     one, other = Policy(SETTINGS, xi), Policy(SETTINGS, xi)
     one.update(outcomes)
     other.update(outcomes[::-1])
@@ -112,13 +145,12 @@ def test_draws_depend_on_seed_and_parameters_alone_and_state_restores_both() -> 
     torch.manual_seed(3)
     first = policy.choose(xi, 7)
     policy.update([Outcome(xi, first, 1.0)])
-    policy.update([Outcome(xi, first, 2.0)])
     other = Policy(SETTINGS, features(1))
     other.load_state(policy.state())
     for seed in range(5):
         assert np.array_equal(policy.choose(xi, seed), other.choose(xi, seed))
     for one in (policy, other):
-        one.update([Outcome(xi, first, 0.0)])
+        one.update([Outcome(xi, first, -1.0)])
     assert torch.equal(policy.state()["parameters"], other.state()["parameters"])
     assert torch.equal(torch.rand(2), expected)  # the global generator is left alone
     with pytest.raises(ValueError, match="does not fit"):

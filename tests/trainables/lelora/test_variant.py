@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from trainables.lelora.policy import Baseline
 from trainables.lelora.slices import POSITIONS
 from trainables.variants.base import AdapterConfig, Surroundings
 from trainables.variants.export import exported_adapter
@@ -71,7 +72,7 @@ def test_impossible_options_are_refused(option: str, value: Any, message: str) -
         attached("lelora", extra={option: value})
 
 
-def test_one_reward_and_one_call_per_interval_with_the_cost_of_the_interval_before() -> None:
+def test_one_call_per_interval_with_the_advantage_of_the_interval_before() -> None:
     recorder = Recorder()
     variant = recorded(recorder, reward_every=3, reward_alpha=0.5)
     losses = []
@@ -83,25 +84,29 @@ def test_one_reward_and_one_call_per_interval_with_the_cost_of_the_interval_befo
         original(step)
 
     variant.before_step = watch  # type: ignore[method-assign]
-    train(variant, make_batches(), 7)
-    assert len(recorder.requests) == 3
-    assert recorder.requests[0].outcome is None
-    for k in (1, 2):
+    train(variant, make_batches(), 13)
+    assert len(recorder.requests) == 5
+    assert [request.first for request in recorder.requests] == [True] + [False] * 4
+    # Nothing to learn from at the start, nor from the first cost, which only says what is usual.
+    assert recorder.requests[0].outcome is None and recorder.requests[1].outcome is None
+    usual = Baseline()
+    usual.advantage(losses[1] + 0.5 * (losses[1] - losses[0]))
+    for k in (2, 3, 4):
         outcome = recorder.requests[k].outcome
-        assert outcome.cost == pytest.approx(losses[k] + 0.5 * (losses[k] - losses[k - 1]))
+        assert outcome.advantage == pytest.approx(usual.advantage(losses[k] + 0.5 * (losses[k] - losses[k - 1])))
         assert np.array_equal(outcome.features, recorder.requests[k - 1].features)
     assert not np.array_equal(recorder.requests[2].features, recorder.requests[0].features)  # current singular values
 
 
 def test_preset_paper_rewards_every_step_and_random_never() -> None:
     for extra, outcomes, requests in (
-        ({"preset": "paper"}, 3, 4),
-        ({"preset": "paper", "reward_every": 2}, 1, 2),
+        ({"preset": "paper"}, 5, 7),
+        ({"preset": "paper", "reward_every": 2}, 2, 4),
         ({}, 0, 1),
-        ({"policy": "random", "reward_every": 1}, 0, 4),
+        ({"policy": "random", "reward_every": 1}, 0, 7),
     ):
         recorder = Recorder()
-        train(recorded(recorder, **extra), make_batches(), 4)
+        train(recorded(recorder, **extra), make_batches(), 7)
         assert len(recorder.requests) == requests
         assert sum(request.outcome is not None for request in recorder.requests) == outcomes
 
@@ -119,7 +124,7 @@ def test_strategies_stay_where_the_policy_gives_no_answer() -> None:
 
 
 def test_trials_share_a_key_only_under_policy_shared() -> None:
-    keys = {}
+    keys, seeds = {}, set()
     for policy in ("shared", "per_trial"):
         for trial in ("a", "b"):
             variant = LeLora()
@@ -129,7 +134,8 @@ def test_trials_share_a_key_only_under_policy_shared() -> None:
             recorder = variant.strategist = Recorder()
             variant.before_step(0)
             keys[policy, trial] = recorder.requests[0].key
-    assert keys["shared", "a"] == keys["shared", "b"]
+            seeds.add((trial, recorder.requests[0].seed))
+    assert keys["shared", "a"] == keys["shared", "b"] and len(seeds) == 2  # but not what they draw
     assert keys["per_trial", "a"] != keys["per_trial", "b"]
 
 
