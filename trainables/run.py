@@ -148,7 +148,7 @@ class TrialRun:
         self.samples = 0
         self.tokens = 0
         self.diverged = False
-        self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0
+        self._loss_sum, self._loss_steps, self._train_s, self._generating_s = 0.0, 0, 0.0, 0.0
         reset_peak_memory(self.device)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
         self.variant.surroundings = replace(
@@ -275,13 +275,14 @@ class TrialRun:
             "trainable_parameters": self.variant.parameter_count(),
             "adapter_parameters": costs["adapter_parameters"],
             "hypernetwork_parameters": costs["hypernetwork_parameters"],
-            "hypernetwork_s": costs["hypernetwork_s"],
+            "hypernetwork_s": costs["hypernetwork_s"] - self._generating_s,
             "optimizer_mb": self._optimizer_mb() + costs["moment_mb"],
             "effective_rank": self.effective_rank,
             "diverged": self.diverged,
             **self.variant.figures(),
         }
         self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0
+        self._generating_s = costs["hypernetwork_s"]
         return figures
 
     def _optimizer_mb(self) -> float:

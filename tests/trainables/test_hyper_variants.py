@@ -109,10 +109,12 @@ def test_hyper_dylora_moves_only_directions_whose_gradient_it_knows() -> None:
     from trainables.variants.dylora import draw
 
     for step in range(6):
-        before = variant.layers[UP].a.detach().clone()
+        before, b_before = variant.layers[UP].a.detach().clone(), variant.layers[UP].b.detach().clone()
         train(variant, make_batches(), 1, optimizer, first_step=step)
         known = draw(0, step - 1, 1, 4)
         assert torch.equal(variant.layers[UP].a[:, known:], before[:, known:])
+        # B, because A has no gradient while B is zero.
+        assert step == 0 or not torch.equal(variant.layers[UP].b[:, :known], b_before[:, :known])
     assert variant.layers[UP].active == draw(0, 5, 1, 4)
     assert variant.to_lora(2).rank(UP) == 2 and variant.to_lora(2).scales[UP] == 4.0
     with pytest.raises(ValueError, match="rank 5 to export"):
@@ -165,10 +167,13 @@ def test_the_papers_networks_have_its_sizes_and_the_configurations_rate() -> Non
 def test_every_network_trains_in_both_forms(kind: str, preset: str) -> None:
     extra = {"hypernet": kind, "preset": preset, "hidden": 24}
     variant = attached("hyper_lora", rank=2, steps=4, learning_rate=1e-3, extra=extra)
-    before = variant.state()
+    before, networks = variant.state(), [p.detach().clone() for p in variant.networks()]
     losses = train(variant, make_batches(1), 4)
     assert all(torch.tensor(losses).isfinite())
     assert not torch.equal(variant.state()["b.48.value"], before["b.48.value"])
+    # The gradients reach the networks: without them AdamW leaves all as it was, as there is no decay.
+    moved = [not torch.equal(p, old) for p, old in zip(variant.networks(), networks, strict=True)]
+    assert sum(moved) > len(moved) / 2
 
 
 def test_at_rate_zero_the_network_stays_at_its_start() -> None:

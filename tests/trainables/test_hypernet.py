@@ -9,7 +9,7 @@ import torch
 
 from trainables.hypernet.allocation import budgets, count_or_share, prune, sensitivity
 from trainables.hypernet.factors import Factors, ResidualFactors, Stack
-from trainables.hypernet.networks import AttentionLayer, attend, make_network, widths
+from trainables.hypernet.networks import AttentionLayer, attend, make_network, softmax_attention, widths
 
 
 def test_the_papers_attention_layer_has_as_many_parameters_as_its_sizes_say() -> None:
@@ -26,6 +26,18 @@ def test_attention_stays_within_its_window(rows: int, window: int | None) -> Non
     of = torch.arange(rows) // (window or rows)
     scores = scores.masked_fill(of[:, None] != of[None, :], -torch.inf)
     torch.testing.assert_close(attend(query, key, value, window), scores.softmax(-1) @ value)
+
+
+@pytest.mark.parametrize("multiple", [None, 8])
+def test_attention_is_the_softmax_of_scaled_products_whatever_its_width_is_filled_up_to(multiple: int | None) -> None:
+    query, key, value = torch.randn(3, 2, 1, 7, 26, generator=torch.Generator().manual_seed(0))
+    expected = (query @ key.mT / 26**0.5).softmax(-1) @ value
+    torch.testing.assert_close(softmax_attention(query, key, value, multiple), expected)
+
+
+def test_weights_have_the_deviation_that_is_asked_for() -> None:
+    network = make_network("bert", 2, 2, hidden=64, heads=2, depth=1, window=None, deviation=0.02)
+    assert network.body[1].widen.weight.std().item() == pytest.approx(0.02, rel=0.1)
 
 
 def test_mlp_and_cnn_widen_as_the_papers() -> None:
@@ -97,8 +109,12 @@ def make_stack(count: int = 3, rows: int = 5, directions: int = 2) -> Stack:
     return Stack(torch.randn(count, rows, directions, generator=torch.Generator().manual_seed(4)))
 
 
+@pytest.mark.parametrize("rows_at_once", [16_384, 5])
 @pytest.mark.parametrize("form", [Factors, ResidualFactors])
-def test_gradients_of_a_network_are_those_of_one_graph_over_all_micro_batches(form: type[Factors]) -> None:
+def test_gradients_of_a_network_are_those_of_one_graph_over_all_micro_batches_and_chunks(
+    form: type[Factors], rows_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.hypernet.factors.CHUNK_ROWS", rows_at_once)
     network = make_network("bert", *form.features(2), hidden=8, heads=2, depth=1, window=4)
     factors = form(network, {"b.5": make_stack()})
     torch.nn.init.normal_(network.out.weight)
@@ -162,9 +178,14 @@ def test_pruning_keeps_exactly_the_budget_of_highest_scores_even_among_ties() ->
     scores = torch.tensor([[3.0, 0.0, 1.0], [0.0, 2.0, 0.0]])
     kept = torch.tensor([[True, True, True], [True, True, False]])
     assert prune(scores, kept, 3).tolist() == [[True, False, True], [False, True, False]]
-    assert prune(scores, kept, 4).tolist() == [[True, True, True], [False, True, False]]
+    assert prune(scores, kept, 4).tolist() == [[True, False, True], [True, True, False]]
     for budget in range(6):
         assert int(prune(scores, kept, budget).sum()) == budget
+
+
+def test_matrices_of_equal_scores_keep_equally_many() -> None:
+    stay = prune(torch.zeros(5, 6), torch.ones(5, 6, dtype=torch.bool), 17)
+    assert stay.sum(dim=1).tolist() == [4, 4, 3, 3, 3]
 
 
 def test_sensitivity_is_the_products_size() -> None:
@@ -184,4 +205,11 @@ def test_budgets_fall_by_equal_numbers_from_the_warm_up_to_the_last_phase() -> N
 @pytest.mark.parametrize("steps", [1, 2, 7, 60])
 def test_a_run_shorter_than_the_warm_up_is_pruned_once(steps: int) -> None:
     plan = budgets(steps, 12, 8, warmup=500, interval=100, final=0.5)
-    assert list(plan.values()) == [8] and 1 <= next(iter(plan)) <= steps
+    assert list(plan.values()) == [8] and min(2, steps) <= next(iter(plan)) <= steps
+
+
+def test_no_pruning_comes_before_the_warm_up_is_over_nor_before_scores_are_there() -> None:
+    assert budgets(900, 12, 8, warmup=500, interval=100, final=0.5) == {600: 8}
+    assert budgets(520, 12, 8, warmup=500, interval=100, final=0.5) == {520: 8}
+    assert min(budgets(20, 12, 8, warmup=0, interval=1, final=0.5)) == 2
+    assert budgets(20, 12, 8, warmup=0, interval=1, final=50) == {2: 8}

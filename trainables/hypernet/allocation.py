@@ -18,7 +18,8 @@ def sensitivity(sigma: Tensor, gradient: Tensor) -> Tensor:
 def prune(scores: Tensor, kept: Tensor, budget: int) -> Tensor:
     """The `budget` directions of the highest scores among those kept, over all matrices together.
 
-    Ties go to the earlier direction, so that exactly `budget` stay.
+    Ties go to the first direction of every matrix, then to the second, and so on: exactly `budget` stay, and equal
+    scores leave matrices equal.
 
     Args:
         scores: `(N, q)`. kept: `(N, q)` bool. budget: directions to stay, at most as many as are kept.
@@ -26,10 +27,10 @@ def prune(scores: Tensor, kept: Tensor, budget: int) -> Tensor:
     Returns:
         `(N, q)` bool, within `kept`.
     """
-    ranked = scores.masked_fill(~kept, -torch.inf).flatten().argsort(descending=True, stable=True)
-    stay = torch.zeros_like(kept).flatten()
+    ranked = scores.masked_fill(~kept, -torch.inf).T.flatten().argsort(descending=True, stable=True)
+    stay = torch.zeros_like(kept).T.flatten()
     stay[ranked[:budget]] = True
-    return stay.view_as(kept) & kept
+    return stay.view_as(kept.T).T & kept
 
 
 def count_or_share(value: float, steps: int) -> int:
@@ -41,15 +42,18 @@ def budgets(steps: int, first: int, last: int, *, warmup: float, final: float, i
     """Directions that stay after each pruning, by optimizer step (counted from 1).
 
     Prunings come every `interval` steps after `warmup`, up to the beginning of the last `final` steps, where the last
-    one is. Each takes as many as the others (k is constant), to rounding; a run too short for the warm-up is pruned
-    once.
+    one is; where the warm-up reaches into those, up to an interval after it. Each takes as many as the others (k is
+    constant), to rounding. A run too short for the warm-up is pruned once, not before its second step: scores are zero
+    until sigma has moved.
 
     Args:
         steps: of the run. first, last: directions at the start and at the end, over all matrices.
         warmup, final, interval: see `count_or_share`.
     """
-    end = max(1, steps - count_or_share(final, steps))
-    begin = min(count_or_share(warmup, steps), end - 1)
-    every = max(1, count_or_share(interval, steps))
+    begin, every = count_or_share(warmup, steps), max(1, count_or_share(interval, steps))
+    end = max(min(2, steps), steps - count_or_share(final, steps))
+    if begin < steps:
+        end = min(steps, max(end, begin + every))
+    begin = min(max(1, begin), end - 1)
     at = [*range(begin + every, end, every), end]
     return {step: first - round((first - last) * (i + 1) / len(at)) for i, step in enumerate(at)}

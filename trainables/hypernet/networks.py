@@ -24,10 +24,24 @@ _TINYBERT_HIDDEN, _TINYBERT_INNER = 312, 1200
 _KERNEL = 3
 
 
+def softmax_attention(query: Tensor, key: Tensor, value: Tensor, multiple: int | None = None) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) V for `(..., t, d)`, with d filled up to a multiple where the device asks for it.
+
+    Args:
+        multiple: None for the device's own: 8 on GPUs, 1 elsewhere.
+    """
+    width = query.shape[-1]
+    missing = -width % (multiple or (8 if query.is_cuda else 1))
+    if not missing:
+        return F.scaled_dot_product_attention(query, key, value)
+    filled = (F.pad(x, (0, missing)) for x in (query, key, value))
+    return F.scaled_dot_product_attention(*filled, scale=width**-0.5)[..., :width]
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
     """Softmax attention within windows of consecutive rows (the last one may be shorter).
 
-    Fused: no (t, t) tensor is formed.
+    Fused: no (t, t) tensor is formed. On a GPU the fused kernels want d in steps of 8, so it is filled up with zeros.
 
     Args:
         query, key, value: `(G, heads, t, d)`.
@@ -38,32 +52,41 @@ def attend(query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Ten
     """
     count, heads, rows, width = query.shape
     if window is None or window >= rows:
-        return F.scaled_dot_product_attention(query, key, value)
+        return softmax_attention(query, key, value)
     whole = rows - rows % window
 
     def within(x: Tensor) -> Tensor:
         parts = x[:, :, :whole].reshape(count, heads, whole // window, window, width)
         return parts.transpose(1, 2).flatten(0, 1)  # (G whole / w, heads, w, d)
 
-    done = F.scaled_dot_product_attention(within(query), within(key), within(value))
+    done = softmax_attention(within(query), within(key), within(value))
     done = done.unflatten(0, (count, whole // window)).transpose(1, 2).reshape(count, heads, whole, width)
     if whole == rows:
         return done
-    rest = F.scaled_dot_product_attention(query[:, :, whole:], key[:, :, whole:], value[:, :, whole:])
+    rest = softmax_attention(query[:, :, whole:], key[:, :, whole:], value[:, :, whole:])
     return torch.cat([done, rest], dim=2)
 
 
 class Network(nn.Module):
-    """Linear(c, h), `body`, Linear(h', o). Weights are normal with variance gain / fan-in, biases zero."""
+    """Linear(c, h), `body`, Linear(h', o). Weights are normal with variance gain / fan-in, biases zero.
 
-    def __init__(self, inputs: int, hidden: int, body: nn.Module, last: int, outputs: int) -> None:
+    Args:
+        deviation: of all weights instead.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, body: nn.Module, last: int, outputs: int, deviation: float | None = None
+    ) -> None:
         super().__init__()
         self.entry = nn.Linear(inputs, hidden)
         self.body = body
         self.out = nn.Linear(last, outputs)
         for part in self.modules():
             if isinstance(part, (nn.Linear, nn.Conv1d)):
-                nn.init.kaiming_normal_(part.weight, nonlinearity="linear" if part is self.out else "relu")
+                if deviation is None:
+                    nn.init.kaiming_normal_(part.weight, nonlinearity="linear" if part is self.out else "relu")
+                else:
+                    nn.init.normal_(part.weight, std=deviation)
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
 
@@ -137,7 +160,15 @@ def widths(hidden: int, depth: int) -> list[int]:
 
 
 def make_network(
-    kind: str, inputs: int, outputs: int, *, hidden: int, heads: int, depth: int, window: int | None
+    kind: str,
+    inputs: int,
+    outputs: int,
+    *,
+    hidden: int,
+    heads: int,
+    depth: int,
+    window: int | None,
+    deviation: float | None = None,
 ) -> Network:
     """A network of `kind`.
 
@@ -146,7 +177,7 @@ def make_network(
             `depth` residual blocks of two convolutions over neighbouring rows.
         hidden: h; for `mlp` and `cnn` the first width of three, see `widths`.
         heads: of `bert`; divides h.
-        window: of `bert`; see `attend`.
+        window: of `bert`; see `attend`. deviation: see `Network`.
 
     Raises:
         ValueError: unknown kind, or heads that do not divide h.
@@ -155,7 +186,7 @@ def make_network(
         if hidden % heads:
             raise ValueError(f"heads is {heads}, which does not divide hidden = {hidden}: use a divisor")
         layers = [AttentionLayer(hidden, heads, window) for _ in range(depth)]
-        return Network(inputs, hidden, nn.Sequential(nn.LayerNorm(hidden), *layers), hidden, outputs)
+        return Network(inputs, hidden, nn.Sequential(nn.LayerNorm(hidden), *layers), hidden, outputs, deviation)
     if kind not in KINDS:
         raise ValueError(f"hypernet is {kind!r}: use one of {', '.join(KINDS)}")
     sizes = [hidden, *widths(hidden, depth)]
@@ -164,4 +195,4 @@ def make_network(
         body += [nn.GELU(), nn.Linear(before, after)] if kind == "mlp" else [ConvolutionBlock(before, after)]
     if kind == "mlp":
         body.append(nn.GELU())
-    return Network(inputs, hidden, nn.Sequential(*body), sizes[-1], outputs)
+    return Network(inputs, hidden, nn.Sequential(*body), sizes[-1], outputs, deviation)

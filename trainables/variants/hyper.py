@@ -16,9 +16,10 @@ Where gradients stop: at F_i, the network's input (`trainables.hypernet.factors`
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,10 +33,10 @@ from trainables.variants.matrices import Matrix
 
 PRESETS = ("default", "paper")
 _MODULE = "hypernetworks"
-# hidden, heads, depth of each kind of network; window of the attention
+# hidden, heads, depth of each kind of network; window of the attention; deviation of weights, where it is BERT's own
 _SIZES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "paper": {
-        "bert": {"hidden": 312, "heads": 12, "depth": 1, "window": None},
+        "bert": {"hidden": 312, "heads": 12, "depth": 1, "window": None, "deviation": 0.02},
         "mlp": {"hidden": 256, "heads": 1, "depth": 15, "window": None},
         "cnn": {"hidden": 64, "heads": 1, "depth": 8, "window": None},
     },
@@ -58,16 +59,18 @@ class HyperVariant(Variant):
 
     `preset`:
 
-    - `paper`: F_{i+1} = h(F_i), factors and network weights drawn from normal distributions, the networks trained at
-      the configuration's learning rate. The paper's other choices are values of the configuration: rank 3, learning
-      rate 1e-5, batch 64, 500 steps of warm-up. Its output replaces the factors: a network at random weights starts far
-      from the pretrained function. And it sees nothing but the factors, which say little of where the loss falls: a row
-      of P is a random vector that has no bearing on the gradient of that row, so all that can be learned is one map for
-      rows that need different steps.
+    - `paper`: F_{i+1} = h(F_i), factors and network weights drawn from normal distributions (those of `bert` as BERT's
+      are, N(0, 0.02^2)), the networks trained at the configuration's learning rate. The paper's other choices are
+      values of the configuration: rank 3, learning rate 1e-5, batch 64, 500 steps of warm-up. Its output replaces the
+      factors: a network at random weights starts far from the pretrained function. And it sees nothing but the factors,
+      which say little of where the loss falls: a row of P is a random vector that has no bearing on the gradient of
+      that row, so all that can be learned is one map for rows that need different steps.
     - `default`: the network also sees each row's last gradient and Adam direction d, and its output is a correction of
       Adam's step, (1 + a) d + b, with an output layer that starts at zero (`ResidualFactors`). The configuration's
       learning rate is that of the factors, as in the variant without a network, and the network has its own,
-      `network_rate`, under the same schedule; at 0 it is that variant under Adam, from this one's start.
+      `network_rate`, under the same schedule; at 0 it is that variant under Adam, from this one's start, without
+      clipping: the gradient of a factor is not clipped, as its direction does not depend on its size. A step moves by
+      the gradients of those before it, so the first of a run moves nothing.
 
     `hypernet` is `bert`, `mlp` or `cnn` (`trainables.hypernet.networks`); `hidden` its width. At the paper's width a
     step costs a small base many times its own work, because that of a network grows with the rows of the factors, not
@@ -82,6 +85,7 @@ class HyperVariant(Variant):
 
     runs_on = frozenset({"hosted"})
     options = SHARED_OPTIONS
+    trains_factors = False  # what is trained are networks, and what they generate has no graph of its own
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
@@ -194,27 +198,31 @@ class HyperVariant(Variant):
         """rho of the step."""
         return float(self._optimizer.param_groups[-1]["lr"])
 
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Adds to the seconds that generating takes; AdamW's step on the networks is not among them."""
+        started = _now(self.matrices[0].weight.device)
+        yield
+        self._seconds += _now(self.matrices[0].weight.device) - started
+
     def before_step(self, step: int) -> None:
-        started = time.perf_counter()
-        for factors in self.factors.values():
-            factors.generate(step, self._rate(), self.config.weight_decay)
-        self.renew()
-        self._seconds += time.perf_counter() - started
+        with self._timed():
+            for factors in self.factors.values():
+                factors.generate(step, self._rate(), self.config.weight_decay)
+            self.renew()
 
     def renew(self) -> None:  # noqa: B027 (a hook: doing nothing is the default)
         """After the factors have changed, for what is computed from them once."""
 
     def after_backward(self, step: int) -> None:
-        started = time.perf_counter()
-        for factors in self.factors.values():
-            factors.backward(step, self._rate(), self.config.weight_decay)
-        self._seconds += time.perf_counter() - started
+        with self._timed():
+            for factors in self.factors.values():
+                factors.backward(step, self._rate(), self.config.weight_decay)
 
     def after_step(self, step: int) -> None:
-        started = time.perf_counter()
-        for factors in self.factors.values():
-            factors.finish()
-        self._seconds += time.perf_counter() - started
+        with self._timed():
+            for factors in self.factors.values():
+                factors.finish()
 
     # State and results.
 
@@ -254,6 +262,13 @@ class HyperVariant(Variant):
     @classmethod
     def matrix_parameters(cls, rows: int, columns: int, rank: int) -> int:
         return 0
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def normal(rows: int, directions: int, device: torch.device, deviation: float = 0.02) -> Tensor:
