@@ -32,7 +32,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _parse(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """YAML text, with 1e-3 as a number. Raises yaml.YAMLError."""
     return yaml.load(text, Loader=_Loader)  # a SafeLoader
 
 
@@ -52,7 +53,7 @@ def choose(name: str, allowed: Sequence[str], limit: int = 12) -> str:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Errors: UserError for a missing, unreadable or malformed file."""
     try:
-        data = _parse(path.read_text(encoding="utf-8"))
+        data = parse_value(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"spec = {str(path)!r}: no such file; allowed: the path of a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -73,7 +74,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
         if not equals or not all(parts):
             raise UserError(f"override {override!r}: not of the form dotted.key=value, such as search.trials=20")
         try:
-            value = _parse(text)
+            value = parse_value(text)
         except yaml.YAMLError as error:
             raise UserError(f"{key.strip()} = {text!r}: not valid YAML, {_where(error)}") from None
         inner = result

@@ -30,7 +30,7 @@ def parse_arm(text: str) -> Arm:
     """
     import yaml
 
-    from raylora.spec_text import choose
+    from raylora.spec_text import choose, parse_value
     from trainables.variants import available, get_variant
 
     variant, *parts = text.strip().split(":")
@@ -42,5 +42,8 @@ def parse_arm(text: str) -> Arm:
         name, equals, value = part.partition("=")
         if not equals or name not in allowed:
             raise UserError(f"{text}: {part!r} is no option of {variant}; allowed: {', '.join(allowed) or 'none'}")
-        options[name] = yaml.safe_load(value)
+        try:
+            options[name] = parse_value(value)
+        except yaml.YAMLError:
+            raise UserError(f"{text}: {value!r} is no value; allowed: a YAML scalar") from None
     return Arm(text.strip(), variant, options)

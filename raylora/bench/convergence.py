@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from raylora.bench.arms import Arm
 from raylora.errors import UserError
 from raylora.progress import Progress
+from raylora.spec_text import short
 
 if TYPE_CHECKING:
     from raylora.spec import Spec
@@ -55,17 +56,26 @@ def bench_convergence(
     for arm in arms:
         tried = {rate: runner.run(arm, rate, spec.seed) for rate in sorted(rates[arm.label])}
         for _ in range(_EXTENSIONS):
-            best = best_rate({rate: json.loads(file.read_text()) for rate, file in tried.items()})
+            best = best_rate({rate: read_run(file) for rate, file in tried.items()})
             ordered = sorted(tried)
             if best not in (ordered[0], ordered[-1]):
                 break
             further = best / _FACTOR if best == ordered[0] else best * _FACTOR
             runner.progress.say(f"{arm.label}: best rate {best:g} is at the end of its range, trying {further:g}")
             tried[further] = runner.run(arm, further, spec.seed)
-        best = best_rate({rate: json.loads(file.read_text()) for rate, file in tried.items()})
+        best = best_rate({rate: read_run(file) for rate, file in tried.items()})
         files += tried.values()
         files += [runner.run(arm, best, spec.seed + i) for i in range(1, seeds)]
     return files
+
+
+def read_run(file: Path) -> dict[str, Any]:
+    """One run's record. Raises UserError where the file is none."""
+    try:
+        run = json.loads(file.read_text())
+        return {**run, "arm": str(run["arm"]), "about": dict(run["about"]), "loss": list(run["loss"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{file}: no run of `raylora bench convergence`; remove it, or name another folder") from None
 
 
 def best_rate(runs: Mapping[float, Mapping[str, Any]]) -> float:
@@ -87,7 +97,15 @@ class _Runner:
 
     def run(self, arm: Arm, rate: float, seed: int) -> Path:
         file = self.folder / f"{arm.label.replace(':', '_').replace('=', '-')}_rate-{rate:g}_seed-{seed}.json"
-        if not file.is_file():
+        if file.is_file():
+            about, found = self.about(), read_run(file)["about"]
+            for name, value in about.items():
+                if found.get(name) != value:
+                    raise UserError(
+                        f"--to {self.folder}: {file.name} has {name} = {short(found.get(name))}, not "
+                        f"{short(value)}; name another folder"
+                    )
+        else:
             record = self._train(arm, rate, seed)
             self.folder.mkdir(parents=True, exist_ok=True)
             fresh = file.with_suffix(".part")
@@ -96,6 +114,15 @@ class _Runner:
             shown = "diverged" if record["diverged"] else f"validation loss {record['validation_loss']:.4f}"
             self.progress.say(f"{arm.label} rate {rate:g} seed {seed}: {shown}, {record['train_s']:.0f} s")
         return file
+
+    def about(self) -> dict[str, Any]:
+        """What is the same for all runs of a folder."""
+        spec, space = self.spec, self.spec.space
+        task = spec.task.model_dump(mode="json", exclude={"path"}, exclude_defaults=True)
+        alpha = {"alpha": space.alpha[0]} if space.alpha else {"alpha_ratio": (space.alpha_ratio or [1.0])[0]}
+        train = spec.train.model_dump(mode="json", exclude_defaults=True)
+        knobs = {"rank": space.rank[0], "batch_size": space.batch_size[0], "dropout": space.dropout[0], **alpha}
+        return {"model": spec.model, "dtype": spec.dtype, "task": task, "train": train, **knobs}
 
     def _load(self) -> tuple[Any, Any, Any, list[Any], list[Any]]:
         """Base model, tokenizer, task, train rows, validation rows; read once."""
@@ -123,19 +150,12 @@ class _Runner:
         from raylora.experiment import train_settings
         from trainables.run import TrialRun, pad_token
 
-        spec, space = self.spec, self.spec.space
+        spec, about = self.spec, self.about()
         base, tokenizer, task, train, validation = self._load()
         settings = replace(train_settings(spec, len(train)), seed=seed)
-        alpha = {"alpha": space.alpha[0]} if space.alpha else {"alpha_ratio": (space.alpha_ratio or [1.0])[0]}
-        knobs = {
-            "variant": arm.variant,
-            "rank": space.rank[0],
-            "batch_size": space.batch_size[0],
-            "dropout": space.dropout[0],
-            "learning_rate": rate,
-            **alpha,
-            **arm.options,
-        }
+        names = ("rank", "alpha", "alpha_ratio", "batch_size", "dropout")
+        common = {name: about[name] for name in names if name in about}
+        knobs = {"variant": arm.variant, "learning_rate": rate, **common, **arm.options}
         try:
             run = TrialRun(base, knobs, train, settings, pad_id=pad_token(tokenizer))
         except ValueError as error:
@@ -163,8 +183,7 @@ class _Runner:
             "arm": arm.label,
             "knobs": knobs,
             "seed": seed,
-            "model": spec.model,
-            "task": spec.task.name,
+            "about": about,
             "metric": task.metric,
             "loss": [round(loss, 6) if math.isfinite(loss) else None for loss in losses],
             **{name: figures[name] for name in kept},
@@ -180,7 +199,8 @@ class Curve:
     """An arm at its best rate.
 
     Attributes:
-        rates: tried with the first seed. losses: `(seeds, steps)`, smoothed. runs: of the best rate, one per seed.
+        rates: tried with the first seed. losses: `(seeds, steps)`, smoothed. runs: of the best rate, one per seed, with
+            those that diverged.
     """
 
     label: str
@@ -188,6 +208,16 @@ class Curve:
     rates: tuple[float, ...]
     losses: list[list[float]]
     runs: list[Mapping[str, Any]]
+
+    @property
+    def finished(self) -> list[Mapping[str, Any]]:
+        """The runs that `losses` are of."""
+        return [run for run in self.runs if not run["diverged"]]
+
+    @property
+    def finals(self) -> dict[int, float]:
+        """Seed -> smoothed loss at the end. Seeds differ in the order of the rows, hence in where the loss ends."""
+        return {run["seed"]: losses[-1] for run, losses in zip(self.finished, self.losses, strict=True)}
 
     @property
     def edge(self) -> bool:
@@ -211,11 +241,11 @@ def read_curves(folder: str | Path) -> list[Curve]:
     Raises:
         UserError: no run there, or runs of different lengths, models or tasks.
     """
-    runs = [json.loads(path.read_text()) for path in sorted(Path(folder).expanduser().glob("*.json"))]
+    runs = [read_run(path) for path in sorted(Path(folder).expanduser().glob("*.json"))]
     if not runs:
         raise UserError(f"{folder}: no run there; measure with `raylora bench convergence`")
-    for name in ("model", "task"):
-        if len({run[name] for run in runs}) > 1:
+    for name in runs[0]["about"]:
+        if any(run["about"].get(name) != runs[0]["about"][name] for run in runs):
             raise UserError(f"{folder}: the runs differ in {name}; keep one folder for each")
     steps = max(len(run["loss"]) for run in runs)
     by_arm: dict[str, list[Mapping[str, Any]]] = {}
@@ -256,8 +286,9 @@ def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
     by_label = {curve.label: curve for curve in curves}
     for curve in curves:
         plain = plain_counterpart(curve.label, list(by_label)) or curve.label
-        target = _mean([losses[-1] for losses in by_label[plain].losses])
-        reached = [steps_to(losses, target) for losses in curve.losses]
+        finals = by_label[plain].finals
+        targets = [finals.get(run["seed"], _mean(list(finals.values()))) for run in curve.finished]
+        reached = [steps_to(losses, target) for losses, target in zip(curve.losses, targets, strict=True)]
         shown = [str(n) if n is not None else "never" for n in reached]
 
         def told(name: str, curve: Curve = curve) -> str:

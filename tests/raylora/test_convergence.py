@@ -29,8 +29,7 @@ def record(arm: str, rate: float, seed: int, losses: list[float], validation: fl
         "arm": arm,
         "knobs": {"learning_rate": rate},
         "seed": seed,
-        "model": "m",
-        "task": "t",
+        "about": {"model": "m", "task": {"name": "t"}},
         "metric": "accuracy",
         "loss": losses,
         "diverged": validation is None,
@@ -55,6 +54,9 @@ def test_an_arm_is_a_variant_with_options() -> None:
     arm = parse_arm("hyper_adalora:preset=paper:hidden=24")
     assert (arm.variant, arm.options) == ("hyper_adalora", {"preset": "paper", "hidden": 24})
     assert parse_arm("lora").options == {}
+    assert parse_arm("hyper_lora:network_rate=1e-3").options == {"network_rate": 1e-3}
+    with pytest.raises(UserError, match=r"'\[' is no value"):
+        parse_arm("hyper_lora:hidden=[")
     with pytest.raises(UserError, match="lorra: no such variant"):
         parse_arm("lorra")
     with pytest.raises(UserError, match="'hidden' is no option of lora; allowed: none"):
@@ -107,7 +109,17 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 1 steps, others 2"):
         read_curves(write(tmp_path / "lengths", one, other))
     with pytest.raises(UserError, match="differ in task"):
-        read_curves(write(tmp_path / "tasks", one, one | {"task": "u"}))
+        read_curves(write(tmp_path / "tasks", one, one | {"about": {"model": "m", "task": {"name": "u"}}}))
+    (tmp_path / "tasks" / "0.json").write_text("[]")
+    with pytest.raises(UserError, match="0.json: no run of `raylora bench convergence`; remove it"):
+        read_curves(tmp_path / "tasks")
+
+
+def test_steps_are_counted_to_the_plain_loss_of_the_same_seed(tmp_path: Path) -> None:
+    plain = [record("lora", 0.1, seed, [2.0, end], 1.0) for seed, end in ((0, 1.0), (1, 0.0))]
+    hyper = [record("hyper_lora", 0.1, seed, [1.2, 0.5], 1.0) for seed in (0, 1)]
+    head, first, _ = convergence_table(read_curves(write(tmp_path / "runs", *plain, *hyper)))
+    assert dict(zip(head, first, strict=True))["steps to the plain final loss"] == "1, never of 2"
 
 
 def test_a_measurement_writes_a_file_per_run_extends_ranges_and_goes_on_where_it_was(
@@ -127,6 +139,9 @@ def test_a_measurement_writes_a_file_per_run_extends_ranges_and_goes_on_where_it
 
     monkeypatch.setattr("raylora.bench.convergence._Runner._train", refuse)
     assert bench_convergence(spec, tmp_path / "runs", arms=arms, rates=rates, seeds=2, quiet=True) == files
+    other = load(write_spec(space__batch_size=4, space__rank=4, train={"samples": 12}))
+    with pytest.raises(UserError, match=r"has rank = 2, not 4; name another folder"):
+        bench_convergence(other, tmp_path / "runs", arms=arms, rates=rates, seeds=2, quiet=True)
 
 
 def test_the_command_names_what_it_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
