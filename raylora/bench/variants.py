@@ -18,7 +18,7 @@ from raylora.progress import Progress
 if TYPE_CHECKING:
     import torch
 
-Figures = dict[str, dict[str, float]]
+Figures = dict[str, dict[str, Any]]
 
 STEPS = 2  # timed per turn, or a variant's whole cycle of steps where that is longer
 LEAST_ROWS = 32  # to draw validation rows from
@@ -39,7 +39,8 @@ def bench_variants(
     """Trains a few steps with each variant, in the loop and on the kind of batch that trials use.
 
     Each is timed over its whole cycle of steps, with options under which every matrix is at its rank: for `lelora`
-    that is a reward and new strategies every ten steps, served by its policy actor. All variants take turns on one base
+    that is a reward and new strategies every ten steps, served by its policy actor, with all triplets touched that it
+    can come to touch. All variants take turns on one base
     model, so that a machine that slows down slows all of them. Attaching is timed with decompositions in the cache.
     Peak memory is what the allocator held at most above the base model, from attaching to the end of the steps; on CPUs
     the tensors are counted, in a pass of its own, because the process's size also holds what the system has not taken
@@ -123,9 +124,11 @@ def _measure(
         knobs: dict[str, Any] = {"rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
         knobs |= {"variant": variant.name, **variant.whole_rank, **arms[name].options}
         try:
-            return TrialRun(base, knobs, batch, _settings(rows, length), pad_id=0, surroundings=around)
+            run = TrialRun(base, knobs, batch, _settings(rows, length), pad_id=0, surroundings=around)
         except ValueError as error:
             raise UserError(f"--variants {name}: {error}") from None
+        run.variant.saturate()
+        return run
 
     peaks: dict[str, float] = {}
     trainable: dict[str, int] = {}
@@ -159,19 +162,28 @@ def _measure(
             try:
                 run.train_step()
                 # The first step, which also makes the optimizer's state, is left out.
-                before = run.metrics()["hypernetwork_s"]
+                run.metrics()
                 for _ in range(steps_of(name)):
                     run.train_step()
                 if device.type == "cuda":
                     torch.cuda.synchronize()
                 figures = run.metrics()
                 seconds[name].append(figures["step_time_s"])
-                generating[name].append((figures["hypernetwork_s"] - before) / steps_of(name))
+                generating[name].append(figures["hypernetwork_s"] / steps_of(name))
             finally:
                 run.close()
     lora = median(seconds["lora"])
     progress.say(f"lora: {lora:.3f} s a step, {peaks['lora'] / 1e6:.0f} MB above the base model")
     return {
+        "about": {
+            "model": model,
+            "device": str(device),
+            "dtype": str(kind).removeprefix("torch."),
+            "rank": rank,
+            "rows": rows,
+            "length": length,
+            "lora_step_s": lora,
+        },
         "variants": {
             name: {
                 "step_time": median(seconds[name]) / lora,
@@ -185,7 +197,7 @@ def _measure(
                 "optimizer_mb": costs[name]["optimizer_mb"],
             }
             for name in names
-        }
+        },
     }
 
 

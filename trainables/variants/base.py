@@ -167,6 +167,9 @@ class Variant(ABC):
 
     # What a subclass writes.
 
+    def saturate(self) -> None:  # noqa: B027 (a hook: doing nothing is the default)
+        """Brings what grows during a run to the size that it comes to; for benchmarks."""
+
     @abstractmethod
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
         """Adds the adapter on `self.matrices` and returns the module to call.
@@ -338,7 +341,7 @@ class Variant(ABC):
 
         Returns:
             `adapter_parameters`: scalars trained or generated on the matrices; `hypernetwork_parameters`: see
-            `shared_parameters`; `hypernetwork_s`: seconds spent in hypernetworks since `attach`;
+            `shared_parameters`; `hypernetwork_s`: seconds spent in generating since `attach`;
             `hypernetwork_gmac`: their multiply-adds of one step, in 10^9; `moment_mb`: what the variant keeps between
             steps in place of optimizer state, in MB.
         """
