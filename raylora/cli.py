@@ -223,6 +223,7 @@ def _submit(options: argparse.Namespace) -> int:
 
 def _curvature(options: argparse.Namespace) -> int:
     from raylora.curvature_show import compare, read_figures, table
+    from raylora.report import read_sweep
 
     at_least_one(options, "tokens", "iterations")
     if not 0 < options.tolerance < 1:
@@ -233,6 +234,9 @@ def _curvature(options: argparse.Namespace) -> int:
         from raylora import curvature
         from raylora.spec import load
 
+        if options.sweep:
+            read_sweep(options.sweep)
+
         settings = curvature.Settings(
             variants=_listed(options.variants) or (),
             layers=_numbers("--layers", options.layers),
@@ -242,8 +246,8 @@ def _curvature(options: argparse.Namespace) -> int:
             tolerance=options.tolerance,
         )
         figures = curvature.curvature(load(options.spec, options.overrides), settings, quiet=options.quiet)
+    write_json(options.json, figures)  # first: what was measured is not lost to what comes after
     compared = compare(figures, options.sweep) if options.sweep else None
-    write_json(options.json, figures)
     print_table(*table(figures, compared))
     if compared is not None:
         print(f"rank correlation of predicted and measured rates: {compared['rank_correlation']:.2f}", end=" ")

@@ -121,6 +121,8 @@ class Measurer:
         Raises:
             UserError: the variant cannot be measured on this batch.
         """
+        import torch
+
         from trainables.curvature import layer_of, product_seconds
 
         try:
@@ -142,8 +144,8 @@ class Measurer:
                         "converged": found.converged,
                         "seconds": time.perf_counter() - started,
                     }
-        except ValueError as error:
-            raise UserError(f"curvature of {name}: {error}") from None
+        except (ValueError, torch.OutOfMemoryError) as error:
+            raise UserError(f"curvature of {name}: {str(error).strip().splitlines()[0]}") from None
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------------
@@ -203,10 +205,16 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
 
     def measure(name: str, timed: bool = False) -> Iterator[dict[str, Any]]:
         for ref in actor.measure.options(num_returns="streaming").remote(name, timed):
-            yield ray.get(ref)
+            try:
+                record = ray.get(ref)
+            except RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, UserError) else error) from None
+            yield record
 
     try:
-        names = choose_variants(spec, (), ray.get(actor.measurable.remote()), say)
+        # The searcher goes by LoFT's optimizer, whatever is measured.
+        known = [name for name in ray.get(actor.measurable.remote()) if name != "loft"]
+        names = choose_variants(spec, (), known, say)
         return run(spec, names, settings, ray.get(actor.about.remote()), measure, say)
     except RayTaskError as error:
         cause = error.cause if isinstance(error.cause, UserError) else None
@@ -232,7 +240,10 @@ def run(
     measure: Callable[..., Iterator[dict[str, Any]]],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The loop over the variants, with progress; see `curvature`."""
+    """The loop over the variants, with progress; see `curvature`.
+
+    A variant that cannot be measured is told and left out, except LoRA, which all are compared with.
+    """
     blocks = list(about["blocks"])
     total = len(names) * len(blocks)
     say(
@@ -243,7 +254,7 @@ def run(
     cost: dict[str, Any] = {}
     started = time.monotonic()
     for name in names:
-        for record in measure(name, not cost):
+        for record in _told(measure(name, not cost), name, say):
             if "product_s" in record:
                 cost = record
                 say(_estimate(cost["product_s"], blocks, len(names), settings.iterations))
@@ -274,6 +285,17 @@ def run(
         "blocks": records,
         "variants": relative(records),
     }
+
+
+def _told(
+    records: Iterator[dict[str, Any]], name: str, say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    try:
+        yield from records
+    except UserError as error:
+        if name == "lora":
+            raise
+        say(f"not measured: {error}")
 
 
 def _estimate(product_s: float, blocks: Sequence[str], variants: int, iterations: int) -> str:
@@ -308,7 +330,7 @@ def choose_variants(spec: Spec, wanted: Sequence[str], known: Sequence[str], say
     if not wanted:
         left_out = [name for name in spec.space.variant if name not in known]
         if left_out:
-            say(f"not measured: {', '.join(left_out)}, which train no factors of an update")
+            say(f"not measured: {', '.join(left_out)}, whose rates this does not tell")
         wanted = [name for name in spec.space.variant if name in known]
     return ["lora", *(name for name in dict.fromkeys(wanted) if name != "lora")]
 

@@ -31,6 +31,8 @@ from trainables.variants.matrices import Matrix
 
 ITERATIONS, TOLERANCE, TOKENS = 50, 1e-3, 512
 
+# Products over which the largest Ritz value must have come to rest.
+_STEADY = 6
 # A basis vector that is this many units of rounding long, next to H, is rounding.
 _BREAKDOWN = 100
 # Of the memory that is there: a product needs some more than the graph that is kept.
@@ -76,8 +78,10 @@ def lanczos(
     basis can grow no further, it holds the largest eigenvalue, however often that is repeated.
 
     It ends when the residual of the largest Ritz value theta, |H y - theta y| = beta |last entry of its eigenvector of
-    T|, is at most `tolerance |theta|`, or all `size` directions are used. An eigenvalue lies that near to theta
-    (Parlett, "The Symmetric Eigenvalue Problem", 4.5), and as a rule much nearer.
+    T|, is at most `tolerance |theta|` and theta has grown by no more than that in the last `_STEADY` products, or when
+    all directions are used. An eigenvalue lies that near to theta (Parlett, "The Symmetric Eigenvalue Problem", 4.5),
+    and as a rule much nearer; the residual alone would also be content with a crowd of eigenvalues just below the
+    largest, where theta rests before it goes on to grow.
 
     Args:
         product: v `(size,)` -> H v `(size,)`.
@@ -94,6 +98,7 @@ def lanczos(
     rounding = torch.finfo(dtype).eps
     alphas: list[float] = []
     betas: list[float] = []
+    thetas: list[float] = []
     found = error = math.inf
     for k in range(most):
         basis[k] = vector
@@ -109,7 +114,10 @@ def lanczos(
         found, error = values[-1], beta * last
         scale = max(abs(values[0]), abs(found), beta)
         exhausted = k + 1 == size or beta <= _BREAKDOWN * rounding * scale
-        if exhausted or error <= max(tolerance * abs(found), rounding * scale):
+        small = max(tolerance * abs(found), rounding * scale)
+        thetas.append(found)
+        steady = k >= _STEADY and found - thetas[-1 - _STEADY] <= small
+        if exhausted or (error <= small and steady):
             return Eigenvalue(found, error, k + 1, True)
         betas.append(beta)
         vector = vector / beta

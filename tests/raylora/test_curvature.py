@@ -131,7 +131,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(write_spec, ray_local, t
 def test_variants_of_the_space_are_measured_unless_they_cannot_be(write_spec) -> None:
     spec, said = load(write_spec(space__variant=["full", "pissa", "lora"])), []
     assert curvature.choose_variants(spec, (), ["lora", "olora", "pissa"], said.append) == ["lora", "pissa"]
-    assert said == ["not measured: full, which train no factors of an update"]
+    assert said == ["not measured: full, whose rates this does not tell"]
 
 
 def test_search_measures_before_its_hosts_start_and_once(write_spec, ray_local, tmp_path, monkeypatch) -> None:

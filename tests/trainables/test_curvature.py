@@ -166,6 +166,15 @@ def test_lanczos_matches_dense_eigenvalues_on_a_wide_indefinite_spectrum(top: fl
     assert lanczos(lambda v: single @ v, 200, iterations=200).value == pytest.approx(top, rel=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_crowd_just_below_the_largest_eigenvalue_is_not_taken_for_it(seed: int) -> None:
+    crowd = torch.cat([torch.ones(1), torch.full((64,), 0.98), torch.linspace(0, 0.05, 9000)])
+    found = lanczos(lambda v: crowd * v, len(crowd), seed=seed)
+    assert found.converged and found.value == pytest.approx(1.0, rel=1e-3)
+    pair = torch.cat([torch.full((1,), 1.01), torch.ones(2500), torch.zeros(2499)])
+    assert lanczos(lambda v: pair * v, len(pair), seed=seed).value == pytest.approx(1.01, rel=1e-3)
+
+
 def test_lanczos_says_so_when_its_iterations_run_out() -> None:
     matrix = torch.diag(torch.linspace(0, 1, 500))
     found = lanczos(lambda v: matrix @ v, 500, iterations=3)
