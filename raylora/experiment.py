@@ -311,7 +311,9 @@ def build_searcher(
 
     options = dict(spec.search.options)
     if spec.search.searcher == "language":
-        if options.get("language", True):
+        from searchers.language import reads_language
+
+        if reads_language(options):
             options.setdefault("llm", str(models.resolve(spec.search.llm, quiet=quiet)))
         options.setdefault("samples", samples)
         options.setdefault("parameters", models.parameter_count(models.resolve(spec.model, quiet=quiet)))

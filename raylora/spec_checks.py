@@ -33,8 +33,11 @@ def check_world(spec: Spec) -> None:
     _check_task(spec)
     _check_searcher(spec)
     check_model("model", spec.model)
-    if spec.search.searcher == "language" and spec.search.options.get("language", True):
-        check_model("search.llm", spec.search.llm)
+    if spec.search.searcher == "language":
+        from searchers.language import reads_language
+
+        if "llm" in spec.search.model_fields_set or reads_language(spec.search.options):
+            check_model("search.llm", spec.search.llm)
     _check_deepspeed(spec)
     check_storage(spec.storage_path)
 
@@ -48,6 +51,7 @@ def _check_variants(spec: Spec) -> None:
     for field, name in fields:
         if name not in names:
             raise UserError(f"{field} = {name!r}: no such variant; {choose(name, names)}")
+    _check_extra(spec)
     if spec.mode == "hosted":
         return
     # Only here: looking a class up imports torch. All variants run on a ModelHost.
@@ -59,6 +63,20 @@ def _check_variants(spec: Spec) -> None:
                 f"{field} = {name!r}: does not run on {place}; allowed: {', '.join(sorted(runs_on))}, or "
                 "another variant"
             )
+
+
+def _check_extra(spec: Spec) -> None:
+    """A knob that nothing reads would be searched for nothing."""
+    extra = [(f"space.extra.{name}", name) for name in spec.space.extra]
+    extra += [(f"default_recipe.extra.{name}", name) for name in spec.default_recipe.extra]
+    if not extra:
+        return
+    from trainables.variants import VARIANTS
+
+    known = sorted({option for variant in VARIANTS.values() for option in variant.options})
+    for field, name in extra:
+        if name not in known:
+            raise UserError(f"{field}: an option of no variant; {choose(name, known, limit=40)}")
 
 
 def _check_task(spec: Spec) -> None:

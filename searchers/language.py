@@ -42,6 +42,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "token_dtype": "float32",
     },
 }
+
+
+def reads_language(options: Mapping[str, Any]) -> bool:
+    """Whether a searcher with these options has a language model read configurations."""
+    preset = PRESETS.get(str(options.get("preset", "default")), {})
+    return bool(options.get("language", preset.get("language", True)))
+
+
 _SETUP = {f.name for f in dataclasses.fields(Setup)}
 
 

@@ -22,6 +22,7 @@ import yaml
 from raylora.bench.grids import Grid, load_grid
 from raylora.errors import UserError
 from raylora.progress import Progress
+from searchers.language import reads_language
 
 REPORTED = (1, 5, 10, 20, 30)
 
@@ -98,7 +99,7 @@ def bench_searchers(
     entries = parse_searchers(searchers)
     progress = Progress(quiet=quiet)
     folder = None
-    if any(entry.name == "language" and entry.options.get("language", True) for entry in entries):
+    if any(entry.name == "language" and reads_language(entry.options) for entry in entries):
         from raylora.models import resolve
 
         folder = str(resolve(llm, quiet=quiet))

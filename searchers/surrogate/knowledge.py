@@ -17,7 +17,8 @@ that they search around the optimum (normal, RANGE_SHARE of the range), as [1] s
 
 [1] "Learning Rate Matters: Vanilla LoRA May Suffice for LLM Fine-tuning"; [2] Malladi et al., "On the SDEs and scaling
 rules for adaptive gradient algorithms", 2022; [3] "Efficient hyper-parameter search for LoRA via language-aided
-Bayesian optimization"; [4] Schulman et al., "LoRA Without Regret", 2025. Numbers between those of two sources, and
+Bayesian optimization"; [4] Schulman et al., "LoRA Without Regret", 2025; [5] Kingma and Ba,
+"Adam: a method for stochastic optimization", 2015. Numbers between those of two sources, and
 numbers where a source gives a direction only, are our own round ones.
 """
 
@@ -49,7 +50,7 @@ DURATION = Fact(-0.15, "the best rate falls, modestly, as training grows longer"
 SHORT = Fact(
     75.0,
     "Adam moves a weight by about the rate per step, so a run of few steps wants a rate in inverse proportion to them",
-    "[5] 2.1; the number is of this project's own sweep (docs/variants.md): 3e-3 after 16 steps on 135M parameters",
+    "[5] 2.1; the number is of this project's own sweep (docs/sweeps): 3e-3 after 16 steps on 135M parameters",
 )
 SHORT_MOST = Fact(20.0, "beyond some rate training breaks down, however few the steps", "[1] figures 1, 3")
 SHORT_MERIT = Fact(

@@ -140,6 +140,8 @@ def test_contradiction_names_both_sides(spec_file: Path, overrides: list[str], p
     [
         ("space.variant=[lora, rslroa]", ["space.variant = 'rslroa'", "did you mean 'rslora'"]),
         ("default_recipe.variant=x", ["default_recipe.variant = 'x'", "lora"]),
+        ("space.extra={nitter: [3]}", ["space.extra.nitter", "did you mean 'niter'"]),
+        ("default_recipe.extra={nitter: 3}", ["default_recipe.extra.nitter", "did you mean 'niter'"]),
         ("task.name=gsm9k", ["task.name = 'gsm9k'", "did you mean 'gsm8k'"]),
         ("task.name=reasoning_gym/chain_sun", ["chain_sun", "chain_sum"]),
         ("task.options={min_tersm: 2}", ["min_tersm"]),
