@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 def test_example_parses_and_begins_with_its_command(path: Path) -> None:
     load(path, check=False)
     first = path.read_text().splitlines()[0]
-    assert first.startswith(("# raylora tune ", "# raylora submit ", "# raylora bench "))
+    assert first.startswith(tuple(f"# raylora {name} " for name in ("tune", "submit", "bench", "compare")))
     assert f"examples/{path.name}" in first
 
 
@@ -25,9 +28,27 @@ def test_example_parses_and_begins_with_its_command(path: Path) -> None:
 def test_example_names_only_what_exists(path: Path, tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "2\\n#### 2"}\n')
     overrides = [f"storage_path={tmp_path}"]
-    if "gsm8k" in path.read_text():  # its rows lie elsewhere: a placeholder, a hub that tests do not reach
+    # Rows that lie elsewhere: a placeholder, a hub that tests do not reach.
+    if any(mark in path.read_text() for mark in ("path: ./data", "gsm8k")):
         overrides.append(f"task.path={tmp_path}")
     check_world(load(path, overrides, check=False))
+
+
+def commands() -> Iterator[str]:
+    """What README, docs and examples tell a user to tune, without its remark."""
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *EXAMPLES):
+        for line in path.read_text().splitlines():
+            found = re.match(r"(?:#\s+)?raylora tune (examples/.*)", line)
+            if found:
+                yield found.group(1).partition("  #")[0].strip()
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_a_command_that_is_shown_is_accepted(command: str, tmp_path: Path) -> None:
+    path, *overrides = shlex.split(command)
+    (tmp_path / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "2\\n#### 2"}\n')
+    overrides = [text.replace("FOLDER", str(tmp_path)) for text in overrides]
+    check_world(load(ROOT / path, [*overrides, f"storage_path={tmp_path}"], check=False))
 
 
 def test_quickstart_is_the_size_its_comment_says() -> None:
