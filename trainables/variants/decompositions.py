@@ -109,9 +109,7 @@ def decompose(weight: Tensor, kind: str, compute: Callable[[Tensor], dict[str, T
     return kept(lambda: _key(weight, kind), lambda: compute(weight.float()), weight.device)
 
 
-def kept(
-    key: Callable[[], str], compute: Callable[[], dict[str, Tensor]], device: torch.device
-) -> dict[str, Tensor]:
+def kept(key: Callable[[], str], compute: Callable[[], dict[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
     """`compute()`, or what an earlier call with the same key gave, as fp32 on `device`.
 
     Where the cache cannot be read or written, the result is computed and a warning is logged.
