@@ -4,10 +4,13 @@ One number carries most of it: how far the *effective* learning rate of a config
 expected. With s the scale of the update (alpha / rank; alpha / sqrt(rank) for rsLoRA),
 
     u = log10(rate s) - log10(rate*),    rate* = RATE variant (rank / 16)^RANK (parameters / 1e9)^SIZE pace,
-    pace = max((batch / 64)^BATCH (samples / 50,000)^DURATION, min(SHORT / steps, SHORT_MOST))
+    pace = (batch / 64)^BATCH (samples / 50,000)^DURATION,
 
-The second part of the pace is that of short runs: what noise allows does not matter where the steps are too few to get
-anywhere.
+or, where a run has fewer steps than SHORT and that is more,
+
+    pace = min(SHORT / steps, SHORT_MOST), and (rank / 16)^SHORT_RANK instead of RANK:
+
+what noise allows does not matter where the steps are too few to get anywhere.
 
 The prior mean of a configuration is `weight (bump(u - shift) + merit)`. Neither weight nor shift is known: each pair of
 a grid is a *hypothesis*, and the surrogate holds a probability for each (`deep_kernel.Surrogate`). A wrong expectation
@@ -48,9 +51,15 @@ BATCH = Fact(0.75, "the best rate grows with the batch size: proportionally, or 
 RANK = Fact(-0.25, "the best rate falls as the rank grows", "[1] H IV")
 DURATION = Fact(-0.15, "the best rate falls, modestly, as training grows longer", "[1] H V, A.3; [4]")
 SHORT = Fact(
-    75.0,
+    45.0,
     "Adam moves a weight by about the rate per step, so a run of few steps wants a rate in inverse proportion to them",
     "[5] 2.1; the number is of this project's own sweep (docs/sweeps): 3e-3 after 16 steps on 135M parameters",
+)
+SHORT_RANK = Fact(
+    -1.0,
+    "Adam's step is of one size in every entry of B, so a step moves the output by rate s times the sum of |a_j x| over "
+    "the directions j: by the rank",
+    "our own, for B = 0 and A of one deviation at the start",
 )
 SHORT_MOST = Fact(20.0, "beyond some rate training breaks down, however few the steps", "[1] figures 1, 3")
 SHORT_MERIT = Fact(
@@ -130,12 +139,13 @@ class Knowledge:
         """rate*: where the optimum of the effective rate is expected."""
         variant = str(config.get("variant", "lora"))
         rate = RATE.value * self.ratios.get(variant, VARIANTS[variant].value if variant in VARIANTS else 1.0)
-        rate *= (float(config.get("rank", 16)) / 16) ** RANK.value
-        batch = float(config.get("batch_size", 64))
-        pace = (batch / 64) ** BATCH.value
+        size, batch = float(config.get("rank", 16)) / 16, float(config.get("batch_size", 64))
+        pace = size**RANK.value * (batch / 64) ** BATCH.value
         if self.samples:
             pace *= (self.samples / 50_000) ** DURATION.value
-            pace = max(pace, min(SHORT.value * batch / self.samples, SHORT_MOST.value))
+            short = SHORT.value * batch / self.samples
+            if short > 1:
+                pace = max(pace, size**SHORT_RANK.value * min(short, SHORT_MOST.value))
         rate *= pace
         if self.parameters:
             rate *= (self.parameters / 1e9) ** SIZE.value
