@@ -2,7 +2,9 @@
 
 Specs are trained under each seed, every configuration of their spaces; the records of all trials, one JSON object each,
 are the source of the table and the plot, and either can be rebuilt from them. Configurations that differ in the
-learning rate alone are one method. A method's best rate on a task is the one with the best mean over the seeds.
+learning rate alone are one method. A method's best rate on a task is the one with the lowest validation loss, which is
+steadier than the score of a few rows, in the mean over the seeds that all its rates were trained under: rates may be
+tried under one seed, and the best of them trained under others.
 """
 
 from __future__ import annotations
@@ -123,10 +125,8 @@ def best_rows(records: Sequence[Record]) -> list[Row]:
         fine = {rate: runs for rate, runs in rates.items() if not any(run["diverged"] for run in runs)}
         if not fine:
             continue
-        metric, sign = fine[next(iter(fine))][0]["metric"], 1.0
-        if next(iter(fine.values()))[0]["mode"] == "min":
-            sign = -1.0
-        rate = max(fine, key=lambda r: (sign * _mean(fine[r], metric), -_mean(fine[r], "validation_loss")))
+        metric = fine[next(iter(fine))][0]["metric"]
+        rate = _best_rate(fine)
         runs = fine[rate]
         touched = [float(run.get("touched_parameters", run["trainable_parameters"])) for run in runs]
         rows.append(
@@ -145,6 +145,16 @@ def best_rows(records: Sequence[Record]) -> list[Row]:
             )
         )
     return rows
+
+
+def _best_rate(by_rate: Mapping[float, Sequence[Record]]) -> float:
+    """By validation loss over the seeds that all rates have, or over all of them where they have none in common."""
+    common = set.intersection(*({run["seed"] for run in runs} for runs in by_rate.values()))
+    losses = {
+        rate: _mean([run for run in runs if not common or run["seed"] in common], "validation_loss")
+        for rate, runs in by_rate.items()
+    }
+    return min(sorted(losses), key=lambda rate: losses[rate])
 
 
 def _mean(runs: Sequence[Record], name: str) -> float:

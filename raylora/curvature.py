@@ -220,8 +220,7 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
         cause = error.cause if isinstance(error.cause, UserError) else None
         raise (cause or error) from None
     except RayActorError as error:
-        known = _cause(error)
-        raise UserError(f"search.knowledge.curvature: {known}") from None
+        raise UserError(f"search.knowledge.curvature: {_cause(error)}") from None
     finally:
         ray.kill(actor)
 

@@ -18,7 +18,7 @@ from raylora.progress import Progress
 if TYPE_CHECKING:
     import torch
 
-Figures = dict[str, dict[str, Any]]
+Figures = dict[str, Any]
 
 STEPS = 2  # timed per turn, or a variant's whole cycle of steps where that is longer
 LEAST_ROWS = 32  # to draw validation rows from

@@ -174,13 +174,19 @@ class InstructTask(Task):
             raise UserError(
                 f"task.options.prompt_template: {prompt_template!r}; allowed: text with columns in {{braces}}"
             )
-        self._columns = {"prompt_template": prompt_template, "response_column": response_column, "labels": labels}
+        self.prompt_template, self.response_column, self.labels = prompt_template, response_column, labels
         self.path, self.match, self.config = str(path), match, config
         self.train_rows, self.test_rows, self.max_new_tokens = train_rows, test_rows, max_new_tokens
         self._open: dict[str, Open] = open_splits(self.path, config)
 
     def _map(self, table: pa.Table) -> pa.Table:
-        return to_rows(table, task=self.name, **self._columns)
+        return to_rows(
+            table,
+            task=self.name,
+            prompt_template=self.prompt_template,
+            response_column=self.response_column,
+            labels=self.labels,
+        )
 
     def _split(self, name: str) -> ray.data.Dataset:
         # No batch size: a block is mapped whole, and Ray fuses this step with the read.

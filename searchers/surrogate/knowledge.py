@@ -57,8 +57,8 @@ SHORT = Fact(
 )
 SHORT_RANK = Fact(
     -1.0,
-    "Adam's step is of one size in every entry of B, so a step moves the output by rate s times the sum of |a_j x| over "
-    "the directions j: by the rank",
+    "Adam's step is of one size in every entry of B, so that it moves the output by rate s times the sum of |a_j x| "
+    "over the directions j: by the rank",
     "our own, for B = 0 and A of one deviation at the start",
 )
 SHORT_MOST = Fact(20.0, "beyond some rate training breaks down, however few the steps", "[1] figures 1, 3")

@@ -33,13 +33,21 @@ def test_a_method_is_a_variant_with_its_options() -> None:
     assert method({"variant": "lelora", "rank": 8, "policy": "random", "a": 1}) == "lelora (a=1, policy=random)"
 
 
-def test_best_rate_is_that_of_the_best_mean_with_its_error_over_seeds() -> None:
-    records = [record(rate, seed, score) for rate, scores in ((1e-4, (0.1, 0.2)), (1e-3, (0.5, 0.7)), (1e-2, (0.9, 0)))
-               for seed, score in enumerate(scores)]  # fmt: skip
+def test_best_rate_is_that_of_the_lowest_mean_loss_with_its_error_over_seeds() -> None:
+    records = [record(rate, seed, 1.2 - loss, loss)
+               for rate, losses in ((1e-4, (0.9, 1.0)), (1e-3, (0.7, 0.5)), (1e-2, (0.3, 1.2)))
+               for seed, loss in enumerate(losses)]  # fmt: skip
     (row,) = best_rows(records)
     assert (row.rate, row.seeds, row.edge, row.touched) == (1e-3, 2, False, 100)
     assert row.score == pytest.approx(0.6) and row.error == pytest.approx(0.1)
     assert "accuracy 0.600 ± 0.100" in markdown(records)
+
+
+def test_rates_are_told_apart_by_the_seeds_that_they_share() -> None:
+    records = [record(rate, 0, 0.5, loss) for rate, loss in ((1e-4, 0.6), (1e-3, 0.5), (1e-2, 0.7))]
+    records += [record(1e-3, seed, 0.2, 2.0) for seed in (1, 2)]
+    (row,) = best_rows(records)
+    assert (row.rate, row.seeds, row.edge) == (1e-3, 3, False) and row.score == pytest.approx(0.3)
 
 
 def test_edges_ties_and_diverged_runs() -> None:

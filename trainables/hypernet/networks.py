@@ -34,8 +34,8 @@ def softmax_attention(query: Tensor, key: Tensor, value: Tensor, multiple: int |
     missing = -width % (multiple or (8 if query.is_cuda else 1))
     if not missing:
         return F.scaled_dot_product_attention(query, key, value)
-    filled = (F.pad(x, (0, missing)) for x in (query, key, value))
-    return F.scaled_dot_product_attention(*filled, scale=width**-0.5)[..., :width]
+    query, key, value = (F.pad(x, (0, missing)) for x in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, scale=width**-0.5)[..., :width]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, window: int | None) -> Tensor:
