@@ -229,6 +229,8 @@ def _curvature(options: argparse.Namespace) -> int:
     if not 0 < options.tolerance < 1:
         raise UserError(f"--tolerance: {options.tolerance}; allowed: above 0, below 1")
     if options.spec.endswith(".json"):
+        if options.variants or options.layers or options.types or options.overrides:
+            raise UserError(f"SPEC: {options.spec} holds figures; give the spec to measure others")
         figures = read_figures(options.spec)
     else:
         from raylora import curvature

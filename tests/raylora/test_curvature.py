@@ -121,6 +121,8 @@ def test_what_cannot_be_measured_is_refused_in_one_line(write_spec, ray_local, t
         ([str(spec), "--types", "query"], "--types query: no such matrix type; allowed: q_proj"),
         ([str(spec), "--tolerance", "2"], "--tolerance: 2.0; allowed: above 0, below 1"),
         ([str(tmp_path / "none.json")], f"SPEC: {tmp_path / 'none.json'} does not exist"),
+        ([str(tmp_path / "other.json"), "--layers", "1"], f"SPEC: {tmp_path / 'other.json'} holds figures; give the spec"),
+        ([str(spec), "--sweep", "none.json"], "SOURCE: none.json"),
         ([str(tmp_path / "other.json")], f"SPEC: {tmp_path / 'other.json'} holds no figures"),
     ):
         assert main(["curvature", "--quiet", *arguments]) == 2

@@ -156,7 +156,7 @@ class LeLoRAPolicyActor:
         keep: policies in memory; the others wait on disk.
     """
 
-    def __init__(self, folder: str, checkpoint_every_s: float = 5.0, gather_s: float = 0.01, keep: int = 16) -> None:
+    def __init__(self, folder: str, checkpoint_every_s: float = 5.0, gather_s: float = 0.1, keep: int = 16) -> None:
         import torch
 
         torch.set_num_threads(1)  # the cores are the trials'
