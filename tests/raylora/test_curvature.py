@@ -112,7 +112,8 @@ def test_command_measures_draws_and_shows_its_figures_again(
 
 def test_what_cannot_be_measured_is_refused_in_one_line(write_spec, ray_local, tmp_path, capsys) -> None:
     spec = write_spec()
-    (tmp_path / "other.json").write_text("[]")
+    other = tmp_path / "other.json"
+    other.write_text("[]")
     for arguments, message in (
         ([str(spec), "--variants", "pisa"], "--variants pisa: no such variant; did you mean 'pissa'?"),
         ([str(spec), "--variants", "full"], "--variants full: it trains no factors of an update; allowed: adalora"),
@@ -121,9 +122,9 @@ def test_what_cannot_be_measured_is_refused_in_one_line(write_spec, ray_local, t
         ([str(spec), "--types", "query"], "--types query: no such matrix type; allowed: q_proj"),
         ([str(spec), "--tolerance", "2"], "--tolerance: 2.0; allowed: above 0, below 1"),
         ([str(tmp_path / "none.json")], f"SPEC: {tmp_path / 'none.json'} does not exist"),
-        ([str(tmp_path / "other.json"), "--layers", "1"], f"SPEC: {tmp_path / 'other.json'} holds figures; give the spec"),
+        ([str(other), "--layers", "1"], f"SPEC: {other} holds figures; give the spec"),
         ([str(spec), "--sweep", "none.json"], "SOURCE: none.json"),
-        ([str(tmp_path / "other.json")], f"SPEC: {tmp_path / 'other.json'} holds no figures"),
+        ([str(other)], f"SPEC: {other} holds no figures"),
     ):
         assert main(["curvature", "--quiet", *arguments]) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
