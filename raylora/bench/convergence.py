@@ -216,8 +216,8 @@ class Curve:
 
     @property
     def finals(self) -> dict[int, float]:
-        """Seed -> smoothed loss at the end. Seeds differ in the order of the rows, hence in where the loss ends."""
-        return {run["seed"]: losses[-1] for run, losses in zip(self.finished, self.losses, strict=True)}
+        """Seed -> mean loss over the last quarter. Seeds differ in the order of the rows, hence in where they end."""
+        return {run["seed"]: _mean(_quarters(run["loss"])[-1]) for run in self.finished}
 
     @property
     def edge(self) -> bool:
@@ -259,7 +259,7 @@ def read_curves(folder: str | Path) -> list[Curve]:
         tried = {float(run["knobs"]["learning_rate"]): run for run in found if run["seed"] == first}
         rate = best_rate(tried)
         chosen = sorted((r for r in found if float(r["knobs"]["learning_rate"]) == rate), key=lambda r: r["seed"])
-        losses = [smooth(run["loss"], max(1.0, steps / 20)) for run in chosen if not run["diverged"]]
+        losses = [smooth(run["loss"], max(1.0, steps / 10)) for run in chosen if not run["diverged"]]
         curves.append(Curve(label, rate, tuple(sorted(tried)), losses, chosen))
     return curves
 
@@ -276,12 +276,40 @@ def plain_counterpart(label: str, labels: Sequence[str]) -> str | None:
     return plain if plain != variant and plain in labels else None
 
 
+def _quarters(losses: Sequence[float | None]) -> list[list[float]]:
+    """What is there in each quarter of a run."""
+    bounds = [round(len(losses) * i / 4) for i in range(5)]
+    return [[x for x in losses[a:b] if x is not None] for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def quarters_less(curve: Curve, plain: Curve) -> list[list[float]]:
+    """Mean loss less the plain arm's in each quarter, one row per seed that both have.
+
+    A seed gives both the same batches in the same order, so what batches differ in cancels.
+    """
+    others = {run["seed"]: run for run in plain.finished}
+    rows = []
+    for run in curve.finished:
+        if run["seed"] in others:
+            pairs = zip(run["loss"], others[run["seed"]]["loss"], strict=True)
+            rows.append([_mean(part) for part in _quarters([x - y if None not in (x, y) else None for x, y in pairs])])
+    return rows
+
+
 def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
     """A header and a row per arm; means over seeds with their standard deviation, where there are several."""
     metric = str(curves[0].runs[0]["metric"])
     rows = [
         ["arm", "best rate", "of", "training loss", "validation loss", metric, "steps to the plain final loss"]
-        + ["train, s", "in hypernetwork, s", "peak memory, GB", "optimizer, MB", "adapter", "hypernetwork"]
+        + [
+            "less the plain loss, by quarter",
+            "train, s",
+            "in hypernetwork, s",
+            "peak memory, GB",
+            "optimizer, MB",
+            "adapter",
+            "hypernetwork",
+        ]
     ]
     by_label = {curve.label: curve for curve in curves}
     for curve in curves:
@@ -303,6 +331,7 @@ def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
                 told("validation_loss"),
                 told(metric),
                 f"{', '.join(shown)} of {len(curve.losses[0]) if curve.losses else 0}",
+                _quarterly(curve, by_label[plain]),
                 *(f"{_mean([float(run[n]) for run in curve.runs]):.0f}" for n in ("train_s", "hypernetwork_s")),
                 f"{_mean([float(run['peak_memory_gb']) for run in curve.runs]):.2f}",
                 f"{_mean([float(run['optimizer_mb']) for run in curve.runs]):.1f}",
@@ -310,6 +339,19 @@ def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _quarterly(curve: Curve, plain: Curve) -> str:
+    """Means over the seeds with their standard errors; nothing for a plain arm."""
+    rows = [] if curve is plain else quarters_less(curve, plain)
+    shown = []
+    for column in zip(*rows, strict=True):
+        error = ""
+        if len(column) > 1:
+            mean = _mean(column)
+            error = f" ± {math.sqrt(sum((x - mean) ** 2 for x in column) / (len(column) - 1) / len(column)):.3f}"
+        shown.append(f"{_mean(column):+.3f}{error}")
+    return ", ".join(shown)
 
 
 def _mean(values: Sequence[float]) -> float:
