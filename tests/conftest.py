@@ -15,6 +15,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests run side by side: a surrogate at the lowest priority would wait for those of the other process.
+os.environ.setdefault("RAYLORA_SURROGATE_NICE", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)
