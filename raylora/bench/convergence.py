@@ -216,8 +216,8 @@ class Curve:
 
     @property
     def finals(self) -> dict[int, float]:
-        """Seed -> mean loss over the last quarter. Seeds differ in the order of the rows, hence in where they end."""
-        return {run["seed"]: _mean(_quarters(run["loss"])[-1]) for run in self.finished}
+        """Seed -> smoothed loss at the end. Seeds differ in the order of the rows, hence in where the loss ends."""
+        return {run["seed"]: losses[-1] for run, losses in zip(self.finished, self.losses, strict=True)}
 
     @property
     def edge(self) -> bool:
