@@ -52,6 +52,7 @@ def add_bench(commands: Any) -> None:
     curves.add_argument("--arms", required=True, metavar="A,B:option=value@R/R/R", help="with rates of their own")
     curves.add_argument("--rates", default="0.001,0.002,0.004", metavar="R,R,R", help="of arms without their own")
     curves.add_argument("--seeds", type=int, default=3, help="runs at the best rate (default 3)")
+    curves.add_argument("--checks", type=int, default=8, help="validation losses taken during a run (default 8)")
     curves.add_argument("--quiet", action="store_true")
     curves.set_defaults(run=_bench_convergence)
 
@@ -144,6 +145,8 @@ def _bench_convergence(options: argparse.Namespace) -> int:
     from raylora.spec import load
 
     at_least_one(options, "seeds")
+    if options.checks < 0:
+        raise UserError(f"--checks: {options.checks}; allowed: 0 or more")
     common = _rates(options.rates.split(","))
     arms, rates = [], {}
     for text in filter(None, options.arms.split(",")):
@@ -154,7 +157,10 @@ def _bench_convergence(options: argparse.Namespace) -> int:
             raise UserError(f"--arms {error}") from None
         rates[arms[-1].label] = _rates(values.split("/")) if own else common
     spec = load(options.spec, options.overrides)
-    for path in bench_convergence(spec, options.to, arms=arms, rates=rates, seeds=options.seeds, quiet=options.quiet):
+    files = bench_convergence(
+        spec, options.to, arms=arms, rates=rates, seeds=options.seeds, checks=options.checks, quiet=options.quiet
+    )
+    for path in files:
         print(path)
     return 0
 

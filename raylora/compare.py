@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
 from raylora.plots import load_pyplot
+from raylora.results import standard_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,11 +163,7 @@ def _mean(runs: Sequence[Record], name: str) -> float:
 
 
 def _error(runs: Sequence[Record], name: str) -> float:
-    """Standard error of the mean over the runs; NaN for one run."""
-    if len(runs) < 2:
-        return math.nan
-    mean = _mean(runs, name)
-    return math.sqrt(sum((float(run[name]) - mean) ** 2 for run in runs) / (len(runs) - 1) / len(runs))
+    return standard_error([float(run[name]) for run in runs])
 
 
 def write_comparison(records: Sequence[Record], stem: str | Path) -> list[Path]:

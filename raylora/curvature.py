@@ -7,6 +7,7 @@ ratio of their best rates. `search.knowledge.curvature` hands these predictions 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -164,8 +165,8 @@ def curvature(spec: Spec, settings: Settings, *, quiet: bool = False) -> dict[st
             a loss that is not finite.
     """
     from raylora import data, models
+    from raylora.build import build_data, build_task, train_settings
     from raylora.cluster import connected
-    from raylora.experiment import build_data, build_task, train_settings
     from trainables.curvature import measurable
 
     progress = Progress(quiet=quiet)
@@ -186,7 +187,7 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
         UserError: as `curvature`.
     """
     import ray
-    from ray.exceptions import RayActorError, RayTaskError
+    from ray.exceptions import RayActorError
 
     from raylora import data
 
@@ -205,24 +206,31 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
 
     def measure(name: str, timed: bool = False) -> Iterator[dict[str, Any]]:
         for ref in actor.measure.options(num_returns="streaming").remote(name, timed):
-            try:
+            with _users_errors():
                 record = ray.get(ref)
-            except RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, UserError) else error) from None
             yield record
 
     try:
-        # The searcher goes by LoFT's optimizer, whatever is measured.
-        known = [name for name in ray.get(actor.measurable.remote()) if name != "loft"]
-        names = choose_variants(spec, (), known, say)
-        return run(spec, names, settings, ray.get(actor.about.remote()), measure, say)
-    except RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, UserError) else None
-        raise (cause or error) from None
+        with _users_errors():
+            # The searcher goes by LoFT's optimizer, whatever is measured.
+            known = [name for name in ray.get(actor.measurable.remote()) if name != "loft"]
+            names = choose_variants(spec, (), known, say)
+            return run(spec, names, settings, ray.get(actor.about.remote()), measure, say)
     except RayActorError as error:
         raise UserError(f"search.knowledge.curvature: {_cause(error)}") from None
     finally:
         ray.kill(actor)
+
+
+@contextlib.contextmanager
+def _users_errors() -> Iterator[None]:
+    """A user's mistake that an actor found is raised as itself."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, UserError) else error) from None
 
 
 def _cause(error: BaseException) -> str:
@@ -286,9 +294,7 @@ def run(
     }
 
 
-def _told(
-    records: Iterator[dict[str, Any]], name: str, say: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
+def _told(records: Iterator[dict[str, Any]], name: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     try:
         yield from records
     except UserError as error:

@@ -90,7 +90,7 @@ def read_sweep(source: str | Path) -> Sweep:
 
 
 def _from_run(folder: Path) -> Sweep:
-    from raylora.experiment import build_task
+    from raylora.build import build_task
     from raylora.results import read_run
     from trainables.journal import Journal
 

@@ -1,8 +1,9 @@
-"""Greedy decoding and the loss of the reference completion, from one shared run of the prompt."""
+"""Greedy decoding and the loss of the reference completion, from one shared run of the prompt; or that loss alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -131,3 +132,31 @@ def _greedy(
 def total_tokens(rows: Sequence[Row]) -> int:
     """Prompt and response tokens of `rows`."""
     return sum(length(row) for row in rows)
+
+
+@torch.no_grad()
+def mean_loss(module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> float:
+    """Cross-entropy per completion token in evaluation mode, nats; NaN without batches.
+
+    Args:
+        batches: as `batching.labelled_batches` makes them.
+    """
+    training = module.training
+    module.eval()
+    total, tokens = torch.zeros(()), 0
+    try:
+        for batch in batches:
+            labels = batch["labels"]  # (rows, length)
+            inputs = {name: value for name, value in batch.items() if name != "labels"}
+            wanted = labels != IGNORE
+            first = max(1, int(wanted.any(dim=0).nonzero()[0]))
+            keep = torch.arange(first - 1, labels.shape[1] - 1, device=labels.device)
+            logits = module(**inputs, use_cache=False, logits_to_keep=keep).logits.float()
+            targets = labels[:, first:].flatten()
+            total = total.to(logits.device) + F.cross_entropy(
+                logits.flatten(0, 1), targets, ignore_index=IGNORE, reduction="sum"
+            )
+            tokens += int(wanted[:, first:].sum())
+    finally:
+        module.train(training)
+    return float(total) / tokens if tokens else math.nan

@@ -28,7 +28,7 @@ from trainables.batching import (
     length,
     micro_batches,
 )
-from trainables.decode import generate_and_score_loss
+from trainables.decode import generate_and_score_loss, mean_loss
 from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.variants import get_variant
@@ -192,7 +192,9 @@ class TrialRun:
         return self._labelled(torch.randperm(len(self.train), generator=generator)[:count].tolist())
 
     def _labelled(self, indices: Sequence[int]) -> list[dict[str, Tensor]]:
-        rows = [self.train[i] for i in indices]
+        return self._labelled_rows([self.train[i] for i in indices])
+
+    def _labelled_rows(self, rows: Sequence[Row]) -> list[dict[str, Tensor]]:
         return labelled_batches(rows, self.pad_id, self.settings.micro_batch_tokens, self.device)
 
     def advance(self, samples: int) -> None:
@@ -258,6 +260,10 @@ class TrialRun:
         """Score generated answers; see `evaluate_model`. Workers share the rows."""
         with evaluating(self.adapted):
             return evaluate_model(self.adapted, rows, scorer, tokenizer, device=self.device, parallel=self.parallel)
+
+    def validation_loss(self, rows: Sequence[Row]) -> float:
+        """Nats per completion token of the reference answers, as `evaluate` has it, without generating any."""
+        return mean_loss(self.adapted, self._labelled_rows(rows))
 
     def metrics(self) -> dict[str, Any]:
         """Training figures since the last call of this method, and totals."""

@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from raylora.bench.arms import Arm
 from raylora.errors import UserError
 from raylora.progress import Progress
+from raylora.results import standard_error
 from raylora.spec_text import short
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from raylora.spec import Spec
 
 # Steps to the next rate where a range is extended, and how often it may be at either end.
@@ -33,6 +39,7 @@ def bench_convergence(
     arms: Sequence[Arm],
     rates: Mapping[str, Sequence[float]],
     seeds: int = 3,
+    checks: int = 8,
     quiet: bool = False,
 ) -> list[Path]:
     """Trains what is missing in `folder`, and returns all its run files.
@@ -41,9 +48,12 @@ def bench_convergence(
         spec: model, task and training; rank, alpha, batch size and dropout are the first values of its space. Its first
             seed is `spec.seed`.
         folder: gets one JSON per run: arm, rate, seed, steps, `loss` of every step (nats per completion token, before
-            the step), the validation's scores, wall time of the training, peak memory, parameters.
+            the step), `checks` as [step, validation loss], the validation's scores at the end, wall time of the
+            training (checks apart), peak memory, parameters.
         rates: arm label -> learning rates, ascending; at least three.
         seeds: runs of each arm at its best rate.
+        checks: how often the validation loss is taken during a run, at even distances, and once before the first step.
+            0 for never.
 
     Raises:
         UserError: fewer than three rates, a configuration that cannot be attached, or a task that cannot be read.
@@ -51,7 +61,7 @@ def bench_convergence(
     for arm in arms:
         if len(rates[arm.label]) < 3:
             raise UserError(f"--rates: {len(rates[arm.label])} for {arm.label}; allowed: at least 3")
-    runner = _Runner(spec, Path(folder).expanduser(), Progress(quiet=quiet))
+    runner = _Runner(spec, Path(folder).expanduser(), Progress(quiet=quiet), checks)
     files: list[Path] = []
     for arm in arms:
         tried = {rate: runner.run(arm, rate, spec.seed) for rate in sorted(rates[arm.label])}
@@ -91,8 +101,8 @@ def _final(run: Mapping[str, Any]) -> float:
 class _Runner:
     """Holds model and data; trains one run at a time."""
 
-    def __init__(self, spec: Spec, folder: Path, progress: Progress) -> None:
-        self.spec, self.folder, self.progress = spec, folder, progress
+    def __init__(self, spec: Spec, folder: Path, progress: Progress, checks: int) -> None:
+        self.spec, self.folder, self.progress, self.checks = spec, folder, progress, checks
         self._loaded: tuple[Any, Any, Any, list[Any], list[Any]] | None = None
 
     def run(self, arm: Arm, rate: float, seed: int) -> Path:
@@ -130,8 +140,8 @@ class _Runner:
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
             from raylora import data, models
+            from raylora.build import build_data, build_task
             from raylora.cluster import connected
-            from raylora.experiment import build_data, build_task
             from trainables.session import pick_device, pick_dtype
 
             spec = self.spec
@@ -147,7 +157,7 @@ class _Runner:
         return self._loaded
 
     def _train(self, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
-        from raylora.experiment import train_settings
+        from raylora.build import train_settings
         from trainables.run import TrialRun, pad_token
 
         spec, about = self.spec, self.about()
@@ -161,9 +171,15 @@ class _Runner:
         except ValueError as error:
             raise UserError(f"--arms {arm.label}: {error}") from None
         try:
-            losses = []
-            run.module.train()
-            while not run.done:
+            losses: list[float] = []
+            wanted = {round(run.steps * i / self.checks) for i in range(self.checks + 1)} if self.checks else set()
+            checks: list[tuple[int, float]] = []
+            while True:
+                if run.step in wanted and not run.diverged:
+                    checks.append((run.step, run.validation_loss(validation)))
+                if run.done:
+                    break
+                run.module.train()
                 losses.append(run.train_step())
             figures = run.metrics()
             scores = {} if run.diverged else run.evaluate(validation, task, tokenizer)
@@ -185,10 +201,15 @@ class _Runner:
             "seed": seed,
             "about": about,
             "metric": task.metric,
-            "loss": [round(loss, 6) if math.isfinite(loss) else None for loss in losses],
+            "loss": [_finite(loss) for loss in losses],
+            "checks": [[step, _finite(loss)] for step, loss in checks],
             **{name: figures[name] for name in kept},
             **scores,
         }
+
+
+def _finite(loss: float) -> float | None:
+    return round(loss, 6) if math.isfinite(loss) else None
 
 
 # -- table and plot ---------------------------------------------------------------------------------------
@@ -269,6 +290,23 @@ def steps_to(losses: Sequence[float], target: float) -> int | None:
     return next((step + 1 for step, loss in enumerate(losses) if loss <= target), None)
 
 
+def checks_of(run: Mapping[str, Any]) -> tuple[list[int], list[float]]:
+    """Steps and validation losses during a run; both empty where none were taken."""
+    found = [(int(step), float(loss)) for step, loss in run.get("checks", []) if loss is not None]
+    return [step for step, _ in found], [loss for _, loss in found]
+
+
+def step_reaching(steps: Sequence[int], losses: Sequence[float], target: float) -> int | None:
+    """First step at which the loss, linear between checks, is at most `target`; None where it never is."""
+    for i, loss in enumerate(losses):
+        if loss <= target:
+            if i == 0:
+                return steps[0]
+            share = (losses[i - 1] - target) / (losses[i - 1] - loss)
+            return math.ceil(steps[i - 1] + share * (steps[i] - steps[i - 1]))
+    return None
+
+
 def plain_counterpart(label: str, labels: Sequence[str]) -> str | None:
     """The arm that an arm is compared with: `hyper_x...` with `x`, where that was measured."""
     variant = label.partition(":")[0]
@@ -296,6 +334,30 @@ def quarters_less(curve: Curve, plain: Curve) -> list[list[float]]:
     return rows
 
 
+def _pairs(curve: Curve, plain: Curve) -> list[tuple[tuple[list[int], list[float]], tuple[list[int], list[float]]]]:
+    """Checks of both arms' runs, for each seed of which both have some."""
+    others = {run["seed"]: checks_of(run) for run in plain.finished}
+    both = [(checks_of(run), others.get(run["seed"], ([], []))) for run in curve.finished]
+    return [(mine, theirs) for mine, theirs in both if mine[0] and theirs[0]]
+
+
+def validation_steps(curve: Curve, plain: Curve, part: float) -> list[int | None]:
+    """Steps to the validation loss that the plain arm has after `part` of its steps, one per seed."""
+    found = []
+    for mine, theirs in _pairs(curve, plain):
+        found.append(step_reaching(*mine, float(np.interp(part * theirs[0][-1], *theirs))))
+    return found
+
+
+def validation_less(curve: Curve, plain: Curve) -> list[list[float]]:
+    """Validation loss less the plain arm's after each quarter, one row per seed."""
+    rows = []
+    for mine, theirs in _pairs(curve, plain):
+        at = [theirs[0][-1] * i / 4 for i in range(1, 5)]
+        rows.append(list(np.interp(at, *mine) - np.interp(at, *theirs)))
+    return rows
+
+
 def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
     """A header and a row per arm; means over seeds with their standard deviation, where there are several."""
     metric = str(curves[0].runs[0]["metric"])
@@ -303,6 +365,8 @@ def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
         ["arm", "best rate", "of", "training loss", "validation loss", metric, "steps to the plain final loss"]
         + [
             "less the plain loss, by quarter",
+            "steps to the plain validation loss at half, at the end",
+            "validation loss less the plain one, after each quarter",
             "train, s",
             "in hypernetwork, s",
             "peak memory, GB",
@@ -317,7 +381,6 @@ def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
         finals = by_label[plain].finals
         targets = [finals.get(run["seed"], _mean(list(finals.values()))) for run in curve.finished]
         reached = [steps_to(losses, target) for losses, target in zip(curve.losses, targets, strict=True)]
-        shown = [str(n) if n is not None else "never" for n in reached]
 
         def told(name: str, curve: Curve = curve) -> str:
             return _spread([float(run[name]) for run in curve.runs if name in run])
@@ -330,8 +393,10 @@ def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
                 _spread([losses[-1] for losses in curve.losses]),
                 told("validation_loss"),
                 told(metric),
-                f"{', '.join(shown)} of {len(curve.losses[0]) if curve.losses else 0}",
-                _quarterly(curve, by_label[plain]),
+                f"{_steps(reached)} of {len(curve.losses[0]) if curve.losses else 0}",
+                "" if curve is by_label[plain] else _quarterly(quarters_less(curve, by_label[plain])),
+                "; ".join(filter(None, (_steps(validation_steps(curve, by_label[plain], part)) for part in (0.5, 1)))),
+                "" if curve is by_label[plain] else _quarterly(validation_less(curve, by_label[plain])),
                 *(f"{_mean([float(run[n]) for run in curve.runs]):.0f}" for n in ("train_s", "hypernetwork_s")),
                 f"{_mean([float(run['peak_memory_gb']) for run in curve.runs]):.2f}",
                 f"{_mean([float(run['optimizer_mb']) for run in curve.runs]):.1f}",
@@ -341,15 +406,15 @@ def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
     return rows
 
 
-def _quarterly(curve: Curve, plain: Curve) -> str:
-    """Means over the seeds with their standard errors; nothing for a plain arm."""
-    rows = [] if curve is plain else quarters_less(curve, plain)
+def _steps(found: Sequence[int | None]) -> str:
+    return ", ".join("never" if n is None else str(n) for n in found)
+
+
+def _quarterly(rows: Sequence[Sequence[float]]) -> str:
+    """Means over the seeds with their standard errors."""
     shown = []
     for column in zip(*rows, strict=True):
-        error = ""
-        if len(column) > 1:
-            mean = _mean(column)
-            error = f" ± {math.sqrt(sum((x - mean) ** 2 for x in column) / (len(column) - 1) / len(column)):.3f}"
+        error = f" ± {standard_error(column):.3f}" if len(column) > 1 else ""
         shown.append(f"{_mean(column):+.3f}{error}")
     return ", ".join(shown)
 
@@ -361,10 +426,8 @@ def _mean(values: Sequence[float]) -> float:
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return "diverged"
-    mean = _mean(values)
-    if len(values) == 1:
-        return f"{mean:.3f}"
-    return f"{mean:.3f} ± {math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1)):.3f}"
+    mean = f"{_mean(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.3f}"
 
 
 def write_convergence(folder: str | Path, stem: str | Path) -> list[Path]:
@@ -387,20 +450,36 @@ def _plot(curves: Sequence[Curve], path: Path) -> None:
     from raylora.plots import load_pyplot
 
     pyplot = load_pyplot()
-    families = sorted({curve.label.partition(":")[0].removeprefix("hyper_") for curve in curves})
-    size = (5.5 * len(families), 4.2)
-    figure, axes = pyplot.subplots(1, len(families), figsize=size, layout="constrained", squeeze=False)
-    for axis, family in zip(axes[0], families, strict=True):
-        of_it = [c for c in curves if c.label.partition(":")[0].removeprefix("hyper_") == family and c.losses]
+    families = sorted({_family(curve) for curve in curves})
+    checked = any(checks_of(run)[0] for curve in curves for run in curve.finished)
+    shape = (1 + checked, len(families))
+    size = (5.5 * shape[1], 4.2 * shape[0])
+    figure, axes = pyplot.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
+    for column, family in enumerate(families):
+        of_it = [curve for curve in curves if _family(curve) == family and curve.losses]
         for number, curve in enumerate(of_it):
-            steps = range(1, len(curve.losses[0]) + 1)
-            columns = list(zip(*curve.losses, strict=True))
-            axis.plot(steps, [_mean(c) for c in columns], color=f"C{number}", label=f"{curve.label} ({curve.rate:g})")
-            axis.fill_between(
-                steps, [min(c) for c in columns], [max(c) for c in columns], color=f"C{number}", alpha=0.15, linewidth=0
-            )
-        axis.set(xlabel="optimizer step", ylabel="training loss (smoothed), nats per token", title=family)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+            label = f"{curve.label} ({curve.rate:g})"
+            _band(axes[0][column], range(1, len(curve.losses[0]) + 1), curve.losses, number, label)
+            found = [checks_of(run) for run in curve.finished if checks_of(run)[0]]
+            if found:
+                _band(axes[1][column], found[0][0], [losses for _, losses in found], number, label)
+        axes[0][column].set(xlabel="optimizer step", ylabel="training loss (smoothed), nats per token", title=family)
+        if checked:
+            axes[1][column].set(xlabel="optimizer step", ylabel="validation loss, nats per token")
+        for axis in axes[:, column]:
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize=8)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
+
+
+def _family(curve: Curve) -> str:
+    return curve.label.partition(":")[0].removeprefix("hyper_")
+
+
+def _band(axis: Axes, steps: Sequence[int], losses: Sequence[Sequence[float]], number: int, label: str) -> None:
+    """Mean over the seeds, and the range of them."""
+    columns = list(zip(*losses, strict=True))
+    axis.plot(steps, [_mean(c) for c in columns], color=f"C{number}", label=label)
+    low, high = [min(c) for c in columns], [max(c) for c in columns]
+    axis.fill_between(steps, low, high, color=f"C{number}", alpha=0.15, linewidth=0)

@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,7 @@ class Knowledge:
         if "batch_size" not in self.beliefs:
             batch = max(1.0, float(config.get("batch_size", 64)))
             merit += BATCH_MERIT.value * math.log2(batch / 64)
-            merit += SHORT_MERIT.value * (self._halvings(batch) - self._halvings(self._least_batch()))
+            merit += SHORT_MERIT.value * (self._halvings(batch) - self._halvings(self._least_batch))
         for name, value in self.beliefs.items():
             if name not in ("strength", "learning_rate") and name in config:
                 gap = _coordinate(self._knob(name), config[name]) - _coordinate(self._knob(name), value)
@@ -178,6 +179,7 @@ class Knowledge:
         """How often SHORT must be halved to come down to the steps of a trial; 0 where it has that many."""
         return max(0.0, math.log2(SHORT.value * batch / self.samples)) if self.samples else 0.0
 
+    @cached_property
     def _least_batch(self) -> float:
         return min(
             (max(1.0, float(value)) for knob in self.space.knobs if knob.name == "batch_size" for value in knob.values),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raylora.cli import main
-from raylora.compare import best_rows, markdown, merged, method, run_name
+from raylora.compare import best_rows, markdown, merged, method, read_records, run_name
 from raylora.spec import load
 
 
@@ -62,6 +62,13 @@ def test_edges_ties_and_diverged_runs() -> None:
 def test_a_record_met_again_replaces_the_earlier_one() -> None:
     records = merged([record(1e-3, 1, 0.1), record(1e-3, 0, 0.2), record(1e-3, 1, 0.3)])
     assert [(r["seed"], r["accuracy"]) for r in records] == [(0, 0.2), (1, 0.3)]
+
+
+def test_the_table_in_the_documentation_is_that_of_its_records() -> None:
+    stem = Path(__file__).resolve().parents[2] / "docs" / "sweeps" / "lelora"
+    records = read_records(f"{stem}.records.json")
+    assert markdown(records) == Path(f"{stem}.md").read_text()
+    assert {(row.seeds, row.edge) for row in best_rows(records)} == {(3, False)}
 
 
 def test_another_space_is_another_run(write_spec) -> None:

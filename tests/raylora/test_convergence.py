@@ -16,12 +16,15 @@ from raylora.bench.convergence import (
     plain_counterpart,
     read_curves,
     smooth,
+    step_reaching,
     steps_to,
     write_convergence,
 )
 from raylora.cli import main
 from raylora.errors import UserError
 from raylora.spec import load
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "convergence"
 
 
 def record(arm: str, rate: float, seed: int, losses: list[float], validation: float | None) -> dict[str, Any]:
@@ -126,6 +129,35 @@ def test_steps_are_counted_to_the_plain_loss_of_the_same_seed(tmp_path: Path) ->
     assert dict(zip(head, second, strict=True))["less the plain loss, by quarter"] == ""
 
 
+def test_validation_is_compared_at_the_same_steps_of_the_same_seed(tmp_path: Path) -> None:
+    def checked(arm: str, seed: int, *losses: float) -> dict[str, Any]:
+        checks = [[step, loss] for step, loss in zip((0, 2, 4), losses, strict=True)]
+        return record(arm, 0.1, seed, [1.0] * 4, losses[-1]) | {"checks": checks}
+
+    runs = [checked("lora", 0, 4.0, 3.0, 2.0), checked("lora", 1, 4.0, 2.0, 3.0)]
+    runs += [checked("hyper_lora", 0, 4.0, 2.0, 1.0), checked("hyper_lora", 1, 5.0, 4.0, 3.5)]
+    head, first, second = convergence_table(read_curves(write(tmp_path / "runs", *runs)))
+    hyper, plain = (dict(zip(head, row, strict=True)) for row in (first, second))
+    steps, less = (
+        "steps to the plain validation loss at half, at the end",
+        ("validation loss less the plain one, after each quarter"),
+    )
+    # Seed 0: 3.0 half-way from 4.0 to 2.0, 2.0 at step 2. Seed 1: 3.5 at the end is above both.
+    assert hyper[steps] == "1, never; 2, never"
+    assert plain[steps] == "2, 2; 4, 1"
+    assert hyper[less] == "+0.500 ± 1.000, +0.500 ± 1.500, +0.125 ± 1.125, -0.250 ± 0.750"
+    assert plain[less] == ""
+    assert step_reaching([0, 4], [2.0, 1.0], 1.4) == 3 and step_reaching([0, 4], [2.0, 1.0], 2.0) == 0
+    _, plot = write_convergence(tmp_path / "runs", tmp_path / "curves")
+    assert plot.stat().st_size > 0
+
+
+@pytest.mark.parametrize("folder", sorted(path for path in DOCS.iterdir() if path.is_dir()), ids=lambda path: path.name)
+def test_tables_in_the_documentation_are_those_of_their_runs(folder: Path, tmp_path: Path) -> None:
+    table, _ = write_convergence(folder, tmp_path / "again")
+    assert table.read_text() == Path(f"{folder}.md").read_text()
+
+
 def test_a_measurement_writes_a_file_per_run_extends_ranges_and_goes_on_where_it_was(
     write_spec: Any, tmp_path: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +168,8 @@ def test_a_measurement_writes_a_file_per_run_extends_ranges_and_goes_on_where_it
     runs = [json.loads(file.read_text()) for file in files]
     assert len(runs) > 4 and sorted({run["seed"] for run in runs}) == [0, 1]
     assert {len(run["loss"]) for run in runs} == {3}
+    assert {tuple(step for step, _ in run["checks"]) for run in runs} == {(0, 1, 2, 3)}
+    assert all(run["checks"][-1][1] == pytest.approx(run["validation_loss"], rel=1e-4) for run in runs)
     assert all(run["hypernetwork_parameters"] > 0 and run["hypernetwork_s"] > 0 for run in runs)
 
     def refuse(*_: Any) -> None:
@@ -153,6 +187,7 @@ def test_the_command_names_what_it_refuses(tmp_path: Path, capsys: pytest.Captur
     for arguments, message in (
         (["--arms", "lorra"], "--arms lorra: no such variant"),
         (["--arms", "lora@0.1/x"], "--rates: 0.1,x; allowed: numbers above 0"),
+        (["--arms", "lora", "--checks", "-1"], "--checks: -1; allowed: 0 or more"),
         (["--arms", "lora", "--seeds", "0"], "--seeds: 0; allowed: at least 1"),
     ):
         assert main([*command, *arguments]) == 2

@@ -138,30 +138,30 @@ def test_variants_of_the_space_are_measured_unless_they_cannot_be(write_spec) ->
 
 
 def test_search_measures_before_its_hosts_start_and_once(write_spec, ray_local, tmp_path, monkeypatch) -> None:
-    from raylora import experiment, models
+    from raylora import build, experiment, models
     from raylora.progress import Progress
 
     spec = load(write_spec(search__searcher="language", search__knowledge__curvature=True))
-    task = experiment.build_task(spec)
+    task = build.build_task(spec)
     folder = str(models.resolve(spec.model))
-    prepared = experiment.build_data(spec, task, folder)
-    settings = experiment.train_settings(spec, prepared.counts["proxy"])
+    prepared = build.build_data(spec, task, folder)
+    settings = build.train_settings(spec, prepared.counts["proxy"])
     arguments = (spec, tmp_path, folder, settings, prepared.proxy, Progress(quiet=True))
     ratios = experiment.measured_ratios(*arguments)
     assert set(ratios) == {"pissa"} and ratios["pissa"] > 0
     monkeypatch.setattr(curvature, "measure_on_cluster", None)
     assert experiment.measured_ratios(*arguments) == ratios
-    searcher = experiment.build_searcher(spec, task, settings.samples, ratios=ratios)
+    searcher = build.build_searcher(spec, task, settings.samples, ratios=ratios)
     assert searcher.setup.ratios == {"loft": 0.1, **ratios}
 
 
 def test_a_users_error_in_the_actor_stays_one_line(write_spec, ray_local, monkeypatch) -> None:
-    from raylora import experiment, models
+    from raylora import build, models
 
     spec = load(write_spec(search__searcher="language", search__knowledge__curvature=True, space__rank=64))
     folder = str(models.resolve(spec.model))
-    prepared = experiment.build_data(spec, experiment.build_task(spec), folder)
-    settings = experiment.train_settings(spec, prepared.counts["proxy"])
+    prepared = build.build_data(spec, build.build_task(spec), folder)
+    settings = build.train_settings(spec, prepared.counts["proxy"])
     with pytest.raises(UserError, match="^curvature of lora: variant lora: rank 64 exceeds[^\n]*$"):
         curvature.measure_on_cluster(spec, folder, settings, prepared.proxy, lambda text: None)
 

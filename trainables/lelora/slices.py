@@ -97,7 +97,7 @@ class SliceLinear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             into_x = flat @ weight  # (tokens, n)
             if left is not None:
-                into_x = torch.addmm(into_x, flat @ left.T, right)
+                into_x.addmm_(flat @ left.T, right)
             into_x = into_x.view(*grad.shape[:-1], weight.shape[1])
         if ctx.needs_input_grad[1] and ctx.stop > ctx.start:
             into_triplets = torch.zeros_like(triplets)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from trainables.decode import mean_loss
 from trainables.lelora.actor import LocalPolicy, RandomStrategies, RemotePolicy, Request, Strategist
 from trainables.lelora.history import History
 from trainables.lelora.optimizer import SliceAdamW
@@ -32,7 +32,6 @@ from trainables.variants.decompositions import window_svd
 from trainables.variants.layers import place
 from trainables.variants.matrices import Matrix
 
-_IGNORE = -100
 _log = logging.getLogger(__name__)
 
 
@@ -360,27 +359,3 @@ def _at_most_full_rank(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return a, b
     product = b @ a
     return (torch.eye(n), product) if n <= m else (product, torch.eye(m))
-
-
-@torch.no_grad()
-def mean_loss(module: nn.Module, batches: Batches) -> float:
-    """Cross-entropy per completion token in evaluation mode, nats; NaN without batches."""
-    training = module.training
-    module.eval()
-    total, tokens = torch.zeros(()), 0
-    try:
-        for batch in batches:
-            labels = batch["labels"]  # (rows, length)
-            inputs = {name: value for name, value in batch.items() if name != "labels"}
-            wanted = labels != _IGNORE
-            first = max(1, int(wanted.any(dim=0).nonzero()[0]))
-            keep = torch.arange(first - 1, labels.shape[1] - 1, device=labels.device)
-            logits = module(**inputs, use_cache=False, logits_to_keep=keep).logits.float()
-            targets = labels[:, first:].flatten()
-            total = total.to(logits.device) + F.cross_entropy(
-                logits.flatten(0, 1), targets, ignore_index=_IGNORE, reduction="sum"
-            )
-            tokens += int(wanted[:, first:].sum())
-    finally:
-        module.train(training)
-    return float(total) / tokens if tokens else math.nan

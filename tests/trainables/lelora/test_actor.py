@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -173,3 +176,60 @@ def test_random_strategies_are_uniform_and_need_no_reward() -> None:
     drawn = np.stack([RandomStrategies().exchange(ask(seed)) for seed in range(600)])
     assert np.bincount(drawn[..., 0].ravel()) == pytest.approx([400] * 3, rel=0.15)
     assert np.bincount(drawn[..., 1].ravel()) == pytest.approx([600] * 2, rel=0.15)
+
+
+_TWO_NODES = '''
+import sys
+from ray.cluster_utils import Cluster
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+from trainables.lelora.actor import start_policy
+
+actor = start_policy(sys.argv[2])
+
+def here(*_):
+    return ray.get_runtime_context().get_node_id()
+
+def train(folder, actor):
+    """A trial, as a ModelHost on this node would run it."""
+    from transformers import AutoModelForCausalLM
+    from trainables.protocols import TrainSettings
+    from trainables.run import TrialRun
+    from trainables.testing import make_tiny_tokenizer, tokenised_rows
+    from trainables.variants.base import Surroundings
+
+    knobs = {"variant": "lelora", "rank": 4, "alpha_ratio": 1, "learning_rate": 1e-3, "batch_size": 4,
+             "reward_every": 2}
+    rows, model = tokenised_rows(make_tiny_tokenizer(), 40), AutoModelForCausalLM.from_pretrained(folder).eval()
+    around = Surroundings(policy=actor, trial="far")
+    run = TrialRun(model, knobs, rows, TrainSettings(samples=40), pad_id=0, surroundings=around)
+    run.advance(40)
+    return here(), f"far-{run.variant.settings.digest()}"
+
+home = ray.get(actor.__ray_call__.remote(here))
+(other,) = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != home]
+task = ray.remote(train).options(scheduling_strategy=On(other, soft=False))
+node, key = ray.get(task.remote(sys.argv[1], actor))
+assert node == other != home
+print("updates", ray.get(actor.updates.remote(key)))
+'''
+
+
+def test_a_trial_on_another_node_is_served(tiny_model, tmp_path) -> None:
+    """In a process of its own, which may have a cluster of its own."""
+    root = str(Path(__file__).resolve().parents[3])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", _TWO_NODES, str(tiny_model), str(tmp_path / "policies")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    # Costs at steps 2, 4, 6 and 8, the first of which says only what is usual.
+    assert done.stdout.strip().splitlines()[-1:] == ["updates 3"], done.stderr[-2000:]

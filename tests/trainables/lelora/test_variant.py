@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
+from trainables.decode import mean_loss
 from trainables.lelora.policy import Baseline
 from trainables.lelora.slices import POSITIONS
 from trainables.variants.base import AdapterConfig, Surroundings
 from trainables.variants.export import exported_adapter
-from trainables.variants.lelora import LeLora, mean_loss, parse_dimensions, parse_positions
+from trainables.variants.lelora import LeLora, parse_dimensions, parse_positions
 from trainables.variants.snapshot import fingerprint_tensors
 from trainables.variants.tiny import attached, make_base, make_batches, outputs, train
 

@@ -1,0 +1,143 @@
+"""From a spec to its parts: task, data, settings, resources, searcher, scheduler.
+
+What trains or measures apart from an experiment (benchmarks, curvature, reports) builds its parts here too, so that
+all mean the same by a spec.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from raylora.spec import Spec
+from trainables.distributed import WorkerGroup
+from trainables.protocols import TrainSettings
+
+
+def build_task(spec: Spec) -> Any:
+    """The spec's task, with its rows and the length of its answers."""
+    from raylora.tasks import make_task
+
+    task = make_task(spec.task.name, task_options(spec))
+    if spec.task.max_new_tokens:
+        task.max_new_tokens = spec.task.max_new_tokens
+    return task
+
+
+def task_options(spec: Spec) -> dict[str, Any]:
+    """The task's own options and what the spec says about its rows."""
+    rows = {"path": spec.task.path, "train_rows": spec.task.train_rows, "test_rows": spec.task.test_rows}
+    return {**{k: v for k, v in rows.items() if v is not None}, "seed": spec.seed, **spec.task.options}
+
+
+def build_data(spec: Spec, task: Any, tokenizer_folder: str) -> Any:
+    """The task's rows, tokenised and split as the spec says; see `data.build`."""
+    from raylora import data
+
+    return data.build(
+        task,
+        tokenizer_folder,
+        proxy=spec.task.proxy,
+        seed=spec.seed,
+        validation_rows=spec.task.validation_rows,
+        max_length=spec.task.max_length,
+        system=spec.task.system,
+        chat_template=spec.task.chat_template,
+        quiet=True,
+    )
+
+
+def train_settings(spec: Spec, rows: int) -> TrainSettings:
+    """How trials are trained, on a proxy subset of that many rows."""
+    return TrainSettings(
+        samples=spec.train.budget(rows),
+        reports=spec.reports,
+        micro_batch_tokens=spec.train.micro_batch_tokens,
+        weight_decay=spec.train.weight_decay,
+        warmup_ratio=spec.train.warmup_ratio,
+        max_grad_norm=spec.train.max_grad_norm,
+        placement=spec.space.placement if isinstance(spec.space.placement, str) else tuple(spec.space.placement),
+        match_parameters=spec.train.match_parameters,
+        seed=spec.seed,
+        checkpoint_every_s=spec.train.checkpoint_every_s,
+    )
+
+
+def threads_per_host(spec: Spec) -> int:
+    """Torch threads of a host or worker: as told, or an even share of this machine's cores."""
+    if spec.resources.cpus_per_host:
+        return spec.resources.cpus_per_host
+    side_by_side = spec.resources.hosts * (spec.resources.workers if spec.mode == "train" else 1)
+    return max(1, (os.cpu_count() or 1) // side_by_side)
+
+
+def worker_group(spec: Spec) -> WorkerGroup | None:
+    """The Ray Train worker group of each trial, or None where trials run on ModelHosts."""
+    if spec.mode == "hosted":
+        return None
+    resources = spec.resources
+    config = resources.deepspeed_config
+    if resources.strategy == "deepspeed":
+        from clusters import deepspeed_config
+
+        config = str(deepspeed_config(config or "zero2"))
+    return WorkerGroup(
+        workers=resources.workers,
+        gpus=resources.gpus_per_host,
+        # A CPU each would leave none for Ray Data on a small machine.
+        cpus=resources.cpus_per_host or (1 if resources.gpus_per_host else 0.1),
+        accelerator_type=resources.accelerator_type,
+        strategy=resources.strategy,
+        deepspeed_config=config,
+    )
+
+
+def build_searcher(
+    spec: Spec, task: Any, samples: int, quiet: bool = False, ratios: Mapping[str, float] | None = None
+) -> Any:
+    """The spec's searcher over its space, for trials of that many training samples.
+
+    Args:
+        ratios: measured best rates of variants over LoRA's; they win over published ones.
+    """
+    from raylora import models
+    from raylora.earlier import read_source
+    from searchers import make_searcher
+    from searchers.surrogate.knowledge import VARIANTS
+
+    options = dict(spec.search.options)
+    if spec.search.searcher == "language":
+        from searchers.language import reads_language
+
+        if reads_language(options):
+            options.setdefault("llm", str(models.resolve(spec.search.llm, quiet=quiet)))
+        options.setdefault("samples", samples)
+        options.setdefault("parameters", models.parameter_count(models.resolve(spec.model, quiet=quiet)))
+        options.setdefault("prior", spec.search.prior)
+        # Its steps are those of full fine-tuning by construction, which curvature at the start does not show.
+        own = {"loft": VARIANTS["full"].value}
+        options["ratios"] = {**(ratios or {}), **own, **options.get("ratios", {})}
+        options.setdefault("prompt", spec.search.prompt)
+        options.setdefault("learn_from", [read_source("search.learn_from", s) for s in spec.search.learn_from])
+    return make_searcher(
+        spec.search.searcher,
+        space=spec.to_space(),
+        metric=task.metric,
+        mode=task.mode,
+        seed=spec.seed,
+        worst=task.worst,
+        **options,
+    )
+
+
+def scheduler(spec: Spec, samples: int) -> Any:
+    """Tune's scheduler over the samples seen; None runs every trial to its end."""
+    from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
+
+    grace = max(1, samples // spec.reports)
+    if spec.search.scheduler == "asha":
+        return ASHAScheduler(time_attr="samples", max_t=samples, grace_period=grace, reduction_factor=2)
+    if spec.search.scheduler == "median":
+        return MedianStoppingRule(time_attr="samples", grace_period=grace, min_samples_required=3)
+    return None
