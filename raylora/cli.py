@@ -292,6 +292,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from raylora.compare import merged, read_records, run_specs, write_comparison
+    from raylora.outputs import output_stem
 
     specs = [source for source in options.sources if source.endswith((".yaml", ".yml"))]
     overrides = [source for source in options.sources if source not in specs and "=" in source]
@@ -301,6 +302,7 @@ def _compare(options: argparse.Namespace) -> int:
     except ValueError:
         raise UserError(f"--seeds: {options.seeds}; allowed: whole numbers separated by commas") from None
     records = [record for file in files for record in read_records(file)]
+    output_stem(options.to)  # first: training takes long
     records += run_specs(specs, overrides, seeds, quiet=options.quiet)
     if not records:
         raise UserError("SOURCE: nothing but overrides; give a spec (.yaml) or a JSON of records")

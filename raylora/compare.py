@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
+from raylora.outputs import output_stem
 from raylora.plots import load_pyplot
 from raylora.results import standard_error
 
@@ -40,6 +41,7 @@ class Row:
         score, error: mean of the task's metric over `seeds` seeds, and its standard error.
         loss, loss_error: the same of the validation loss.
         touched: numbers trained at least once, mean over the seeds.
+        rate: NaN, and so are the figures, where a run diverged at each rate.
         edge: whether the rate lies at an end of those tried, so that a better one may lie outside.
     """
 
@@ -71,8 +73,7 @@ def run_specs(specs: Sequence[str], overrides: Sequence[str], seeds: Sequence[in
     for spec_file in specs:
         for seed in seeds:
             # One trial: an override may have made the space smaller than what the spec asks for.
-            fixed = [f"seed={seed}", "search.searcher=grid", "search.options={}", "search.trials=1"]
-            fixed.append("final.enabled=false")
+            fixed = [f"seed={seed}", "search={searcher: grid, trials: 1}", "final.enabled=false"]
             wanted = load(spec_file, [*overrides, *fixed], check=False)
             task = wanted.name or Path(spec_file).stem
             search = wanted.search.model_copy(update={"trials": wanted.space_size})
@@ -124,9 +125,11 @@ def best_rows(records: Sequence[Record]) -> list[Row]:
     rows = []
     for (task, name), rates in groups.items():
         fine = {rate: runs for rate, runs in rates.items() if not any(run["diverged"] for run in runs)}
+        metric = next(iter(rates.values()))[0]["metric"]
         if not fine:
+            seeds = max(len(runs) for runs in rates.values())
+            rows.append(Row(task, name, math.nan, metric, *[math.nan] * 5, seeds, False))
             continue
-        metric = fine[next(iter(fine))][0]["metric"]
         rate = _best_rate(fine)
         runs = fine[rate]
         touched = [float(run.get("touched_parameters", run["trainable_parameters"])) for run in runs]
@@ -172,8 +175,7 @@ def write_comparison(records: Sequence[Record], stem: str | Path) -> list[Path]:
     Raises:
         UserError: matplotlib is missing (extra `report`).
     """
-    stem = Path(stem).expanduser()
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem = output_stem(stem)
     source, table, plot = (Path(f"{stem}{ending}") for ending in (".records.json", ".md", ".svg"))
     source.write_text("[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]\n")
     table.write_text(markdown(records))
@@ -188,6 +190,9 @@ def markdown(records: Sequence[Record]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in best_rows(records):
+        if math.isnan(row.rate):
+            lines.append(f"| {row.task} | {row.method} | diverged at each | | | | {row.seeds} |")
+            continue
         edge = " (edge)" if row.edge else ""
         lines.append(
             f"| {row.task} | {row.method} | {row.rate:.2g}{edge} | {row.metric} {row.score:.3f} ± {row.error:.3f} "
@@ -204,11 +209,13 @@ def _plot(records: Sequence[Record], path: Path) -> None:
     )
     for column, task in enumerate(tasks):
         mine = [record for record in records if record["task"] == task and not record["diverged"]]
-        _draw(axes[0][column], mine, mine[0]["metric"])
+        metric = next(record["metric"] for record in records if record["task"] == task)
+        _draw(axes[0][column], mine, metric)
         _draw(axes[1][column], mine, "validation_loss")
         axes[0][column].set_title(task)
         axes[1][column].set_xlabel("learning rate")
-    axes[0][0].legend(fontsize=8)
+    if axes[0][0].get_legend_handles_labels()[0]:
+        axes[0][0].legend(fontsize=8)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raylora.errors import UserError
+from raylora.outputs import output_stem
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -194,15 +195,14 @@ def write_report(sweep: Sweep, stem: str | Path, grid: str | Path | None = None)
     Raises:
         UserError: matplotlib is missing (extra `report`).
     """
-    stem = Path(stem).expanduser()
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem = output_stem(stem)
     records, table, plot = files = [Path(f"{stem}{ending}") for ending in (".records.json", ".md", ".svg")]
     lines = ",\n".join(f"  {json.dumps(run)}" for run in sweep.runs)
     records.write_text(f'{{"about": {json.dumps(dict(sweep.about))},\n "runs": [\n{lines}\n]}}\n')
     table.write_text(_page(sweep, stem.name))
     _plot(sweep, plot)
     if grid is not None:
-        csv = Path(grid).expanduser()
+        csv = output_stem(grid, "--grid")
         files += [csv, csv.with_suffix(".json")]
         _write_grid(sweep, *files[-2:])
     return files

@@ -98,7 +98,7 @@ def write_best(run_dir: str | Path, spec: Spec, config: Mapping[str, Any]) -> Pa
     extra = {name: [value] for name, value in config.items() if name not in known}
     space |= {name: [value] for name, value in config.items() if name in known}
     data["space"] = {**space, "extra": extra}
-    data["search"] = {**data["search"], "searcher": "random", "trials": 1, "scheduler": "none", "options": {}}
+    data["search"] = {"searcher": "random", "trials": 1, "max_failures": spec.search.max_failures}
     data["name"] = None
     path = Path(run_dir) / "best.yaml"
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
@@ -152,7 +152,7 @@ def export(run_dir: str | Path, to: str | Path, *, merge: bool = False) -> Path:
         raise UserError(f"--to: {target} exists and is not an empty folder; name a new one")
     if whole and not merge:
         variant = json.loads((adapter / "tuned_weights.json").read_text())["variant"]
-        raise UserError(f"RUN_DIR: {folder} was tuned with {variant}, which has no adapter form; add --merge")
+        raise UserError(f"RUN_DIR: {folder}/adapter holds whole matrices, as {variant} left them; add --merge")
     if not merge:
         shutil.copytree(adapter, target, dirs_exist_ok=True)
         return target

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from raylora.errors import UserError
+from raylora.outputs import output_stem
 from raylora.plots import load_pyplot
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_strategies(source: str | Path) -> pd.DataFrame:
-    """Rows of one trial's Parquet, or of all trials in a run's folder.
+    """Rows of one trial's Parquet, or of all trials in a run's folder that had a policy (if none had, of all).
 
     Raises:
         UserError: there are none.
@@ -30,10 +31,11 @@ def read_strategies(source: str | Path) -> pd.DataFrame:
     tables = []
     for file in files:
         try:
-            tables.append(pd.read_parquet(file, columns=["step", "layer", "kind", "r", "position"]))
+            tables.append(pd.read_parquet(file, columns=["policy", "step", "layer", "kind", "r", "position"]))
         except (OSError, ValueError, KeyError):
             raise UserError(f"SOURCE: {file} holds no strategies") from None
-    return pd.concat(tables, ignore_index=True)
+    chosen = [table for table in tables if not (table["policy"] == "random").any()]
+    return pd.concat(chosen or tables, ignore_index=True)
 
 
 def write_strategies(table: pd.DataFrame, stem: str | Path, parts: int = 8) -> list[Path]:
@@ -44,8 +46,7 @@ def write_strategies(table: pd.DataFrame, stem: str | Path, parts: int = 8) -> l
     """
     from trainables.lelora.history import summarise
 
-    stem = Path(stem).expanduser()
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem = output_stem(stem)
     csv, plot = Path(f"{stem}.csv"), Path(f"{stem}.svg")
     summary = summarise(table, parts)
     summary.to_csv(csv, index=False, float_format="%.4g")

@@ -48,11 +48,11 @@ def adapter_config(
     """
     rank, variant = int(knobs["rank"]), get_variant(str(knobs.get("variant", "lora")))
     placement = knobs.get("placement", settings.placement)
-    if model is not None:
-        rank = effective_rank(model, variant, placement, rank, settings.match_parameters)
-    alpha = float(knobs["alpha"]) if "alpha" in knobs else float(knobs.get("alpha_ratio", 1.0)) * rank
     # A space that mixes variants holds knobs of each: a variant reads its own.
-    options = variant.options
+    extra = {name: value for name, value in knobs.items() if name in variant.options}
+    if model is not None:
+        rank = effective_rank(model, variant, placement, rank, settings.match_parameters, extra)
+    alpha = float(knobs["alpha"]) if "alpha" in knobs else float(knobs.get("alpha_ratio", 1.0)) * rank
     return AdapterConfig(
         rank=rank,
         alpha=alpha,
@@ -62,7 +62,7 @@ def adapter_config(
         placement=placement if isinstance(placement, str) else tuple(placement),
         seed=settings.seed,
         steps=steps,
-        extra={k: v for k, v in knobs.items() if k in options},
+        extra=extra,
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from raylora.bench.arms import Arm
 from raylora.errors import UserError
+from raylora.outputs import output_stem, writable_folder
 from raylora.progress import Progress
 from raylora.results import standard_error
 from raylora.spec_text import short
@@ -61,6 +61,7 @@ def bench_convergence(
     for arm in arms:
         if len(rates[arm.label]) < 3:
             raise UserError(f"--rates: {len(rates[arm.label])} for {arm.label}; allowed: at least 3")
+    writable_folder(Path(folder).expanduser(), f"--to {folder}")
     runner = _Runner(spec, Path(folder).expanduser(), Progress(quiet=quiet), checks)
     files: list[Path] = []
     for arm in arms:
@@ -117,7 +118,6 @@ class _Runner:
                     )
         else:
             record = self._train(arm, rate, seed)
-            self.folder.mkdir(parents=True, exist_ok=True)
             fresh = file.with_suffix(".part")
             fresh.write_text(json.dumps(record) + "\n")
             fresh.replace(file)
@@ -132,7 +132,8 @@ class _Runner:
         alpha = {"alpha": space.alpha[0]} if space.alpha else {"alpha_ratio": (space.alpha_ratio or [1.0])[0]}
         train = spec.train.model_dump(mode="json", exclude_defaults=True)
         knobs = {"rank": space.rank[0], "batch_size": space.batch_size[0], "dropout": space.dropout[0], **alpha}
-        return {"model": spec.model, "dtype": spec.dtype, "task": task, "train": train, **knobs}
+        common = {"model": spec.model, "dtype": spec.dtype, "task": task, "data_seed": spec.seed, "train": train}
+        return {**common, "checks": self.checks, **knobs}
 
     def _load(self) -> tuple[Any, Any, Any, list[Any], list[Any]]:
         """Base model, tokenizer, task, train rows, validation rows; read once."""
@@ -359,7 +360,7 @@ def validation_less(curve: Curve, plain: Curve) -> list[list[float]]:
 
 
 def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
-    """A header and a row per arm; means over seeds with their standard deviation, where there are several."""
+    """A header and a row per arm; means over seeds ± their standard error, where there are several."""
     metric = str(curves[0].runs[0]["metric"])
     rows = [
         ["arm", "best rate", "of", "training loss", "validation loss", metric, "steps to the plain final loss"]
@@ -383,14 +384,14 @@ def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
         reached = [steps_to(losses, target) for losses, target in zip(curve.losses, targets, strict=True)]
 
         def told(name: str, curve: Curve = curve) -> str:
-            return _spread([float(run[name]) for run in curve.runs if name in run])
+            return _with_error([float(run[name]) for run in curve.runs if name in run])
 
         rows.append(
             [
                 curve.label,
                 f"{curve.rate:g}" + (" (edge)" if curve.edge else ""),
                 ", ".join(f"{rate:g}" for rate in curve.rates),
-                _spread([losses[-1] for losses in curve.losses]),
+                _with_error([losses[-1] for losses in curve.losses]),
                 told("validation_loss"),
                 told(metric),
                 f"{_steps(reached)} of {len(curve.losses[0]) if curve.losses else 0}",
@@ -423,11 +424,11 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _spread(values: Sequence[float]) -> str:
+def _with_error(values: Sequence[float]) -> str:
     if not values:
         return "diverged"
     mean = f"{_mean(values):.3f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.3f}"
+    return mean if len(values) == 1 else f"{mean} ± {standard_error(values):.3f}"
 
 
 def write_convergence(folder: str | Path, stem: str | Path) -> list[Path]:
@@ -437,8 +438,8 @@ def write_convergence(folder: str | Path, stem: str | Path) -> list[Path]:
         UserError: as `read_curves`, or matplotlib is missing (extra `report`).
     """
     curves = read_curves(folder)
-    table, plot = Path(f"{Path(stem).expanduser()}.md"), Path(f"{Path(stem).expanduser()}.svg")
-    table.parent.mkdir(parents=True, exist_ok=True)
+    stem = output_stem(stem)
+    table, plot = Path(f"{stem}.md"), Path(f"{stem}.svg")
     head, *rows = convergence_table(curves)
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
     table.write_text("\n".join(lines) + "\n")
@@ -460,8 +461,11 @@ def _plot(curves: Sequence[Curve], path: Path) -> None:
         for number, curve in enumerate(of_it):
             label = f"{curve.label} ({curve.rate:g})"
             _band(axes[0][column], range(1, len(curve.losses[0]) + 1), curve.losses, number, label)
-            found = [checks_of(run) for run in curve.finished if checks_of(run)[0]]
-            if found:
+            found = [checks_of(run) for run in curve.finished]
+            # A loss that was not finite is missing; the mean is over runs that have all of them.
+            steps = max((steps for steps, _ in found), key=len, default=[])
+            found = [(mine, losses) for mine, losses in found if mine == steps]
+            if steps:
                 _band(axes[1][column], found[0][0], [losses for _, losses in found], number, label)
         axes[0][column].set(xlabel="optimizer step", ylabel="training loss (smoothed), nats per token", title=family)
         if checked:

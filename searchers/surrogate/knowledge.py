@@ -242,7 +242,7 @@ def _coordinate(knob: Knob, value: Any) -> np.ndarray:
 
 def scale_of(config: Mapping[str, Any]) -> float:
     """s of a configuration; 1 where it says nothing about alpha, or its variant does not read it."""
-    if config.get("variant") in ("full", "lelora", "miss", "vera"):
+    if config.get("variant") in ("full", "lelora", "loft", "miss", "vera"):
         return 1.0
     rank = float(config.get("rank", 16))
     alpha = float(config.get("alpha", float(config.get("alpha_ratio", 1.0)) * rank))

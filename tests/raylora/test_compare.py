@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from raylora.cli import main
-from raylora.compare import best_rows, markdown, merged, method, read_records, run_name
+from raylora.compare import best_rows, markdown, merged, method, read_records, run_name, write_comparison
 from raylora.spec import load
+from raylora.strategies import read_strategies
+from trainables.lelora.history import History
 
 
 def record(rate: float, seed: int, score: float, loss: float = 1.0, **config: Any) -> dict[str, Any]:
@@ -57,6 +59,39 @@ def test_edges_ties_and_diverged_runs() -> None:
     assert "0.001 (edge)" in markdown(records)
     records[1] |= {"diverged": True, "validation_loss": None}
     assert best_rows(records)[0].rate == 1e-4
+
+
+def test_a_method_that_diverged_at_every_rate_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    records = [record(rate, 0, 0.5) | {"diverged": True, "validation_loss": None} for rate in (1e-3, 1e-2)]
+    assert "| sums | lora | diverged at each | | | | 1 |" in markdown(records)
+    assert len(write_comparison(records, tmp_path / "x")) == 3
+
+
+def test_what_belongs_to_the_specs_own_searcher_is_no_hindrance(write_spec, ray_local, tmp_path: Path) -> None:
+    spec = write_spec(
+        name="sums",
+        space__variant="lora",
+        space__rank=2,
+        space__alpha_ratio=1,
+        space__batch_size=4,
+        space__learning_rate=[1e-3],
+        search={"searcher": "language", "prior": {"rank": 2}, "knowledge": {"curvature": True}, "trials": 1},
+        train={"samples": 4},
+    )
+    assert main(["compare", str(spec), "--seeds", "0", "--to", str(tmp_path / "x"), "--quiet"]) == 0
+
+
+def test_a_run_shows_the_strategies_of_its_policies_alone(tmp_path: Path) -> None:
+    (tmp_path / "strategies").mkdir()
+    for policy, r in (("per_trial", 8), ("random", 2)):
+        log = History(["layers.0.q"], [0], ["q"], policy, tmp_path / "strategies" / f"{policy}.parquet")
+        log.add(0, [r], ["primary"])
+        log.write()
+    assert read_strategies(tmp_path)["r"].tolist() == [8]
+    assert read_strategies(tmp_path / "strategies" / "random.parquet")["r"].tolist() == [2]
+    (tmp_path / "strategies" / "per_trial.parquet").unlink()
+    assert read_strategies(tmp_path)["r"].tolist() == [2]
 
 
 def test_a_record_met_again_replaces_the_earlier_one() -> None:
@@ -111,11 +146,13 @@ def test_compare_trains_writes_and_rebuilds_the_same_files(write_spec, ray_local
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys) -> None:
     (tmp_path / "a.json").write_text('{"a": 1}')
+    (tmp_path / "b.json").write_text(json.dumps([record(1e-3, 0, 0.5)]))
     for arguments, message in (
         (["compare", str(tmp_path / "a.json"), "--to", "x"], "holds no records"),
         (["compare", "seed=1", "--to", "x"], "SOURCE: nothing but overrides"),
         (["compare", "a.yaml", "--seeds", "one", "--to", "x"], "--seeds: one; allowed"),
         (["strategies", str(tmp_path), "--to", "x"], "holds no strategies"),
+        (["compare", str(tmp_path / "b.json"), "--to", "/dev/null/x"], "--to /dev/null/x: "),
     ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_table_takes_each_arm_at_its_best_rate_over_its_seeds(tmp_path: Path) ->
     head, first, second = convergence_table([hyper, plain])
     cells = dict(zip(head, first, strict=True))
     assert cells["best rate"] == "0.4 (edge)" and cells["steps to the plain final loss"] == "2 of 4"
-    assert dict(zip(head, second, strict=True))["validation loss"] == "2.000 ± 1.414"
+    assert dict(zip(head, second, strict=True))["validation loss"] == "2.000 ± 1.000"
     files = write_convergence(folder, tmp_path / "out" / "curves")
     before = [file.read_bytes() for file in files]
     assert [file.read_bytes() for file in write_convergence(folder, tmp_path / "out" / "curves")] == before
@@ -186,6 +186,7 @@ def test_the_command_names_what_it_refuses(tmp_path: Path, capsys: pytest.Captur
     command = ["bench", "convergence", "examples/convergence.yaml", "--to", str(tmp_path)]
     for arguments, message in (
         (["--arms", "lorra"], "--arms lorra: no such variant"),
+        (["--arms", "lora@0.1/0.2/0.4", "--to", "/dev/null/x"], "--to /dev/null/x: "),
         (["--arms", "lora@0.1/x"], "--rates: 0.1,x; allowed: numbers above 0"),
         (["--arms", "lora", "--checks", "-1"], "--checks: -1; allowed: 0 or more"),
         (["--arms", "lora", "--seeds", "0"], "--seeds: 0; allowed: at least 1"),

@@ -10,7 +10,7 @@ import torch
 from raylora import experiment
 from raylora.cli import main
 from raylora.errors import UserError
-from raylora.results import best_trial, export, trial_table
+from raylora.results import best_trial, export, trial_table, write_best
 from raylora.spec import load
 from trainables.journal import Journal
 
@@ -43,6 +43,9 @@ def test_a_run_leaves_every_promised_file_and_opens_in_tunes_analysis(write_spec
     again = load(run / "best.yaml")
     assert again.space_size == 1
     assert again.to_space().decode(0) == best_trial(run, "accuracy", "max")["config"]
+    language = load(write_spec(search={"searcher": "language", "prior": {"rank": 2}, "knowledge": {"curvature": True}}))
+    (tmp_path / "other").mkdir()
+    assert load(write_best(tmp_path / "other", language, again.to_space().decode(0))).space == again.space
 
     # Tune's own tools open the folder.
     analysis = ExperimentAnalysis(str(run), default_metric="accuracy", default_mode="max")

@@ -183,6 +183,9 @@ def test_at_rate_zero_the_network_stays_at_its_start() -> None:
     assert losses[-1] < losses[0]
     for name, p in variant.module.hypernetworks.named_parameters():
         assert torch.equal(p, before[name])
+    costs, learning = variant.costs(), attached("hyper_lora").costs()
+    assert costs["hypernetwork_parameters"] == costs["hypernetwork_gmac"] == 0
+    assert costs["adapter_parameters"] == learning["adapter_parameters"] and learning["hypernetwork_gmac"] > 0
 
 
 @pytest.mark.parametrize(

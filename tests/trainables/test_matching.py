@@ -41,6 +41,18 @@ def test_a_variant_attached_at_its_matched_rank_is_about_as_large_as_lora() -> N
     assert sizes["dylora"] == sizes["lora"] == pytest.approx(sizes["lora_xs"], rel=0.1)
 
 
+def test_positions_that_lelora_may_not_choose_do_not_count() -> None:
+    base, settings = make_base(), TrainSettings(samples=1, match_parameters="lora")
+    knobs = {"variant": "lelora", "rank": 3, "alpha_ratio": 1, "learning_rate": 1e-3}
+    ranks = {
+        positions: adapter_config(knobs | {"positions": positions}, settings, model=base).rank
+        for positions in ("all", "primary")
+    }
+    assert ranks == {"all": 1, "primary": 3}
+    why = impossible(base, "lelora", [3], {"positions": ["nowhere"]}, match="lora")
+    assert why is not None and "option positions is 'nowhere'" in why
+
+
 def test_alpha_ratio_counts_from_the_effective_rank_and_alpha_is_taken_as_it_is() -> None:
     base, settings = make_base(), TrainSettings(samples=1, match_parameters="lora")
     knobs = {"variant": "lora_xs", "rank": 1, "alpha_ratio": 2, "learning_rate": 1e-3}

@@ -197,6 +197,8 @@ class LeLoRAPolicyActor:
 
         if request.first and not request.shared:
             self._held.pop(request.key, None)
+            with suppress(OSError):
+                self.path(request.key).unlink(missing_ok=True)  # an earlier attempt's
         held = self._held.get(request.key)
         if held is None:
             held = self._held[request.key] = _Held(Policy(request.settings, request.features))

@@ -1,7 +1,8 @@
 """Strategies over time: one Parquet per trial, and what the paper's figure 3 shows of them.
 
-Columns: `step` (the optimizer step from which it holds), `matrix`, `layer` (-1 where the name has none), `kind`, `r`,
-`position` (of `slices.POSITIONS`). Names are dictionary-encoded: 1,000 steps of a 30-layer model take some 10 kB.
+Columns: `policy` (the variant's option of that name), `step` (the optimizer step from which it holds), `matrix`,
+`layer` (-1 where the name has none), `kind`, `r`, `position` (of `slices.POSITIONS`). Names are dictionary-encoded:
+1,000 steps of a 30-layer model take some 10 kB.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ class History:
 
     Args:
         names, layers, kinds: of the N matrices.
+        policy: what chose them, as the variant's option names it.
         path: the Parquet; None keeps them in memory only.
     """
 
-    def __init__(self, names: Sequence[str], layers: Sequence[int], kinds: Sequence[str], path: Path | None) -> None:
+    def __init__(
+        self, names: Sequence[str], layers: Sequence[int], kinds: Sequence[str], policy: str, path: Path | None
+    ) -> None:
+        self.policy = policy
         self.names, self.layers, self.kinds, self.path = list(names), list(layers), list(kinds), path
         self._steps: list[int] = []
         self._r: list[np.ndarray] = []
@@ -72,6 +77,7 @@ class History:
         positions = pa.DictionaryArray.from_arrays(pa.array(np.concatenate(self._s)), pa.array(POSITIONS))
         table = pa.table(
             {
+                "policy": pa.array([self.policy] * (times * count)).dictionary_encode(),
                 "step": pa.array(np.repeat(np.asarray(self._steps, dtype=np.int32), count)),
                 "matrix": repeated(self.names),
                 "layer": pa.array(np.tile(np.asarray(self.layers, dtype=np.int16), times)),

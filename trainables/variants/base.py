@@ -183,6 +183,11 @@ class Variant(ABC):
     def matrix_parameters(cls, rows: int, columns: int, rank: int) -> int:
         """Trainable parameters on one (rows, columns) matrix: the formula of the paper."""
 
+    @classmethod
+    def parameters_under(cls, options: Mapping[str, Any], rows: int, columns: int, rank: int) -> int:
+        """As `matrix_parameters`, under options of the variant that change the number."""
+        return cls.matrix_parameters(rows, columns, rank)
+
     # The life of an attachment.
 
     def attach(self, model: nn.Module, config: AdapterConfig, batches: Batches | None = None) -> nn.Module:

@@ -233,12 +233,14 @@ class HyperVariant(Variant):
         stacks = [stack for factors in self.factors.values() for stack in factors.stacks.values()]
         kept = sum(t.numel() * t.element_size() for stack in stacks for t in stack.moments.values())
         own = self.parameter_count() - self.shared_parameters()
+        # With `network_rate: 0` they are there, and never run.
+        running = self.paper_form or self.option("network_rate") > 0
         return {
             "adapter_parameters": own + sum(stack.value.numel() for stack in stacks),
-            "hypernetwork_parameters": self.shared_parameters(),
+            "hypernetwork_parameters": self.shared_parameters() * running,
             "hypernetwork_s": self._seconds,
             # forward, forward again, and a backward pass of twice as much
-            "hypernetwork_gmac": 4e-9 * sum(factors.macs() for factors in self.factors.values()),
+            "hypernetwork_gmac": running * 4e-9 * sum(factors.macs() for factors in self.factors.values()),
             "moment_mb": kept / 1e6,
         }
 

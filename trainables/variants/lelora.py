@@ -156,7 +156,8 @@ class LeLora(Variant):
         self.strategist = self._strategist()
         log = self.surroundings.log_folder
         path = None if log is None else Path(log) / f"{self.surroundings.trial or 'strategies'}.parquet"
-        self.history = History(list(self.layers), self.settings.layers, self.settings.kinds, path)
+        chooser = str(self.option("policy"))
+        self.history = History(list(self.layers), self.settings.layers, self.settings.kinds, chooser, path)
         return model
 
     def _layer(self, matrix: Matrix) -> SlicedLinear:
@@ -277,7 +278,15 @@ class LeLora(Variant):
 
     @classmethod
     def matrix_parameters(cls, rows: int, columns: int, rank: int) -> int:
-        return len(choosable(POSITIONS, rank, min(rows, columns))) * (rows + columns + 1)
+        return cls.parameters_under({}, rows, columns, rank)
+
+    @classmethod
+    def parameters_under(cls, options: Mapping[str, Any], rows: int, columns: int, rank: int) -> int:
+        try:
+            positions = parse_positions(options.get("positions", cls.options["positions"]))
+        except ValueError:
+            positions = POSITIONS  # `check` says what is wrong
+        return len(choosable(positions, rank, min(rows, columns))) * (rows + columns + 1)
 
     # ---- state and results ----------------------------------------------------------------------------
 

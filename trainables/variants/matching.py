@@ -13,7 +13,9 @@ from trainables.variants.base import AdapterConfig, Variant
 from trainables.variants.matrices import Matrix, select_matrices
 
 
-def matched_rank(variant: type[Variant], matrices: Sequence[Matrix], rank: int) -> int:
+def matched_rank(
+    variant: type[Variant], matrices: Sequence[Matrix], rank: int, options: Mapping[str, Any] | None = None
+) -> int:
     """The rank at which a variant trains the number of parameters nearest to LoRA's at `rank`.
 
     LoRA trains `rank * (m + n)` per matrix. Looked at are ranks up to the smallest side of the matrices, or up
@@ -24,7 +26,7 @@ def matched_rank(variant: type[Variant], matrices: Sequence[Matrix], rank: int) 
     shapes = Counter((matrix.rows, matrix.columns) for matrix in matrices)
 
     def trained(r: int) -> int:
-        return sum(count * variant.matrix_parameters(*shape, r) for shape, count in shapes.items())
+        return sum(count * variant.parameters_under(options or {}, *shape, r) for shape, count in shapes.items())
 
     limit = min(min(shape) for shape in shapes) if variant.rank_limited else max(max(shape) for shape in shapes)
     target = rank * sum(count * sum(shape) for shape, count in shapes.items())
@@ -34,10 +36,15 @@ def matched_rank(variant: type[Variant], matrices: Sequence[Matrix], rank: int) 
 
 
 def effective_rank(
-    model: nn.Module, variant: type[Variant], placement: str | Iterable[str], rank: int, match: str | None
+    model: nn.Module,
+    variant: type[Variant],
+    placement: str | Iterable[str],
+    rank: int,
+    match: str | None,
+    options: Mapping[str, Any] | None = None,
 ) -> int:
     """The rank to attach with: the nominal one, or with `match` = "lora" that of `matched_rank`."""
-    return rank if match is None else matched_rank(variant, select_matrices(model, placement), rank)
+    return rank if match is None else matched_rank(variant, select_matrices(model, placement), rank, options)
 
 
 def impossible(
@@ -63,7 +70,7 @@ def impossible(
         problem = ""
         for rank in sorted(set(ranks)):
             try:
-                used = effective_rank(model, cls, placement, rank, match)
+                used = effective_rank(model, cls, placement, rank, match, first | extra)
                 cls.check(model, AdapterConfig(used, 1.0, placement=_names(placement), extra=first | extra))
                 break
             except ValueError as error:

@@ -112,7 +112,7 @@ def test_the_offset_counts_decades_of_the_effective_rate() -> None:
 
 
 def test_variants_without_a_scale_have_none() -> None:
-    for variant in ("full", "lelora", "vera", "miss"):
+    for variant in ("full", "lelora", "loft", "vera", "miss"):
         assert scale_of({"variant": variant, "rank": 4, "alpha": 32}) == 1.0
 
 

@@ -13,7 +13,7 @@ NAMES = ["layers.0.q", "layers.1.q", "layers.2.up"]
 
 
 def history(path: Path | None) -> History:
-    return History(NAMES, [0, 1, 2], ["q", "q", "up"], path)
+    return History(NAMES, [0, 1, 2], ["q", "q", "up"], "per_trial", path)
 
 
 def test_one_row_per_matrix_and_interval_is_written(tmp_path: Path) -> None:
@@ -24,7 +24,8 @@ def test_one_row_per_matrix_and_interval_is_written(tmp_path: Path) -> None:
     log.add(10, [2, 2, 2], ["minor"] * 3)
     log.write()
     table = pd.read_parquet(tmp_path / "a" / "trial.parquet")
-    assert list(table.columns) == ["step", "matrix", "layer", "kind", "r", "position"]
+    assert list(table.columns) == ["policy", "step", "matrix", "layer", "kind", "r", "position"]
+    assert set(table["policy"]) == {"per_trial"}
     assert table["step"].tolist() == [0, 0, 0, 10, 10, 10]
     assert table["matrix"].tolist() == NAMES * 2
     assert table["r"].tolist() == [8, 0, 4, 2, 2, 2]
