@@ -128,7 +128,8 @@ def best_rows(records: Sequence[Record]) -> list[Row]:
         metric = next(iter(rates.values()))[0]["metric"]
         if not fine:
             seeds = max(len(runs) for runs in rates.values())
-            rows.append(Row(task, name, math.nan, metric, *[math.nan] * 5, seeds, False))
+            nan = math.nan
+            rows.append(Row(task, name, nan, metric, nan, nan, nan, nan, nan, seeds, edge=False))
             continue
         rate = _best_rate(fine)
         runs = fine[rate]
