@@ -110,11 +110,11 @@ class _Runner:
         file = self.folder / f"{arm.label.replace(':', '_').replace('=', '-')}_rate-{rate:g}_seed-{seed}.json"
         if file.is_file():
             about, found = self.about(), read_run(file)["about"]
-            for name, value in about.items():
-                if found.get(name) != value:
+            for name in {**about, **found}:
+                if found.get(name) != about.get(name):
                     raise UserError(
                         f"--to {self.folder}: {file.name} has {name} = {short(found.get(name))}, not "
-                        f"{short(value)}; name another folder"
+                        f"{short(about.get(name))}; name another folder"
                     )
         else:
             record = self._train(arm, rate, seed)
@@ -133,7 +133,8 @@ class _Runner:
         train = spec.train.model_dump(mode="json", exclude_defaults=True)
         knobs = {"rank": space.rank[0], "batch_size": space.batch_size[0], "dropout": space.dropout[0], **alpha}
         common = {"model": spec.model, "dtype": spec.dtype, "task": task, "data_seed": spec.seed, "train": train}
-        return {**common, "checks": self.checks, **knobs}
+        placed = {} if space.placement == "all-linear" else {"placement": space.placement}
+        return {**common, **placed, "checks": self.checks, **knobs}
 
     def _load(self) -> tuple[Any, Any, Any, list[Any], list[Any]]:
         """Base model, tokenizer, task, train rows, validation rows; read once."""
@@ -266,8 +267,8 @@ def read_curves(folder: str | Path) -> list[Curve]:
     runs = [read_run(path) for path in sorted(Path(folder).expanduser().glob("*.json"))]
     if not runs:
         raise UserError(f"{folder}: no run there; measure with `raylora bench convergence`")
-    for name in runs[0]["about"]:
-        if any(run["about"].get(name) != runs[0]["about"][name] for run in runs):
+    for name in dict.fromkeys(name for run in runs for name in run["about"]):
+        if any(run["about"].get(name) != runs[0]["about"].get(name) for run in runs):
             raise UserError(f"{folder}: the runs differ in {name}; keep one folder for each")
     steps = max(len(run["loss"]) for run in runs)
     by_arm: dict[str, list[Mapping[str, Any]]] = {}
