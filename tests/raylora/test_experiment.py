@@ -44,8 +44,8 @@ def test_a_run_leaves_every_promised_file_and_opens_in_tunes_analysis(write_spec
     assert again.space_size == 1
     assert again.to_space().decode(0) == best_trial(run, "accuracy", "max")["config"]
     language = load(write_spec(search={"searcher": "language", "prior": {"rank": 2}, "knowledge": {"curvature": True}}))
-    (tmp_path / "other").mkdir()
-    assert load(write_best(tmp_path / "other", language, again.to_space().decode(0))).space == again.space
+    (tmp_path / "with-beliefs").mkdir()
+    assert load(write_best(tmp_path / "with-beliefs", language, again.to_space().decode(0))).space == again.space
 
     # Tune's own tools open the folder.
     analysis = ExperimentAnalysis(str(run), default_metric="accuracy", default_mode="max")
