@@ -176,7 +176,7 @@ def _rates(texts: Sequence[str]) -> list[float]:
 
 
 def _bench_convergence_report(options: argparse.Namespace) -> int:
-    from raylora.bench.convergence import write_convergence
+    from raylora.bench.convergence_report import write_convergence
 
     for path in write_convergence(options.folder, options.to):
         print(path)

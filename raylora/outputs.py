@@ -21,9 +21,16 @@ def output_stem(to: str | Path, option: str = "--to") -> Path:
 
 def writable_folder(folder: Path, told: str) -> None:
     """Makes a folder. Raises UserError, which begins with `told`, where it cannot be made or written to."""
+    problem = why_not_writable(folder)
+    if problem:
+        raise UserError(f"{told}: {problem}; name a place that can be written to")
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Makes a folder and writes a file there, which does not stay. What the system says where it cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            pass
+            return None
     except OSError as error:
-        raise UserError(f"{told}: {error.strerror or error}; name a place that can be written to") from None
+        return error.strerror or str(error)

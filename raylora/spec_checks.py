@@ -8,13 +8,12 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-import os
 import re
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
+from raylora.outputs import why_not_writable
 from raylora.spec_text import choose, short
 
 if TYPE_CHECKING:
@@ -231,13 +230,6 @@ def check_storage(path: str) -> None:
     place = absolute_storage(path)
     if _URI.match(place):
         return
-    folder = Path(place)
-    probe = folder / f".raylora-{uuid.uuid4().hex}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        os.unlink(probe)
-    except OSError as error:
-        raise UserError(
-            f"storage_path = {path!r}: cannot write there ({error.strerror}); allowed: a folder you can write to"
-        ) from None
+    problem = why_not_writable(Path(place))
+    if problem:
+        raise UserError(f"storage_path = {path!r}: cannot write there ({problem}); allowed: a folder you can write to")

@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from trainables.batching import IGNORE, collate, global_batches, labelled_batches, length, micro_batches
 from trainables.memory import available_bytes
+from trainables.modes import evaluating
 from trainables.protocols import Row, TrainSettings
-from trainables.run import adapter_config, evaluating
+from trainables.run import adapter_config
 from trainables.variants import available, get_variant
 from trainables.variants.matrices import Matrix
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.batching import IGNORE, last_positions, length, pad_left
+from trainables.modes import evaluating
 from trainables.protocols import Row
 
 
@@ -141,10 +142,8 @@ def mean_loss(module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> flo
     Args:
         batches: as `batching.labelled_batches` makes them.
     """
-    training = module.training
-    module.eval()
     total, tokens = torch.zeros(()), 0
-    try:
+    with evaluating(module):
         for batch in batches:
             labels = batch["labels"]  # (rows, length)
             inputs = {name: value for name, value in batch.items() if name != "labels"}
@@ -157,6 +156,4 @@ def mean_loss(module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> flo
                 logits.flatten(0, 1), targets, ignore_index=IGNORE, reduction="sum"
             )
             tokens += int(wanted[:, first:].sum())
-    finally:
-        module.train(training)
     return float(total) / tokens if tokens else math.nan

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import nn
 
+from trainables.modes import evaluating
 from trainables.protocols import TrialSetup
-from trainables.run import Parallel, TrialRun, evaluate_model, evaluating, pad_token
+from trainables.run import Parallel, TrialRun, evaluate_model, pad_token
 from trainables.session import fetch_rows, surroundings
 from trainables.variants.export import exported_adapter
 

@@ -30,6 +30,7 @@ from trainables.batching import (
 )
 from trainables.decode import generate_and_score_loss, mean_loss
 from trainables.memory import peak_memory_gb, reset_peak_memory
+from trainables.modes import evaluating
 from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.variants import get_variant
 from trainables.variants.base import AdapterConfig, Surroundings
@@ -340,17 +341,6 @@ class TrialRun:
         self.adapted = None  # type: ignore[assignment]
         self.parameters = []
         self.variant.detach()
-
-
-@contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode within, the former mode after."""
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
 
 
 def evaluate_model(

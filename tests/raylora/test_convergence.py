@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from raylora.bench.arms import parse_arm
-from raylora.bench.convergence import (
-    bench_convergence,
-    best_rate,
+from raylora.bench.convergence import bench_convergence, best_rate
+from raylora.bench.convergence_report import (
     convergence_table,
     plain_counterpart,
     read_curves,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from trainables.modes import evaluating
 from trainables.variants import decompositions
 from trainables.variants.base import Batches
 from trainables.variants.matrices import Matrix
@@ -139,7 +139,7 @@ def observe_inputs(
 
     handles = [matrix.module.register_forward_pre_hook(look(matrix.name)) for matrix in matrices]
     try:
-        with torch.no_grad(), _evaluating(model):
+        with torch.no_grad(), evaluating(model):
             for batch in batches:  # noqa: B007 (the hooks read it)
                 model(**{name: tensor for name, tensor in batch.items() if name != "labels"}, use_cache=False)
     finally:
@@ -163,7 +163,7 @@ def weight_gradients(model: nn.Module, matrices: Sequence[Matrix], batches: Batc
     sums = [torch.zeros_like(weight, dtype=torch.float32, requires_grad=False) for weight in weights]
     total = 0
     try:
-        with torch.enable_grad(), _evaluating(model):
+        with torch.enable_grad(), evaluating(model):
             for weight in weights:
                 weight.requires_grad_(True)
             for batch in batches:
@@ -190,14 +190,3 @@ def weight_gradients(model: nn.Module, matrices: Sequence[Matrix], batches: Batc
             )
         gradients[matrix.name] = matrix.oriented(gradient / total)
     return gradients
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode

@@ -123,6 +123,11 @@ class HyperVariant(Variant):
         return self.option("preset") == "paper"
 
     @property
+    def networks_run(self) -> bool:
+        """False with `network_rate: 0`, which leaves Adam on the factors: networks are there, and never called."""
+        return self.paper_form or self.option("network_rate") > 0
+
+    @property
     def directions(self) -> int:
         """q of every factor."""
         return self.config.rank
@@ -147,7 +152,7 @@ class HyperVariant(Variant):
                 leaves |= {name: leaves[name] | {kind: leaf} for name, leaf in zip(names, views, strict=True)}
                 stacks[key] = stack
             if form is ResidualFactors:
-                self.factors[kind] = ResidualFactors(network, stacks, learns=self.option("network_rate") > 0)
+                self.factors[kind] = ResidualFactors(network, stacks, learns=self.networks_run)
             else:
                 self.factors[kind] = Factors(network, stacks)
         self.layers: dict[str, Any] = {}
@@ -233,14 +238,12 @@ class HyperVariant(Variant):
         stacks = [stack for factors in self.factors.values() for stack in factors.stacks.values()]
         kept = sum(t.numel() * t.element_size() for stack in stacks for t in stack.moments.values())
         own = self.parameter_count() - self.shared_parameters()
-        # With `network_rate: 0` they are there, and never run.
-        running = self.paper_form or self.option("network_rate") > 0
         return {
             "adapter_parameters": own + sum(stack.value.numel() for stack in stacks),
-            "hypernetwork_parameters": self.shared_parameters() * running,
+            "hypernetwork_parameters": self.shared_parameters() if self.networks_run else 0,
             "hypernetwork_s": self._seconds,
             # forward, forward again, and a backward pass of twice as much
-            "hypernetwork_gmac": running * 4e-9 * sum(factors.macs() for factors in self.factors.values()),
+            "hypernetwork_gmac": 4e-9 * sum(f.macs() for f in self.factors.values()) if self.networks_run else 0.0,
             "moment_mb": kept / 1e6,
         }
 
