@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from clusters.errors import ClusterError
+
 _PATIENCE_S = 5.0  # network file systems may show a new file late
 
 
@@ -87,7 +89,7 @@ def check_cluster_storage(
         nodes, ask: the cluster's nodes and how they are asked; for tests.
 
     Raises:
-        ValueError: one line that names the path, the nodes and the remedy.
+        ClusterError: one line that names the path, the nodes and the remedy.
     """
     if re.match(r"^[a-z][a-z0-9+.-]*://", path, re.IGNORECASE):
         return
@@ -106,7 +108,7 @@ def check_cluster_storage(
             folder.mkdir(parents=True, exist_ok=True)
             (folder / marker).write_text(token)
         except OSError as problem:
-            raise ValueError(
+            raise ClusterError(
                 f"storage_path = {path!r}: cannot write there ({problem.strerror}); allowed: shared storage"
             ) from None
         replies = ask(alive, [(path, marker, token, answer) for answer in answers], timeout_s)
@@ -118,7 +120,7 @@ def check_cluster_storage(
                 bad.append(f"node {node.get('NodeManagerAddress') or node['NodeID']} {reply}")
         if bad:
             shown = "; ".join(bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
-            raise ValueError(
+            raise ClusterError(
                 f"storage_path = {path!r}: not shared by all {len(alive)} nodes ({shown}); allowed: a folder "
                 "that "
                 "every node mounts at this path, or a URI such as s3://bucket/runs"

@@ -18,6 +18,8 @@ from typing import Any
 
 import yaml
 
+from clusters.errors import ClusterError
+
 _ENDED = {"SUCCEEDED": 0, "FAILED": 1, "STOPPED": 1}
 
 
@@ -30,9 +32,9 @@ def _inside(spec_path: str | Path, working_dir: Path) -> str:
     """The spec's path as the job sees it."""
     path = Path(spec_path).expanduser().resolve()
     if not path.is_file():
-        raise ValueError(f"spec = {str(spec_path)!r}: no such file; allowed: the path of a YAML file")
+        raise ClusterError(f"spec = {str(spec_path)!r}: no such file; allowed: the path of a YAML file")
     if not path.is_relative_to(working_dir):
-        raise ValueError(
+        raise ClusterError(
             f"spec = {str(spec_path)!r}: outside the working directory {str(working_dir)!r} that travels to "
             "the "
             "cluster; allowed: a file inside it (--working-dir DIR)"
@@ -44,14 +46,14 @@ def _check_storage(spec_path: Path, overrides: Iterable[str]) -> None:
     try:
         data = yaml.safe_load(spec_path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"spec = {str(spec_path)!r}: cannot be read ({' '.join(str(error).split())})") from None
+        raise ClusterError(f"spec = {str(spec_path)!r}: cannot be read ({' '.join(str(error).split())})") from None
     storage = data.get("storage_path", "runs") if isinstance(data, dict) else "runs"
     for override in overrides:
         key, _, value = override.partition("=")
         if key.strip() == "storage_path":
             storage = yaml.safe_load(value)
     if not re.match(r"^(/|[a-z][a-z0-9+.-]*://)", str(storage), re.IGNORECASE):
-        raise ValueError(
+        raise ClusterError(
             f"storage_path = {storage!r}: lost with the job's working directory; allowed: an absolute path "
             "that all "
             "nodes share, or a URI (add storage_path=/shared/runs)"
@@ -86,7 +88,7 @@ def submit(
         job running and says how to stop it.
 
     Raises:
-        ValueError: one line, for a spec outside the working directory, storage that a job would lose, or an
+        ClusterError: one line, for a spec outside the working directory, storage that a job would lose, or an
             address where no cluster answers.
     """
     overrides = list(overrides)
@@ -99,7 +101,7 @@ def submit(
         try:
             client = JobSubmissionClient(address)
         except Exception as error:  # Ray raises many kinds for an address that nobody answers
-            raise ValueError(
+            raise ClusterError(
                 f"address = {address!r}: no Ray cluster answers ({' '.join(str(error).split())[:160]}); "
                 "allowed: the "
                 "dashboard's URL, such as http://head:8265"

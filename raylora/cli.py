@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clusters.errors import ClusterError
 from raylora import __version__
 from raylora.cli_bench import add_bench
 from raylora.cli_tools import at_least_one, print_table, unfolded, write_json
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         return options.run(options) or 0
-    except UserError as error:
+    except (UserError, ClusterError) as error:
         print(f"raylora: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

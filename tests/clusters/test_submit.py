@@ -98,3 +98,11 @@ def test_address_where_nobody_answers_is_one_line(spec: Path, tmp_path: Path) ->
     with pytest.raises(ValueError, match="no Ray cluster answers") as caught:
         submit(spec, address="http://127.0.0.1:9", working_dir=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_command_tells_a_mistake_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from raylora.cli import main
+
+    assert main(["submit", "examples/quickstart.yaml", "--address", "http://localhost:1"]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1 and told[0].startswith("raylora: storage_path = 'runs': lost with")
