@@ -405,7 +405,7 @@ def make_setup(options: Mapping[str, Any]) -> Setup:
         ValueError: an unknown option, or a value outside its domain; the message names it.
     """
     from .surrogate.acquisition import ACQUISITIONS
-    from .surrogate.prompt import STYLES
+    from .surrogate.reading.prompt import STYLES
 
     for name in options:
         if name not in _SETUP:

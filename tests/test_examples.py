@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from raylora.run.checks import check_world
 from raylora.spec import load
-from raylora.spec_checks import check_world
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -18,7 +18,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_parses_and_begins_with_its_command(path: Path) -> None:
-    load(path, check=False)
+    load(path)
     first = path.read_text().splitlines()[0]
     assert first.startswith(tuple(f"# raylora {name} " for name in ("tune", "submit", "bench", "compare")))
     assert f"examples/{path.name}" in first
@@ -31,7 +31,7 @@ def test_example_names_only_what_exists(path: Path, tmp_path: Path) -> None:
     # Rows that lie elsewhere: a placeholder, a hub that tests do not reach.
     if any(mark in path.read_text() for mark in ("path: ./data", "gsm8k")):
         overrides.append(f"task.path={tmp_path}")
-    check_world(load(path, overrides, check=False))
+    check_world(load(path, overrides))
 
 
 def commands() -> Iterator[str]:
@@ -48,9 +48,9 @@ def test_a_command_that_is_shown_is_accepted(command: str, tmp_path: Path) -> No
     path, *overrides = shlex.split(command)
     (tmp_path / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "2\\n#### 2"}\n')
     overrides = [text.replace("FOLDER", str(tmp_path)) for text in overrides]
-    check_world(load(ROOT / path, [*overrides, f"storage_path={tmp_path}"], check=False))
+    check_world(load(ROOT / path, [*overrides, f"storage_path={tmp_path}"]))
 
 
 def test_quickstart_is_the_size_its_comment_says() -> None:
-    spec = load(ROOT / "examples" / "quickstart.yaml", check=False)
+    spec = load(ROOT / "examples" / "quickstart.yaml")
     assert spec.space_size == 8_400 and spec.search.trials == 5

@@ -28,7 +28,7 @@ from trainables.modes import evaluating
 from trainables.protocols import Row, TrainSettings
 from trainables.run import adapter_config
 from trainables.variants import available, get_variant
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.matrices import Matrix
 
 ITERATIONS, TOLERANCE, TOKENS = 50, 1e-3, 512
 

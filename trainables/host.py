@@ -51,7 +51,7 @@ class ModelHost:
 
     def checksum(self) -> str:
         """Fingerprint of the base model's bits."""
-        from trainables.variants.snapshot import fingerprint
+        from trainables.variants.core.snapshot import fingerprint
 
         return fingerprint(self.model)
 
@@ -130,7 +130,7 @@ def find_impossible(model_folder: str, spaces: Sequence[Space], settings: TrainS
 
 
 def _impossible(model: Any, spaces: Sequence[Space], settings: TrainSettings) -> list[str | None]:
-    from trainables.variants.matching import impossible
+    from trainables.variants.core.matching import impossible
 
     return [
         impossible(model, variant, ranks, options, settings.placement, settings.match_parameters)

@@ -15,7 +15,7 @@ from trainables.modes import evaluating
 from trainables.protocols import TrialSetup
 from trainables.run import Parallel, TrialRun, evaluate_model, pad_token
 from trainables.session import fetch_rows, surroundings
-from trainables.variants.export import exported_adapter
+from trainables.variants.core.export import exported_adapter
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
 from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.variants import get_variant
-from trainables.variants.base import AdapterConfig, Surroundings
-from trainables.variants.matching import effective_rank
+from trainables.variants.core.base import AdapterConfig, Surroundings
+from trainables.variants.core.matching import effective_rank
 
 
 def adapter_config(

@@ -30,7 +30,7 @@ def parse_arm(text: str) -> Arm:
     """
     import yaml
 
-    from raylora.spec_text import choose, parse_value
+    from raylora.spec.text import choose, parse_value
     from trainables.variants import available, get_variant
 
     variant, *parts = text.strip().split(":")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from raylora.bench.arms import Arm
 from raylora.errors import UserError
-from raylora.outputs import writable_folder
 from raylora.progress import Progress
-from raylora.spec_text import short
+from raylora.spec.paths import writable_folder
+from raylora.spec.text import short
 
 if TYPE_CHECKING:
     from raylora.spec import Spec
@@ -136,9 +136,10 @@ class _Runner:
         if self._loaded is None:
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
-            from raylora import data, models
+            from raylora import models
             from raylora.build import build_data, build_task
             from raylora.cluster import connected
+            from raylora.data import build as data
             from trainables.session import pick_device, pick_dtype
 
             spec = self.spec

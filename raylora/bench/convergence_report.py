@@ -12,8 +12,8 @@ import numpy as np
 
 from raylora.bench.convergence import best_rate, read_run
 from raylora.errors import UserError
-from raylora.outputs import output_stem
-from raylora.results import standard_error
+from raylora.spec.paths import output_stem
+from raylora.statistics import standard_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -248,7 +248,7 @@ def write_convergence(folder: str | Path, stem: str | Path) -> list[Path]:
 
 
 def _plot(curves: Sequence[Curve], path: Path) -> None:
-    from raylora.plots import load_pyplot
+    from raylora.reports.plots import load_pyplot
 
     pyplot = load_pyplot()
     families = sorted({_family(curve) for curve in curves})

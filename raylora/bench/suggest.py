@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from searchers.surrogate.deep_kernel import Inputs, Surrogate
-    from searchers.surrogate.embed import PromptReader
-    from searchers.surrogate.hidden import HiddenStates
+    from searchers.surrogate.reading.embed import PromptReader
+    from searchers.surrogate.reading.hidden import HiddenStates
 
 DTYPES = ("float32", "bfloat16", "float16")
 # Whole prompts per forward call: a processor is fastest with few, a GPU with many.
@@ -265,7 +265,7 @@ def _run_whole(folder: str, space: Space, setup: Setup, fast: _Fast, check: int,
 
     from searchers.surrogate.acquisition import score
     from searchers.surrogate.deep_kernel import Inputs
-    from searchers.surrogate.hidden import HiddenStates
+    from searchers.surrogate.reading.hidden import HiddenStates
 
     progress = Progress(quiet=quiet)
     if setup.threads is not None:
@@ -318,7 +318,7 @@ def _forward(reader: PromptReader, prompts: list[list[int]], token: Tensor, prog
     """Hidden states of whole prompts `(s, hidden)`, and the seconds per token at the best batch size."""
     import torch
 
-    from searchers.surrogate.embed import Whole
+    from searchers.surrogate.reading.embed import Whole
 
     longest = len(reader.prefix_ids) + max(map(len, prompts)) + 1
     best = float("inf")
@@ -336,7 +336,7 @@ def _forward(reader: PromptReader, prompts: list[list[int]], token: Tensor, prog
 
 def _backward(reader: PromptReader, prompts: list[list[int]], token: Tensor) -> float:
     """Seconds per token forward and back through whole prompts to the learnable token."""
-    from searchers.surrogate.embed import Whole
+    from searchers.surrogate.reading.embed import Whole
 
     best = float("inf")
     # The best of several passes: the first sets kernels up.
@@ -353,7 +353,7 @@ def _difference(reader: PromptReader, prompts: list[list[int]], token: Tensor) -
     """Largest difference of the two ways' hidden states."""
     import torch
 
-    from searchers.surrogate.embed import Whole
+    from searchers.surrogate.reading.embed import Whole
 
     with torch.no_grad():
         return float((reader.read(prompts).run(token) - Whole(reader, prompts).run(token)).abs().max())

@@ -105,7 +105,7 @@ def _measure(
     from trainables.run import TrialRun
     from trainables.session import pick_device, pick_dtype
     from trainables.variants import get_variant
-    from trainables.variants.base import Surroundings
+    from trainables.variants.core.base import Surroundings
 
     names = list(arms)
     device = pick_device("auto")

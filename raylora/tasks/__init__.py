@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from raylora.data.rows import Row
 from raylora.errors import UserError
-from raylora.tasks.base import Row, Task
+from raylora.tasks.base import Task
 
 __all__ = ["FAMILIES", "Row", "Task", "available", "make_task"]
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from raylora.data.rows import Source
 from raylora.errors import UserError
-
-if TYPE_CHECKING:
-    import ray.data
-
-Row = dict[str, Any]
-Source = Callable[[], "ray.data.Dataset | list[Row]"]
 
 
 class Task(ABC):
@@ -60,13 +54,6 @@ def check_lengths(completions: Sequence[str], rows: Sequence[Mapping[str, Any]])
     """Raise ValueError unless there is exactly one row per completion."""
     if len(completions) != len(rows):
         raise ValueError(f"completions: {len(completions)} for {len(rows)} rows; give one completion per row")
-
-
-def metadata_text(value: Any) -> str:
-    """`value` as the JSON text of the `metadata` column; None is `{}`, a string is kept as it is."""
-    if value is None:
-        return "{}"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def check_positive(field: str, value: int | None) -> None:

@@ -9,9 +9,10 @@ from functools import partial
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
+from raylora.data.rows import Source
+from raylora.data.sources import Open, open_splits
 from raylora.errors import UserError
-from raylora.tasks.base import Source, Task, check_lengths, check_positive
-from raylora.tasks.sources import Open, open_splits
+from raylora.tasks.base import Task, check_lengths, check_positive
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -132,7 +133,7 @@ class InstructTask(Task):
         contains: the normalised answer stands in the completion as whole words.
 
     Args:
-        path: local file or folder, URL, or hub dataset id: see `raylora.tasks.sources.open_splits`.
+        path: local file or folder, URL, or hub dataset id: see `raylora.data.sources.open_splits`.
         match: `exact`, `number` or `contains`.
         config: configuration name of a hub dataset.
         prompt_template: the prompt, with column names in braces: `"{sentence1} Is it correct?"`. Together with

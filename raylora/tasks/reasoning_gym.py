@@ -15,8 +15,9 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from raylora.data.rows import Row, Source
 from raylora.errors import UserError
-from raylora.tasks.base import Row, Source, Task, check_lengths, check_positive
+from raylora.tasks.base import Task, check_lengths, check_positive
 
 PREFIX = "reasoning_gym/"
 # A generator that repeats itself this often in a row is taken to have run out of new questions.

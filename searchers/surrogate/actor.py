@@ -76,7 +76,7 @@ class SurrogateActor:
             run_in_background()
         import torch
 
-        from .hidden import HiddenStates
+        from .reading.hidden import HiddenStates
 
         threads = 1 if background and setup.threads is None else setup.threads
         if threads is not None:

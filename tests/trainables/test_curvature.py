@@ -23,9 +23,9 @@ from trainables.curvature import (
     spread,
 )
 from trainables.protocols import TrainSettings
-from trainables.variants.matrices import select_matrices
-from trainables.variants.snapshot import fingerprint
-from trainables.variants.tiny import VOCABULARY, attached, make_base
+from trainables.variants.core.matrices import select_matrices
+from trainables.variants.core.snapshot import fingerprint
+from trainables.variants.core.tiny import VOCABULARY, attached, make_base
 
 QUERY = ["model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"]
 

@@ -10,7 +10,7 @@ from trainables.batching import collate
 from trainables.protocols import TrainSettings
 from trainables.run import TrialRun, adapter_config, rate_factor
 from trainables.testing import ExactMatch, tokenised_rows
-from trainables.variants.snapshot import fingerprint
+from trainables.variants.core.snapshot import fingerprint
 
 KNOBS = {
     "variant": "lora",

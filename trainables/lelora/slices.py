@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.matrices import Matrix
 
 POSITIONS = ("primary", "middle", "minor")
 

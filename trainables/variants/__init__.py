@@ -15,7 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainables.variants.base import AdapterConfig, PlainLora, Variant
+    from trainables.variants.core.base import AdapterConfig, Variant
+    from trainables.variants.core.plain import PlainLora
 
 __all__ = ["VARIANTS", "AdapterConfig", "PlainLora", "Variant", "available", "describe", "get_variant"]
 
@@ -51,6 +52,8 @@ _CLASSES = {
     "rslora": "rslora:RsLora",
     "vera": "vera:Vera",
 }
+
+_CORE = {"AdapterConfig": "base", "PlainLora": "plain", "Variant": "base"}
 
 
 class _Registry(Mapping[str, "type[Variant]"]):
@@ -100,6 +103,6 @@ def describe() -> list[dict[str, Any]]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("AdapterConfig", "PlainLora", "Variant"):
-        return getattr(import_module(f"{__name__}.base"), name)
+    if name in _CORE:
+        return getattr(import_module(f"{__name__}.core.{_CORE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

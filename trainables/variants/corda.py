@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.base import AdapterConfig, Batches
-from trainables.variants.data_start import DataStart, attended_tokens, observe_inputs
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.base import AdapterConfig, Batches
+from trainables.variants.core.data_start import DataStart, attended_tokens, observe_inputs
+from trainables.variants.core.matrices import Matrix
 
 DAMPING = 0.01  # of the mean diagonal of C: PEFT's and the authors' first value
 

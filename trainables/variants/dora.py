@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainables.variants.export import ADAPTER
-from trainables.variants.peft_variant import PeftVariant
+from trainables.variants.core.export import ADAPTER
+from trainables.variants.core.peft_variant import PeftVariant
 
 
 class Dora(PeftVariant):

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.variants.base import AdapterConfig, Batches, PlainLora, Variant
-from trainables.variants.layers import AdaptedLinear, kaiming, place
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.layers import AdaptedLinear, kaiming, place
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.plain import PlainLora
 
 
 class DyLoraLinear(AdaptedLinear):

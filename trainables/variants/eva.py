@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.base import AdapterConfig, Batches
-from trainables.variants.data_start import IGNORED, attended_tokens, check_batches, observe_inputs, start_from_data
-from trainables.variants.matrices import Matrix, compact_names
-from trainables.variants.peft_variant import PeftVariant
+from trainables.variants.core.base import AdapterConfig, Batches
+from trainables.variants.core.data_start import IGNORED, attended_tokens, check_batches, observe_inputs, start_from_data
+from trainables.variants.core.matrices import Matrix, compact_names
+from trainables.variants.core.peft_variant import PeftVariant
 
 if TYPE_CHECKING:
     from peft import PeftConfig

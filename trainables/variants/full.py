@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.variants.base import Batches, Variant
-from trainables.variants.layers import place
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.base import Batches, Variant
+from trainables.variants.core.layers import place
+from trainables.variants.core.matrices import Matrix
 
 
 class FullLinear(nn.Module):

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from trainables.hypernet.allocation import budgets, prune, sensitivity
 from trainables.variants.adalora import first_rank
-from trainables.variants.base import AdapterConfig, Batches, PlainLora
-from trainables.variants.hyper import SHARED_OPTIONS, HyperVariant, export, normal
-from trainables.variants.layers import AdaptedLinear
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.base import AdapterConfig, Batches
+from trainables.variants.core.hyper import SHARED_OPTIONS, HyperVariant, export, normal
+from trainables.variants.core.layers import AdaptedLinear
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.plain import PlainLora
 
 _SCHEDULES: Mapping[str, Mapping[str, float]] = {
     "paper": {"warmup": 500, "interval": 100, "smoothing": 0.0},

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.export import peft_number, task_type, write_peft_folder
-from trainables.variants.hyper import export
+from trainables.variants.core.export import peft_number, task_type, write_peft_folder
+from trainables.variants.core.hyper import export
+from trainables.variants.core.layers import AdaptedLinear
+from trainables.variants.core.matrices import Matrix, compact_names
 from trainables.variants.hyper_lora import GeneratedLinear, HyperLora
-from trainables.variants.layers import AdaptedLinear
-from trainables.variants.matrices import Matrix, compact_names
 
 
 class GeneratedDoraLinear(GeneratedLinear):

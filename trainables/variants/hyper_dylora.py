@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.variants.base import AdapterConfig, PlainLora
+from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.hyper import SHARED_OPTIONS, export
+from trainables.variants.core.layers import AdaptedLinear
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.plain import PlainLora
 from trainables.variants.dylora import draw, exported_rank
-from trainables.variants.hyper import SHARED_OPTIONS, export
 from trainables.variants.hyper_lora import GeneratedLinear, HyperLora
-from trainables.variants.layers import AdaptedLinear
-from trainables.variants.matrices import Matrix
 
 
 class GeneratedDyLinear(GeneratedLinear):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.variants.base import PlainLora
-from trainables.variants.hyper import HyperVariant, export, normal
-from trainables.variants.layers import AdaptedLinear, kaiming
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.hyper import HyperVariant, export, normal
+from trainables.variants.core.layers import AdaptedLinear, kaiming
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.plain import PlainLora
 
 
 class GeneratedLinear(AdaptedLinear):

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from trainables.variants.base import AdapterConfig, PlainLora
-from trainables.variants.layers import kaiming
-from trainables.variants.matrices import Matrix
-from trainables.variants.peft_variant import PeftVariant, RewritingVariant
+from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.layers import kaiming
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.peft_variant import PeftVariant, RewritingVariant
+from trainables.variants.core.plain import PlainLora
 
 
 class InitAB(RewritingVariant):

@@ -27,10 +27,11 @@ from trainables.lelora.history import History
 from trainables.lelora.optimizer import SliceAdamW
 from trainables.lelora.policy import Baseline, Outcome, PolicySettings, cost_of, describe, random_choice
 from trainables.lelora.slices import POSITIONS, SlicedLinear, choosable, window
-from trainables.variants.base import AdapterConfig, Batches, PlainLora, Variant
-from trainables.variants.decompositions import window_svd
-from trainables.variants.layers import place
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.decompositions import window_svd
+from trainables.variants.core.layers import place
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.plain import PlainLora
 
 _log = logging.getLogger(__name__)
 
@@ -345,7 +346,7 @@ class LeLora(Variant):
 
     def save_adapter(self, folder: Path, base_model: str) -> Path:
         """Plain LoRA as a PEFT folder, or the tuned matrices where those are smaller."""
-        from trainables.variants.export import save_tuned_weights
+        from trainables.variants.core.export import save_tuned_weights
 
         plain = self.to_lora()
         assert plain is not None

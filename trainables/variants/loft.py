@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.base import AdapterConfig
-from trainables.variants.matrices import Matrix
-from trainables.variants.peft_variant import PeftVariant
+from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.peft_variant import PeftVariant
 
 CUTOFF = 1e-6  # of K's largest eigenvalue; smaller ones belong to directions that V does not span
 

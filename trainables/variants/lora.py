@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainables.variants.peft_variant import PeftVariant
+from trainables.variants.core.peft_variant import PeftVariant
 
 
 class Lora(PeftVariant):

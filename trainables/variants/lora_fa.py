@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from trainables.variants.export import ADAPTER
-from trainables.variants.one_factor import OneFactor
+from trainables.variants.core.export import ADAPTER
+from trainables.variants.core.one_factor import OneFactor
 
 
 class LoraFa(OneFactor):

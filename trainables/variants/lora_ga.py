@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.base import AdapterConfig, Batches
-from trainables.variants.data_start import DataStart, weight_gradients
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.base import AdapterConfig, Batches
+from trainables.variants.core.data_start import DataStart, weight_gradients
+from trainables.variants.core.matrices import Matrix
 
 
 class LoraGa(DataStart):

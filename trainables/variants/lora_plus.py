@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trainables.variants.base import AdapterConfig
-from trainables.variants.matrices import Matrix
-from trainables.variants.peft_variant import PeftVariant
+from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.peft_variant import PeftVariant
 
 
 class LoraPlus(PeftVariant):

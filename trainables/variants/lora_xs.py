@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.variants.base import AdapterConfig, Batches, PlainLora, Variant
-from trainables.variants.decompositions import top_svd
-from trainables.variants.layers import AdaptedLinear, place
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.decompositions import top_svd
+from trainables.variants.core.layers import AdaptedLinear, place
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.plain import PlainLora
 
 
 class LoraXSLinear(AdaptedLinear):

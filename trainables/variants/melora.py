@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.base import AdapterConfig, Batches, PlainLora, Variant
-from trainables.variants.layers import AdaptedLinear, kaiming, place
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.layers import AdaptedLinear, kaiming, place
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.plain import PlainLora
 
 
 class MeLoraLinear(AdaptedLinear):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from trainables.variants.decompositions import bottom_svd
-from trainables.variants.peft_variant import RewritingVariant
+from trainables.variants.core.decompositions import bottom_svd
+from trainables.variants.core.peft_variant import RewritingVariant
 
 
 class Milora(RewritingVariant):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.variants.base import AdapterConfig, Batches, Variant
-from trainables.variants.layers import AdaptedLinear, place
-from trainables.variants.matrices import Matrix
+from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.layers import AdaptedLinear, place
+from trainables.variants.core.matrices import Matrix
 
 SHARING_FROM = 128  # the paper shares at ranks 128 and 256 and rotates at rank 8
 

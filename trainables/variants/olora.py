@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from trainables.variants.decompositions import first_qr
-from trainables.variants.peft_variant import RewritingVariant
+from trainables.variants.core.decompositions import first_qr
+from trainables.variants.core.peft_variant import RewritingVariant
 
 
 class Olora(RewritingVariant):

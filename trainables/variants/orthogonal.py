@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from trainables.variants.base import AdapterConfig
-from trainables.variants.matrices import Matrix
-from trainables.variants.peft_variant import PeftVariant
+from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.peft_variant import PeftVariant
 
 
 class Orthogonal(PeftVariant):

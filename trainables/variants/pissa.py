@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from trainables.variants.base import AdapterConfig
-from trainables.variants.decompositions import top_svd
-from trainables.variants.matrices import Matrix
-from trainables.variants.peft_variant import RewritingVariant
+from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.decompositions import top_svd
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.peft_variant import RewritingVariant
 
 
 class Pissa(RewritingVariant):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from trainables.variants.export import ADAPTER, peft_number, save_native
-from trainables.variants.peft_variant import PeftVariant
+from trainables.variants.core.export import ADAPTER, peft_number, save_native
+from trainables.variants.core.peft_variant import PeftVariant
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainables.variants.peft_variant import PeftVariant
+from trainables.variants.core.peft_variant import PeftVariant
 
 
 class RsLora(PeftVariant):

@@ -29,10 +29,10 @@ import torch
 from torch import nn
 
 from trainables.variants import available, get_variant
-from trainables.variants.base import AdapterConfig, Variant
-from trainables.variants.export import exported_adapter, merge_folder
-from trainables.variants.snapshot import fingerprint, fingerprint_tensors
-from trainables.variants.tiny import formula_count, make_base, make_batches, outputs, structure, train
+from trainables.variants.core.base import AdapterConfig, Variant
+from trainables.variants.core.export import exported_adapter, merge_folder
+from trainables.variants.core.snapshot import fingerprint, fingerprint_tensors
+from trainables.variants.core.tiny import formula_count, make_base, make_batches, outputs, structure, train
 
 
 def run_hash(name: str) -> str:

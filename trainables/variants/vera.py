@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainables.variants.base import AdapterConfig, PlainLora, Variant
-from trainables.variants.export import ADAPTER
-from trainables.variants.matrices import Matrix
-from trainables.variants.peft_variant import PeftVariant
+from trainables.variants.core.base import AdapterConfig, Variant
+from trainables.variants.core.export import ADAPTER
+from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.peft_variant import PeftVariant
+from trainables.variants.core.plain import PlainLora
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -175,7 +175,7 @@ def test_models_that_read_whole_prompts_score_a_subset(
 
 
 def test_warming_reads_what_the_first_request_needs(tiny_llm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from searchers.surrogate.embed import PromptReader
+    from searchers.surrogate.reading.embed import PromptReader
 
     made = actor_of(tiny_llm)
     made.warm()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.lelora.slices import POSITIONS, choosable, window
-from trainables.variants.base import AdapterConfig
+from trainables.variants.core.base import AdapterConfig
 from trainables.variants.lelora import LeLora
 
 

@@ -1,0 +1,1 @@
+"""Learning rates from the loss's curvature: measured, and shown."""

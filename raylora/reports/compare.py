@@ -1,0 +1,239 @@
+"""`raylora compare`: variants at their own best learning rates, over several tasks and seeds.
+
+Specs are trained under each seed, every configuration of their spaces; the records of all trials, one JSON object each,
+are the source of the table and the plot, and either can be rebuilt from them. Configurations that differ in the
+learning rate alone are one method. A method's best rate on a task is the one with the lowest validation loss, which is
+steadier than the score of a few rows, in the mean over the seeds that all its rates were trained under: rates may be
+tried under one seed, and the best of them trained under others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylora.errors import UserError
+from raylora.reports.plots import load_pyplot
+from raylora.spec.paths import output_stem
+from raylora.statistics import standard_error
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from raylora.spec import Spec
+
+Record = Mapping[str, Any]
+
+# Knobs of every variant; what a configuration has beside them tells methods of one variant apart.
+_COMMON = ("variant", "rank", "alpha", "alpha_ratio", "batch_size", "learning_rate", "dropout")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method on a task at its best rate.
+
+    Attributes:
+        score, error: mean of the task's metric over `seeds` seeds, and its standard error.
+        loss, loss_error: the same of the validation loss.
+        touched: numbers trained at least once, mean over the seeds.
+        rate: NaN, and so are the figures, where a run diverged at each rate.
+        edge: whether the rate lies at an end of those tried, so that a better one may lie outside.
+    """
+
+    task: str
+    method: str
+    rate: float
+    metric: str
+    score: float
+    error: float
+    loss: float
+    loss_error: float
+    touched: float
+    seeds: int
+    edge: bool
+
+
+def run_specs(specs: Sequence[str], overrides: Sequence[str], seeds: Sequence[int], *, quiet: bool) -> list[Record]:
+    """Trains every configuration of each spec under each seed; runs that are there already are taken up again.
+
+    Raises:
+        UserError: as `raylora tune`.
+    """
+    from raylora.reports.sweep import read_sweep
+    from raylora.run import experiment
+    from raylora.run.checks import check_world
+    from raylora.run.results import RUN_MARK
+    from raylora.spec import load
+
+    records: list[Record] = []
+    for spec_file in specs:
+        for seed in seeds:
+            # One trial: an override may have made the space smaller than what the spec asks for.
+            fixed = [f"seed={seed}", "search={searcher: grid, trials: 1}", "final.enabled=false"]
+            wanted = load(spec_file, [*overrides, *fixed])
+            task = wanted.name or Path(spec_file).stem
+            search = wanted.search.model_copy(update={"trials": wanted.space_size})
+            spec = wanted.model_copy(update={"name": run_name(task, seed, wanted), "search": search})
+            check_world(spec)
+            folder = Path(spec.storage()) / str(spec.name)
+            if (folder / RUN_MARK).exists():
+                experiment.resume(folder, quiet=quiet)
+            else:
+                experiment.tune(spec, quiet=quiet)
+            sweep = read_sweep(folder)
+            shared = {name: sweep.about[name] for name in ("model", "metric", "mode")}
+            records += [{"task": task, "seed": seed, **shared, **run} for run in sweep.runs]
+    return records
+
+
+def run_name(task: str, seed: int, spec: Spec) -> str:
+    """The folder of a run: the same for the same spec, so that a run is taken up again only as what it was."""
+    digest = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:8]
+    return f"compare-{task}-seed{seed}-{digest}"
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """Records that `write_comparison` wrote. Raises UserError if it is no such file."""
+    try:
+        found = json.loads(Path(path).expanduser().read_text())
+        return [{**record, "task": record["task"], "config": record["config"]} for record in found]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"SOURCE: {path} holds no records of `raylora compare`, and is no spec (.yaml)") from None
+
+
+def merged(records: Sequence[Record]) -> list[Record]:
+    """In a fixed order; of the same task, seed and configuration the last one counts."""
+    kept = {json.dumps([r["task"], r["seed"], r["config"]], sort_keys=True): r for r in records}
+    return [kept[key] for key in sorted(kept)]
+
+
+def method(config: Mapping[str, Any]) -> str:
+    """The variant, with the options that the configuration gives it."""
+    options = [f"{name}={config[name]}" for name in sorted(config) if name not in _COMMON]
+    return str(config["variant"]) + (f" ({', '.join(options)})" if options else "")
+
+
+def best_rows(records: Sequence[Record]) -> list[Row]:
+    """One row per task and method, in the order of first appearance; a diverged run makes its rate the worst."""
+    groups: dict[tuple[str, str], dict[float, list[Record]]] = {}
+    for record in records:
+        rates = groups.setdefault((record["task"], method(record["config"])), {})
+        rates.setdefault(float(record["config"]["learning_rate"]), []).append(record)
+    rows = []
+    for (task, name), rates in groups.items():
+        fine = {rate: runs for rate, runs in rates.items() if not any(run["diverged"] for run in runs)}
+        metric = next(iter(rates.values()))[0]["metric"]
+        if not fine:
+            seeds = max(len(runs) for runs in rates.values())
+            nan = math.nan
+            rows.append(Row(task, name, nan, metric, nan, nan, nan, nan, nan, seeds, edge=False))
+            continue
+        rate = _best_rate(fine)
+        runs = fine[rate]
+        touched = [float(run.get("touched_parameters", run["trainable_parameters"])) for run in runs]
+        rows.append(
+            Row(
+                task,
+                name,
+                rate,
+                metric,
+                _mean(runs, metric),
+                _error(runs, metric),
+                _mean(runs, "validation_loss"),
+                _error(runs, "validation_loss"),
+                sum(touched) / len(touched),
+                len(runs),
+                rate in (min(rates), max(rates)),
+            )
+        )
+    return rows
+
+
+def _best_rate(by_rate: Mapping[float, Sequence[Record]]) -> float:
+    """By validation loss over the seeds that all rates have, or over all of them where they have none in common."""
+    common = set.intersection(*({run["seed"] for run in runs} for runs in by_rate.values()))
+    losses = {
+        rate: _mean([run for run in runs if not common or run["seed"] in common], "validation_loss")
+        for rate, runs in by_rate.items()
+    }
+    return min(sorted(losses), key=lambda rate: losses[rate])
+
+
+def _mean(runs: Sequence[Record], name: str) -> float:
+    return sum(float(run[name]) for run in runs) / len(runs)
+
+
+def _error(runs: Sequence[Record], name: str) -> float:
+    return standard_error([float(run[name]) for run in runs])
+
+
+def write_comparison(records: Sequence[Record], stem: str | Path) -> list[Path]:
+    """Writes `STEM.records.json`, `STEM.md` and `STEM.svg`.
+
+    Raises:
+        UserError: matplotlib is missing (extra `report`).
+    """
+    stem = output_stem(stem)
+    source, table, plot = (Path(f"{stem}{ending}") for ending in (".records.json", ".md", ".svg"))
+    source.write_text("[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]\n")
+    table.write_text(markdown(records))
+    _plot(records, plot)
+    return [source, table, plot]
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """The rows as a table: mean ± standard error over the seeds."""
+    lines = [
+        "| task | method | best rate | score | validation loss | numbers touched | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in best_rows(records):
+        if math.isnan(row.rate):
+            lines.append(f"| {row.task} | {row.method} | diverged at each | | | | {row.seeds} |")
+            continue
+        edge = " (edge)" if row.edge else ""
+        lines.append(
+            f"| {row.task} | {row.method} | {row.rate:.2g}{edge} | {row.metric} {row.score:.3f} ± {row.error:.3f} "
+            f"| {row.loss:.4f} ± {row.loss_error:.4f} | {row.touched:,.0f} | {row.seeds} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _plot(records: Sequence[Record], path: Path) -> None:
+    pyplot = load_pyplot("compare")
+    tasks = list(dict.fromkeys(record["task"] for record in records))
+    figure, axes = pyplot.subplots(
+        2, len(tasks), figsize=(5.5 * len(tasks), 7), layout="constrained", sharex="col", squeeze=False
+    )
+    for column, task in enumerate(tasks):
+        mine = [record for record in records if record["task"] == task and not record["diverged"]]
+        metric = next(record["metric"] for record in records if record["task"] == task)
+        _draw(axes[0][column], mine, metric)
+        _draw(axes[1][column], mine, "validation_loss")
+        axes[0][column].set_title(task)
+        axes[1][column].set_xlabel("learning rate")
+    if axes[0][0].get_legend_handles_labels()[0]:
+        axes[0][0].legend(fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _draw(axis: Axes, records: Sequence[Record], name: str) -> None:
+    for number, label in enumerate(dict.fromkeys(method(record["config"]) for record in records)):
+        by_rate: dict[float, list[Record]] = {}
+        for record in records:
+            if method(record["config"]) == label:
+                by_rate.setdefault(float(record["config"]["learning_rate"]), []).append(record)
+        rates = sorted(by_rate)
+        means = [_mean(by_rate[rate], name) for rate in rates]
+        errors = [_error(by_rate[rate], name) for rate in rates]
+        bars = None if any(math.isnan(error) for error in errors) else errors
+        axis.errorbar(rates, means, bars, marker="os^Dv"[number % 5], markersize=4, capsize=2, label=label)
+    axis.set_xscale("log")
+    axis.set_ylabel(name.replace("_", " "))
+    axis.grid(alpha=0.3)

@@ -1,0 +1,65 @@
+"""Results of earlier runs and recorded grids, for a search to learn from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from raylora.errors import UserError
+
+
+def read_source(field: str, path: str) -> dict[str, Any]:
+    """What a run's folder or a grid's CSV knows, as `searchers.surrogate.transfer.Source`.
+
+    Args:
+        field: of the spec, for messages.
+        path: a folder that `raylora tune` made, or a CSV of knobs and `accuracy` (`raylora.grids`).
+
+    Raises:
+        UserError: neither, or fewer than two results.
+    """
+    place = Path(path).expanduser()
+    source = _run(field, place) if place.is_dir() else _grid(field, path)
+    if len(source["configs"]) < 2:
+        raise UserError(f"{field}: {path!r} has {len(source['configs'])} results; allowed: two or more")
+    return source
+
+
+def _run(field: str, folder: Path) -> dict[str, Any]:
+    from raylora.run.results import read_run
+    from raylora.tasks import make_task
+    from trainables.journal import Journal
+
+    try:
+        _, spec = read_run(folder)
+        rows = {"path": spec.task.path, "train_rows": spec.task.train_rows, "test_rows": spec.task.test_rows}
+        task = make_task(spec.task.name, spec.task.options, **rows, seed=spec.seed)
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from None
+    sign = -1.0 if task.mode == "min" else 1.0
+    done = [
+        row
+        for row in Journal(folder).concluded().values()
+        if row["event"] == "finish" and not row.get("stopped") and row.get(task.metric) is not None
+    ]
+    return {
+        "name": folder.name,
+        "configs": [row["config"] for row in done],
+        "values": [sign * row[task.metric] for row in done],
+        "samples": max((row.get("samples") or 0 for row in done), default=0) or None,
+    }
+
+
+def _grid(field: str, path: str) -> dict[str, Any]:
+    from raylora.grids import load_grid
+
+    try:
+        grid = load_grid(path)
+    except UserError as error:
+        raise UserError(f"{field}: {str(error).removeprefix('GRID: ')}, or a run's folder") from None
+    return {
+        "name": grid.name,
+        "configs": [grid.space.decode(i) for i in grid.values],
+        "values": list(grid.values.values()),
+        "samples": grid.samples,
+    }

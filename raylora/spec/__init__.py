@@ -1,0 +1,31 @@
+"""The spec: one YAML file that says what to tune, on what, with which budget. Pure: it knows nothing of runs."""
+
+from raylora.spec.model import (
+    DEFAULT_LLM,
+    FinalSpec,
+    KnowledgeSpec,
+    RecipeSpec,
+    ResourcesSpec,
+    SearchSpec,
+    SpaceSpec,
+    Spec,
+    TaskSpec,
+    TrainSpec,
+    from_dict,
+    load,
+)
+
+__all__ = [
+    "DEFAULT_LLM",
+    "FinalSpec",
+    "KnowledgeSpec",
+    "RecipeSpec",
+    "ResourcesSpec",
+    "SearchSpec",
+    "SpaceSpec",
+    "Spec",
+    "TaskSpec",
+    "TrainSpec",
+    "from_dict",
+    "load",
+]

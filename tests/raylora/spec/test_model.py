@@ -1,0 +1,266 @@
+"""Every mistake in a spec is one line that names the field, the value and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from raylora.errors import UserError
+from raylora.run.checks import absolute_storage, check_storage, load_checked
+from raylora.spec import Spec, from_dict, load
+
+MINIMAL = {"model": "smollm2-135m", "task": {"name": "reasoning_gym/chain_sum"}}
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> Path:
+    """A minimal spec that stores its runs in a temporary folder."""
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, "storage_path": str(tmp_path / "runs")}))
+    return path
+
+
+def refusal(path: Path, *overrides: str, check: bool = False) -> str:
+    """The one line that a spec with these overrides is refused with."""
+    with pytest.raises(UserError) as caught:
+        (load_checked if check else load)(path, overrides)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_minimal_spec_gets_documented_defaults(spec_file: Path) -> None:
+    spec = load(spec_file)
+    assert spec.search.searcher == "language" and spec.search.trials == 30 and spec.search.llm == "smollm2-135m"
+    assert spec.train.budget(640) == 640 and spec.final.budget(100) == 100
+    assert spec.mode == "hosted" and spec.reports == 1
+    assert spec.space_size == 45_360
+
+
+def test_overrides_are_yaml_and_the_last_one_wins(spec_file: Path) -> None:
+    spec = load(
+        spec_file,
+        [
+            "search.trials=2",
+            "search.trials=3",
+            "space.rank=[4,8]",
+            "space.learning_rate=1e-3",
+            "task.system=''",
+        ],
+    )
+    assert spec.search.trials == 3
+    assert spec.space.rank == [4, 8]
+    assert spec.space.learning_rate == [1e-3]
+    assert spec.task.system == ""
+
+
+def test_written_yaml_reads_back_equal(spec_file: Path, tmp_path: Path) -> None:
+    overrides = [
+        "train.samples=384",
+        "space.alpha=[8,16]",
+        "space.extra={beta: [1, 2.5, x]}",
+        "search.scheduler=asha",
+    ]
+    spec = load(spec_file, overrides)
+    again = tmp_path / "again.yaml"
+    again.write_text(spec.to_yaml())
+    assert load(again) == spec
+    assert from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_written_yaml_takes_either_budget_as_override(spec_file: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.yaml"
+    again.write_text(load(spec_file).to_yaml())
+    assert load(again, ["train.samples=7"]).train.budget(100) == 7
+    assert load(again, ["train.epochs=0.5"]).train.budget(100) == 50
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("serach.trials=2", ["serach", "no such key", "did you mean 'search'"]),
+        ("search.trails=2", ["search.trails = 2", "no such key", "did you mean 'trials'"]),
+        ("search.trials=0", ["search.trials = 0", "at least 1"]),
+        ("search.trials=many", ["search.trials = 'many'", "whole number"]),
+        ("search.trials=true", ["search.trials = True", "whole number"]),
+        ("search.scheduler=ahsa", ["search.scheduler = 'ahsa'", "'asha'"]),
+        ("search=5", ["search = 5", "a mapping"]),
+        ("task.proxy=1.5", ["task.proxy = 1.5", "at most 1"]),
+        ("task.proxy=0", ["task.proxy = 0", "above 0"]),
+        ("task.name=", ["task.name = None", "allowed: text"]),
+        ("task.train_rows=64", ["task.validation_rows = 64", "train_rows = 64"]),
+        ("space.rank=[4,0]", ["space.rank[1] = 0", "at least 1"]),
+        ("space.rank=[8,8]", ["space.rank", "8 is there twice"]),
+        ("space.rank=[]", ["space.rank = []", "at least one value"]),
+        ("space.learning_rate=-1", ["space.learning_rate[0] = -1", "above 0"]),
+        ("space.learning_rate=.nan", ["space.learning_rate[0] = nan", "finite"]),
+        ("space.dropout=1", ["space.dropout[0] = 1", "below 1"]),
+        ("space.placement=attention", ["space.placement = 'attention'", "all-linear"]),
+        ("space.extra={rank: [1]}", ["extra.rank", "space.rank"]),
+        ("space.extra={beta: {a: 1}}", ["space.extra.beta[0]"]),
+        ("default_recipe.alpha=0", ["default_recipe.alpha = 0", "above 0"]),
+        ("resources.gpus_per_host=1.5", ["resources.gpus_per_host = 1.5", "whole number"]),
+        ("resources.accelerator_type=A100", ["resources.accelerator_type = 'A100'", "gpus_per_host"]),
+        ("resources.deepspeed_config=zero2", ["resources.deepspeed_config = 'zero2'", "strategy"]),
+        ("resources.workers=4", ["resources.workers = 4", "smallest batch (2)"]),
+        ("search.trials=50000", ["search.trials = 50000", "45360"]),
+        ("name=../elsewhere", ["name = '../elsewhere'", "letters"]),
+        ("dtype=float16", ["dtype = 'float16'", "'bfloat16'"]),
+    ],
+)
+def test_mistake_names_field_value_and_remedy(spec_file: Path, override: str, parts: list[str]) -> None:
+    line = refusal(spec_file, override)
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["train.samples=384", "train.epochs=1"], ["train", "contradictory budget", "384"]),
+        (["final.samples=384", "final.epochs=1"], ["final", "contradictory budget"]),
+        (["space.alpha=16", "space.alpha_ratio=2"], ["space.alpha", "alpha_ratio", "one of them"]),
+        (["resources.workers=2", "execution=hosted"], ["execution = 'hosted'", "resources.workers = 2"]),
+        (["search.scheduler=asha", "train.reports=1"], ["train.reports = 1", "2 or more"]),
+    ],
+)
+def test_contradiction_names_both_sides(spec_file: Path, overrides: list[str], parts: list[str]) -> None:
+    line = refusal(spec_file, *overrides)
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("space.variant=[lora, rslroa]", ["space.variant = 'rslroa'", "did you mean 'rslora'"]),
+        ("default_recipe.variant=x", ["default_recipe.variant = 'x'", "lora"]),
+        ("space.extra={nitter: [3]}", ["space.extra.nitter", "did you mean 'niter'"]),
+        ("default_recipe.extra={nitter: 3}", ["default_recipe.extra.nitter", "did you mean 'niter'"]),
+        ("task.name=gsm9k", ["task.name = 'gsm9k'", "did you mean 'gsm8k'"]),
+        ("task.name=reasoning_gym/chain_sun", ["chain_sun", "chain_sum"]),
+        ("task.options={min_tersm: 2}", ["min_tersm"]),
+        ("task.path=/no/such/rows", ["task.path = '/no/such/rows'"]),
+        ("search.searcher=langauge", ["search.searcher = 'langauge'", "did you mean 'language'"]),
+        ("search.options={pol: 2}", ["search.options.pol = 2", "did you mean 'pool'"]),
+        ("model=smollm2-153m", ["model = 'smollm2-153m'", "did you mean 'smollm2-135m'"]),
+        ("model=/no/such/folder", ["model = '/no/such/folder'", "no such folder"]),
+        ("search.llm=nothing", ["search.llm = 'nothing'", "smollm2-135m"]),
+        ("storage_path=/proc/runs", ["storage_path = '/proc/runs'", "cannot write"]),
+    ],
+)
+def test_unknown_name_or_place_is_refused_before_anything_starts(
+    spec_file: Path, override: str, parts: list[str]
+) -> None:
+    line = refusal(spec_file, override, check=True)
+    for part in parts:
+        assert part in line
+
+
+def test_deepspeed_stage_3_is_refused(spec_file: Path, tmp_path: Path) -> None:
+    config = tmp_path / "zero3.json"
+    config.write_text('{"zero_optimization": {"stage": 3}}')
+    chosen = ["resources.strategy=deepspeed", f"resources.deepspeed_config={config}"]
+    assert "ZeRO stage 3" in refusal(spec_file, *chosen, check=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("model: [", "line 1"),
+        ("model: a\nmodel: b\n", "'model' is there twice"),
+        ("- a\n", "holds a list"),
+        ("", "holds nothing"),
+    ],
+)
+def test_file_that_is_no_spec_is_one_line(tmp_path: Path, text: str, part: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    assert part in refusal(path)
+
+
+def test_missing_file_and_missing_field_are_named(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "none.yaml")
+    path = tmp_path / "part.yaml"
+    path.write_text("task: {name: gsm8k}\n")
+    assert refusal(path).startswith("model: missing")
+
+
+@pytest.mark.parametrize("override", ["search.trials", "=3", "search..trials=3", "model.x=1", "search.trials=[1"])
+def test_malformed_override_is_named(spec_file: Path, override: str) -> None:
+    assert override.partition("=")[0] in refusal(spec_file, override)
+
+
+def test_recipe_has_the_keys_of_the_space(spec_file: Path) -> None:
+    for override, key, value in (("space.rank=8", "alpha_ratio", 2.0), ("space.alpha=[8,16]", "alpha", 16.0)):
+        spec = load(spec_file, [override])
+        recipe = spec.recipe_to_knobs()
+        assert set(recipe) == set(spec.to_space().names)
+        assert recipe[key] == value
+
+
+def test_space_holds_the_given_and_the_default_values(spec_file: Path) -> None:
+    spec = load(spec_file, ["space.rank=[4,8]", "space.variant=[lora,dora]", "space.extra={beta: 3}"])
+    space = spec.to_space()
+    assert len(space) == spec.space_size == 2 * 2 * 9 * 8 * 10 * 7
+    assert space.decode(0)["beta"] == 3
+
+
+def test_an_extra_knob_applies_to_the_variants_that_read_it(spec_file: Path) -> None:
+    fixed = [
+        "space.rank=8",
+        "space.alpha_ratio=2",
+        "space.batch_size=8",
+        "space.learning_rate=1.0e-4",
+        "space.dropout=0",
+    ]
+    extra = "space.extra={niter: [2,4]}"
+    spec = load(spec_file, [*fixed, "space.variant=[lora,pissa]", extra, "search.trials=3"])
+    space = spec.to_space()
+    assert [(c["variant"], c.get("niter")) for c in map(space.decode, range(len(space)))] == [
+        ("lora", None),
+        ("pissa", 2),
+        ("pissa", 4),
+    ]
+    assert spec.space_size == 3
+    for variant, values in (("pissa", {2, 4}), ("lora", {None})):
+        space = load(
+            spec_file, [*fixed, f"space.variant={variant}", extra, f"search.trials={len(values)}"], check=False
+        ).to_space()
+        assert {space.decode(i).get("niter") for i in range(len(space))} == values
+
+
+@pytest.mark.parametrize(
+    ("resources", "mode"),
+    [({}, "hosted"), ({"workers": 2}, "train"), ({"strategy": "deepspeed"}, "train")],
+)
+def test_mode_follows_from_the_resources(resources: dict[str, Any], mode: str) -> None:
+    assert from_dict({**MINIMAL, "resources": resources}).mode == mode
+
+
+def test_relative_storage_of_a_job_is_outside_its_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    job = tmp_path / "runtime_resources" / "working_dir_files" / "pkg"
+    job.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert absolute_storage("runs") == str(tmp_path / "runs")
+    monkeypatch.chdir(job)
+    assert absolute_storage("runs") == str(tmp_path / "home" / "raylora" / "runs")
+    assert absolute_storage("s3://bucket/runs") == "s3://bucket/runs"
+
+
+def test_storage_check_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_storage(str(tmp_path / "new" / "runs"))
+    assert list((tmp_path / "new" / "runs").iterdir()) == []
+
+
+def test_every_field_is_read_from_yaml_alone() -> None:
+    with pytest.raises(UserError, match="model = 3: allowed: text"):
+        from_dict({**MINIMAL, "model": 3})
+    assert isinstance(from_dict(MINIMAL), Spec)

@@ -1,0 +1,1 @@
+"""What the variants are made of: the contract, matrices, layers, snapshots, exports."""
