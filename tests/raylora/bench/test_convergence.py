@@ -23,7 +23,7 @@ from raylora.cli import main
 from raylora.errors import UserError
 from raylora.spec import load
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "convergence"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "convergence"
 
 
 def record(arm: str, rate: float, seed: int, losses: list[float], validation: float | None) -> dict[str, Any]:

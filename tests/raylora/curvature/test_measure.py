@@ -13,6 +13,7 @@ from raylora.curvature import measure as curvature
 from raylora.curvature.figures import read_figures
 from raylora.errors import UserError
 from raylora.reports.curvature import compare, table
+from raylora.run.checks import load_checked
 from raylora.run.searcher import build_searcher
 from raylora.spec import load
 from raylora.statistics import spearman
@@ -173,13 +174,13 @@ def test_a_users_error_in_the_actor_stays_one_line(write_spec, ray_local, monkey
 def test_curvature_in_a_search_that_uses_no_knowledge_is_refused(write_spec) -> None:
     file: Path = write_spec(search__knowledge__curvature=True)
     with pytest.raises(UserError, match="search.knowledge.curvature = True: search.searcher = 'random' has no use"):
-        load(file)
+        load_checked(file)
     with pytest.raises(UserError, match="the search uses no knowledge; allowed: search.options.knowledge = true"):
-        load(file, ["search.searcher=language", "search.options={preset: paper}"])
+        load_checked(file, ["search.searcher=language", "search.options={preset: paper}"])
 
 
 def test_the_correlation_in_the_docs_is_what_its_figures_say() -> None:
-    docs = Path(__file__).parents[2] / "docs"
+    docs = Path(__file__).parents[3] / "docs"
     figures = read_figures(docs / "sweeps" / "curvature.json")
     found = compare(figures, docs / "sweeps" / "learning_rates.records.json")
     said = f"The rank correlation of predicted and measured best rates is {found['rank_correlation']:.2f} over the six."

@@ -100,7 +100,7 @@ def test_a_record_met_again_replaces_the_earlier_one() -> None:
 
 
 def test_the_table_in_the_documentation_is_that_of_its_records() -> None:
-    stem = Path(__file__).resolve().parents[2] / "docs" / "sweeps" / "lelora"
+    stem = Path(__file__).resolve().parents[3] / "docs" / "sweeps" / "lelora"
     records = read_records(f"{stem}.records.json")
     assert markdown(records) == Path(f"{stem}.md").read_text()
     assert {(row.seeds, row.edge) for row in best_rows(records)} == {(3, False)}

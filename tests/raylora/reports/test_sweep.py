@@ -101,7 +101,7 @@ def test_a_run_is_a_source(tmp_path: Path) -> None:
 
 def test_the_page_in_the_docs_is_what_its_records_say(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    records = Path(__file__).parents[2] / "docs" / "sweeps" / "learning_rates.records.json"
+    records = Path(__file__).parents[3] / "docs" / "sweeps" / "learning_rates.records.json"
     write_report(read_sweep(records), tmp_path / "learning_rates", tmp_path / "grid.csv")
     for name in ("learning_rates.md", "learning_rates.records.json"):
         assert (tmp_path / name).read_text() == (records.parent / name).read_text()

@@ -228,9 +228,7 @@ def test_an_extra_knob_applies_to_the_variants_that_read_it(spec_file: Path) -> 
     ]
     assert spec.space_size == 3
     for variant, values in (("pissa", {2, 4}), ("lora", {None})):
-        space = load(
-            spec_file, [*fixed, f"space.variant={variant}", extra, f"search.trials={len(values)}"], check=False
-        ).to_space()
+        space = load(spec_file, [*fixed, f"space.variant={variant}", extra, f"search.trials={len(values)}"]).to_space()
         assert {space.decode(i).get("niter") for i in range(len(space))} == values
 
 

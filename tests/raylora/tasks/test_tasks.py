@@ -187,7 +187,7 @@ def test_without_pycosat_all_but_the_zebra_puzzles_work():
         "    make_task('reasoning_gym/zebra_puzzles', {'train_rows': 2}).splits()['train']()\n"
         "except Exception as error: print(error)\n"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True)
     assert "pip install pycosat" in done.stdout
 

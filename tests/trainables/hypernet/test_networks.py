@@ -92,7 +92,7 @@ def test_the_docs_tell_the_work_of_networks_at_rank_three(
         digits = -2 if billions > 5e4 else -1 if billions > 1e4 else 0 if billions > 100 else 1 if billions > 5 else 2
         shown.append(f"{round(billions, digits):,.{max(0, digits)}f}")
     assert "| " + " | ".join(shown) + " |" == told
-    assert told in (Path(__file__).resolve().parents[2] / "docs" / "variants.md").read_text()
+    assert told in (Path(__file__).resolve().parents[3] / "docs" / "variants.md").read_text()
 
 
 def test_unknown_networks_and_heads_are_refused() -> None:

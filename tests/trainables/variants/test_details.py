@@ -38,7 +38,7 @@ def test_names_are_listed_without_importing_torch_or_peft() -> None:
         "import sys, trainables.variants as v; assert v.available(); "
         "assert not {'torch', 'peft', 'ray'} & set(sys.modules), sorted(sys.modules)"
     )
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     subprocess.run([sys.executable, "-c", program], cwd=root, check=True)
 
 
@@ -57,7 +57,7 @@ def test_every_variant_describes_itself() -> None:
 
 
 def test_docs_list_every_variant_with_its_options() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "variants.md").read_text()
+    text = (Path(__file__).resolve().parents[3] / "docs" / "variants.md").read_text()
     for row in describe():
         assert f"| `{row['name']}` | {row['summary']} | {row['paper']} | {row['parameters']} |" in text
         for option, default in row["options"].items():
