@@ -72,6 +72,7 @@ class SpaceSearcher(Searcher):
         ValueError: a value outside its domain; the message names it.
     """
 
+    name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     never_repeats: ClassVar[bool] = True
     # What belongs to this process and must not travel with the state.

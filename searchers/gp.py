@@ -42,6 +42,7 @@ class GPSearch(SpaceSearcher):
     Ament et al., "Unexpected improvements to expected improvement for Bayesian optimization", NeurIPS 2023.
     """
 
+    name: ClassVar[str] = "gp"
     summary: ClassVar[str] = "Gaussian process on encoded knobs with log expected improvement (BoTorch)"
     # The candidates depend on space and seed alone: cheaper to make again than to save.
     _transient: ClassVar[tuple[str, ...]] = ("_pool",)

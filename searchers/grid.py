@@ -14,6 +14,7 @@ class GridSearch(SpaceSearcher):
     knobs' values, the last knob changing fastest.
     """
 
+    name: ClassVar[str] = "grid"
     summary: ClassVar[str] = "every configuration of the space in turn: for sweeps"
     _next = 0
 

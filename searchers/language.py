@@ -95,6 +95,7 @@ class LanguageBOSearch(SpaceSearcher):
         ValueError: an option outside its domain; the message names it.
     """
 
+    name: ClassVar[str] = "language"
     summary: ClassVar[str] = "Bayesian optimisation on a language model's embedding of each configuration"
     option_names: ClassVar[frozenset[str]] = frozenset(_SETUP)
     _transient: ClassVar[tuple[str, ...]] = (

@@ -31,6 +31,7 @@ class LatentBOSearch(GPSearch):
     method's normalising flow, which decodes latent vectors into structures, has no place in an enumerable space.
     """
 
+    name: ClassVar[str] = "latent"
     summary: ClassVar[str] = "Gaussian process on a learned feature extractor over the knobs (latent BO)"
 
     def __init__(

@@ -44,6 +44,7 @@ class NomadSearch(SpaceSearcher):
     optimization for large language model instruction-tuning", 2024 (the paper's baseline).
     """
 
+    name: ClassVar[str] = "nomad"
     summary: ClassVar[str] = "mesh adaptive direct search on the lattice of knob positions (NOMAD)"
     _transient: ClassVar[tuple[str, ...]] = ("_process", "_asked")
 

@@ -19,6 +19,7 @@ class OptunaGPSearch(OptunaSamplerSearch):
     `optuna.samplers.GPSampler`.
     """
 
+    name: ClassVar[str] = "optuna_gp"
     summary: ClassVar[str] = "Optuna's Gaussian-process sampler (may repeat a configuration)"
 
     def _sampler(self) -> Any:

@@ -14,6 +14,7 @@ class RandomSearch(SpaceSearcher):
     never on the values observed.
     """
 
+    name: ClassVar[str] = "random"
     summary: ClassVar[str] = "uniform random search without repetition"
 
     def _propose(self, trial_id: str) -> int | None:

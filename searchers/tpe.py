@@ -15,6 +15,7 @@ class TPESearch(OptunaSamplerSearch):
     Reference: Akiba et al., "Optuna: a next-generation hyperparameter optimization framework", KDD 2019.
     """
 
+    name: ClassVar[str] = "tpe"
     summary: ClassVar[str] = "Optuna's tree-structured Parzen estimator (may repeat a configuration)"
 
     def _sampler(self) -> Any:

@@ -204,7 +204,7 @@ def _exported(row: Mapping[str, Any]) -> str:
 def _searchers(options: argparse.Namespace) -> int:
     from searchers import SEARCHERS
 
-    print_table(["searcher", "what it is"], [[name, cls.summary] for name, cls in sorted(SEARCHERS.items())])
+    print_table(["searcher", "what it is"], [[name, cls.summary] for name, cls in SEARCHERS.classes().items()])
     return 0
 
 

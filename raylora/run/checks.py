@@ -81,7 +81,7 @@ def _check_extra(spec: Spec) -> None:
         return
     from trainables.variants import VARIANTS
 
-    known = sorted({option for variant in VARIANTS.values() for option in variant.options})
+    known = sorted({option for variant in VARIANTS.classes().values() for option in variant.options})
     for field, name in extra:
         if name not in known:
             raise UserError(f"{field}: an option of no variant; {choose(name, known, limit=40)}")
@@ -105,7 +105,7 @@ def _check_searcher(spec: Spec) -> None:
 
     name = spec.search.searcher
     if name not in SEARCHERS:
-        raise UserError(f"search.searcher = {name!r}: no such searcher; {choose(name, sorted(SEARCHERS))}")
+        raise UserError(f"search.searcher = {name!r}: no such searcher; {choose(name, SEARCHERS.names())}")
     _check_knowledge(spec)
     if not spec.search.options:
         return

@@ -174,7 +174,7 @@ class SpaceSpec(_Part):
             return {}
         from trainables.variants import VARIANTS
 
-        options = {name: set(variant.options) for name, variant in VARIANTS.items()}
+        options = {name: set(variant.options) for name, variant in VARIANTS.classes().items()}
         return {
             knob: [name for name in self.variant if name not in options or knob in options[name]]
             for knob in self.extra

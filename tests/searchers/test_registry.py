@@ -1,31 +1,11 @@
 from __future__ import annotations
 
-import subprocess
-import sys
+from pathlib import Path
 
-import pytest
-
-import searchers
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_every_searcher_is_found_by_name_and_says_what_it_is() -> None:
-    assert searchers.available() == ["gp", "grid", "language", "latent", "nomad", "optuna_gp", "random", "tpe"]
-    for name, cls in searchers.SEARCHERS.items():
-        assert cls.summary
-        assert type(searchers.make_searcher(name)) is cls
-        assert getattr(searchers, cls.__name__) is cls
-
-
-def test_unknown_names_and_options_are_refused() -> None:
-    with pytest.raises(ValueError, match="'bayes' is unknown; choose one of gp, grid, .*, random, tpe"):
-        searchers.make_searcher("bayes")
-    with pytest.raises(ValueError, match="searcher random: .*colour"):
-        searchers.make_searcher("random", colour="red")
-    with pytest.raises(AttributeError):
-        _ = searchers.nothing
-
-
-def test_importing_the_package_loads_no_heavy_library() -> None:
-    code = "import sys, searchers; print([m for m in ('torch', 'ray', 'optuna', 'transformers') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
+def test_it_is_the_same_file_as_that_of_trainables() -> None:
+    # The two packages may not import each other, and a third one for a single file would be one more to install. Its
+    # behaviour is tested in tests/trainables/test_registry.py.
+    assert (ROOT / "searchers/registry.py").read_bytes() == (ROOT / "trainables/registry.py").read_bytes()
