@@ -134,7 +134,7 @@ class Registry(Generic[T]):
         log.warning("%s", line)
         return PluginError(line)
 
-    def _base(self) -> type:
+    def _base(self) -> type[Any]:
         module, _, name = self.base.partition(":")
         return getattr(import_module(module), name)
 
