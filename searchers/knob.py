@@ -14,6 +14,7 @@ Kind = Literal["ordinal", "categorical"]
 
 
 def is_number(value: Any) -> bool:
+    """Whether `value` is a number of Python's or numpy's; True and False are none."""
     return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
 
 

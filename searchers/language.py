@@ -232,7 +232,7 @@ class LanguageBOSearch(SpaceSearcher):
         if prepared is None or observation.value is None:
             return
         value = observation.value if self._mode == "max" else -observation.value
-        outcome, indices = min(prepared, key=lambda branch: abs(branch[0] - value))
+        _, indices = min(prepared, key=lambda branch: abs(branch[0] - value))
         self._staged = list(dict.fromkeys([*indices, *self._staged]))
         self._staged_from += 1
 

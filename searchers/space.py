@@ -262,12 +262,14 @@ class Space:
         Knobs that this makes active take their first value.
         """
         here = list(self.positions(index))
-        found = []
+        found: list[int] = []
         for j, (knob, active) in enumerate(zip(self.knobs, self.active(here), strict=True)):
             near = range(len(knob)) if knob.kind == "categorical" else (here[j] - 1, here[j] + 1)
-            for p in near if active else ():
-                if 0 <= p < len(knob) and p != here[j]:
-                    found.append(self.index([*here[:j], p, *here[j + 1 :]]))
+            found.extend(
+                self.index([*here[:j], p, *here[j + 1 :]])
+                for p in (near if active else ())
+                if 0 <= p < len(knob) and p != here[j]
+            )
         return found
 
     def to_tune(self) -> dict[str, Any]:

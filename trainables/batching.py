@@ -52,6 +52,7 @@ def last_positions(ids: Tensor, count: int, before: int = 0) -> Tensor:
 
 
 def length(row: Row) -> int:
+    """Tokens of the prompt and the response together."""
     return len(row["prompt_ids"]) + len(row["response_ids"])
 
 

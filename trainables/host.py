@@ -104,9 +104,13 @@ class ModelHost:
 
         over = self.begin(owner, knobs, trial_id)
         position = Path(folder) / "position.json"
-        if over is None and self.session.run is not None and position.exists():
-            if json.loads(position.read_text())["step"] > self.session.run.step:
-                self.session.run.load(folder)
+        if (
+            over is None
+            and self.session.run is not None
+            and position.exists()
+            and json.loads(position.read_text())["step"] > self.session.run.step
+        ):
+            self.session.run.load(folder)
 
     # ---- outside the search ---------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ def run_recipe(
         run.close()
     if metrics["diverged"]:
         worst = {setup.scorer.metric: setup.scorer.worst}
-        return {**metrics, **{split: worst for split in job.evaluate_on}}
+        return {**metrics, **dict.fromkeys(job.evaluate_on, worst)}
     with exported_adapter(model, folder / "adapter") as adapted, evaluating(adapted):
         return {**metrics, **_scores(job, setup, adapted, tokenizer, parallel)}
 

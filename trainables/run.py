@@ -336,9 +336,9 @@ class TrialRun:
 
     def close(self) -> None:
         """Detach the adapter; the base model is as it was before."""
-        self.optimizer = None  # type: ignore[assignment]
-        self.module = None  # type: ignore[assignment]
-        self.adapted = None  # type: ignore[assignment]
+        self.optimizer = None
+        self.module = None
+        self.adapted = None
         self.parameters = []
         self.variant.detach()
 
@@ -397,6 +397,7 @@ def _prediction(row: Row, completion: str, score: float) -> dict[str, Any]:
 
 
 def pad_token(tokenizer: Any) -> int:
+    """The token that fills a batch: the tokenizer's own, else the one that ends a text."""
     return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
 

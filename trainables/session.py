@@ -29,10 +29,12 @@ def native_bf16() -> bool:
 
 
 def pick_device(device: str) -> torch.device:
+    """The device of that name; `auto` is the GPU where there is one."""
     return torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The type of that name; `auto` is bfloat16 where the device computes in it, else float32."""
     if dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" or native_bf16() else torch.float32
     return {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}[dtype]

@@ -62,10 +62,9 @@ def _tokenizer_json() -> str:
 
 
 def make_tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer (at most 384 tokens) with pad `<|endoftext|>`, eos `<|im_end|>` and a chat
-    template.
+    """A byte-level tokenizer of at most 384 tokens with a chat template.
 
-    It adds no special tokens on its own and decodes exactly what it encoded.
+    Pad is `<|endoftext|>`, eos `<|im_end|>`. It adds no special tokens on its own and decodes exactly what it encoded.
     """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
@@ -113,8 +112,7 @@ def make_tiny_model(
     seed: int = 0,
     dtype: str = "float32",
 ) -> Path:
-    """Save a tiny random causal language model with its tokenizer to `folder` (made if absent); returns the
-    folder.
+    """Save a tiny random causal language model with its tokenizer to `folder` (made if absent), and return that.
 
     Args:
         folder: where `config.json`, `model.safetensors` and the tokenizer files go.

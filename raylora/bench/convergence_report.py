@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def plain_counterpart(label: str, labels: Sequence[str]) -> str | None:
 def _quarters(losses: Sequence[float | None]) -> list[list[float]]:
     """What is there in each quarter of a run."""
     bounds = [round(len(losses) * i / 4) for i in range(5)]
-    return [[x for x in losses[a:b] if x is not None] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [[x for x in losses[a:b] if x is not None] for a, b in itertools.pairwise(bounds)]
 
 
 def quarters_less(curve: Curve, plain: Curve) -> list[list[float]]:
@@ -166,8 +167,14 @@ def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
     """A header and a row per arm; means over seeds ± their standard error, where there are several."""
     metric = str(curves[0].runs[0]["metric"])
     rows = [
-        ["arm", "best rate", "of", "training loss", "validation loss", metric, "steps to the plain final loss"]
-        + [
+        [
+            "arm",
+            "best rate",
+            "of",
+            "training loss",
+            "validation loss",
+            metric,
+            "steps to the plain final loss",
             "less the plain loss, by quarter",
             "steps to the plain validation loss at half, at the end",
             "validation loss less the plain one, after each quarter",

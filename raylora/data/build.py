@@ -91,9 +91,7 @@ def _user_error(error: BaseException) -> UserError | None:
 
 
 def _load(source: Source, step: Callable[[pa.Table], pa.Table], quiet: bool) -> pa.Table:
-    """One Ray Data execution: read, tokenise, number the rows. Returns views of the blocks in the object
-    store.
-    """
+    """One Ray Data execution: read, tokenise, number the rows. Returns views of the blocks in the object store."""
     import pyarrow as pa
     import ray
 
@@ -135,10 +133,10 @@ def _order(count: int, seed: int, stream: int) -> np.ndarray:
 
 
 def proxy_rows(count: int, fraction: float, seed: int) -> np.ndarray:
-    """Sorted positions of the proxy subset in a train split of `count` rows: at least one, rounded to the
-    nearest.
+    """Sorted positions of the proxy subset in a train split of `count` rows.
 
-    For one seed a smaller fraction gives a subset of a larger one.
+    Their number is rounded to the nearest, and at least one. For one seed a smaller fraction gives a subset of a
+    larger one.
     """
     size = max(1, round(fraction * count))
     return np.sort(_order(count, seed, _PROXY)[:size])

@@ -80,8 +80,7 @@ def _hub_splits(name: str, config: str | None) -> dict[str, Open]:
     except Exception as error:  # as above
         raise UserError(
             f"task.path: {name!r} is no local file or folder, and the hub does not give it: "
-            f"{_first_line(error)}; "
-            "give a local path, or check the name and the network"
+            f"{_first_line(error)}; give a local path, or check the name and the network"
         ) from error
     return {
         split: partial(_open_hub, name, config, str(stem))
@@ -125,6 +124,5 @@ def open_splits(path: str, config: str | None = None) -> dict[str, Open]:
         return splits
     raise UserError(
         f"task.path: {path!r} does not exist; give a Parquet or JSON Lines file, a folder with "
-        "train.parquet, "
-        "or a hub dataset id org/name"
+        "train.parquet, or a hub dataset id org/name"
     )

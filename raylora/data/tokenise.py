@@ -74,8 +74,7 @@ def _render(
         except TemplateError as error:
             raise UserError(
                 f"task.system: the model's chat template refuses the message ({error}); set task.system to "
-                "null or "
-                "task.chat_template to false"
+                "null or task.chat_template to false"
             ) from error
         return list(rendered), list(responses)
     if system:
@@ -118,6 +117,7 @@ def encode(
 
 
 def tokenise(table: pa.Table, *, files: ray.ObjectRef, system: str | None, chat_template: bool) -> pa.Table:
+    """The rows `prompt, response, answer, metadata` (strings) with the token ids that a trial trains on."""
     import pyarrow as pa
 
     raw = {name: table.column(name).to_pylist() for name in ("prompt", "response", "answer", "metadata")}

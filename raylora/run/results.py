@@ -107,6 +107,7 @@ def write_best(run_dir: str | Path, spec: Spec, config: Mapping[str, Any]) -> Pa
 
 
 def write_summary(run_dir: str | Path, summary: Mapping[str, Any]) -> Path:
+    """Write `summary.json` of a run; returns its path."""
     path = Path(run_dir) / "summary.json"
     path.write_text(json.dumps(summary, indent=2) + "\n")
     return path

@@ -75,8 +75,7 @@ class TaskSpec(_Part):
         if self.train_rows is not None and self.validation_rows >= self.train_rows:
             raise ValueError(
                 f"validation_rows = {self.validation_rows} leaves nothing of train_rows = {self.train_rows} "
-                "to train "
-                "on; allowed: fewer validation rows than train rows"
+                "to train on; allowed: fewer validation rows than train rows"
             )
         return self
 
@@ -191,8 +190,7 @@ class _Budget(_Part):
         if self.samples is not None and self.epochs is not None:
             raise ValueError(
                 f"contradictory budget: samples = {self.samples} and epochs = {self.epochs:g}; allowed: one "
-                "of them "
-                "(null switches the other off)"
+                "of them (null switches the other off)"
             )
         return self
 
@@ -320,27 +318,23 @@ class Spec(_Part):
         if self.search.trials > self.space_size:
             raise ValueError(
                 f"search.trials = {self.search.trials}: the space has only {self.space_size} configurations; "
-                "allowed: "
-                f"1 to {self.space_size}, or more values under space"
+                f"allowed: 1 to {self.space_size}, or more values under space"
             )
         if self.execution == "hosted" and (self.resources.workers > 1 or self.resources.strategy == "deepspeed"):
             raise ValueError(
-                f"execution = 'hosted' with resources.workers = {self.resources.workers} and "
-                "resources.strategy = "
+                f"execution = 'hosted' with resources.workers = {self.resources.workers} and resources.strategy = "
                 f"{self.resources.strategy!r}; allowed: execution = 'train', or one worker with ddp"
             )
         if self.reports < 2 and self.search.scheduler != "none":
             raise ValueError(
                 f"train.reports = {self.train.reports} with search.scheduler = {self.search.scheduler!r}: "
-                "nothing to "
-                "stop early; allowed: 2 or more reports"
+                "nothing to stop early; allowed: 2 or more reports"
             )
         smallest = min(*self.space.batch_size, self.default_recipe.batch_size)
         if smallest < self.resources.workers:
             raise ValueError(
                 f"resources.workers = {self.resources.workers}: more than the rows of the smallest batch "
-                f"({smallest}); "
-                "allowed: at most one worker per row of space.batch_size and default_recipe.batch_size"
+                f"({smallest}); allowed: at most one worker per row of space.batch_size and default_recipe.batch_size"
             )
         return self
 

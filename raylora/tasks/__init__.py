@@ -20,9 +20,7 @@ FAMILIES = {
 
 
 def available() -> list[str]:
-    """Every task name that `make_task` takes here, the generators of reasoning-gym included where it is
-    installed.
-    """
+    """Every task name that `make_task` takes here, with the generators of reasoning-gym where it is installed."""
     from raylora.tasks.reasoning_gym import PREFIX, generators
 
     try:

@@ -18,8 +18,7 @@ HUB_ID = "openai/gsm8k"
 
 
 def final_number(text: str) -> Decimal | None:
-    """The number after the last `####` where there is one, else the last number of the text; None without
-    any.
+    """The number after the last `####` where there is one, else the last number of the text, else None.
 
     After the mark the first line counts, so that text which runs on past the answer does not change it.
     """
@@ -75,8 +74,7 @@ class Gsm8kTask(InstructTask):
             if number is None:
                 raise UserError(
                     f"task.path: a solution of gsm8k has no final number (row {index} of a block: "
-                    f"{solution[:40]!r}); "
-                    "end each one in '#### number', or use the task instruct"
+                    f"{solution[:40]!r}); end each one in '#### number', or use the task instruct"
                 )
             answers.append(format(number, "f"))
         return rows.set_column(rows.schema.get_field_index("answer"), "answer", pa.array(answers, pa.string()))

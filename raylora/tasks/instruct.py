@@ -66,9 +66,9 @@ def to_rows(
     response_column: str | None = None,
     labels: Mapping[Any, str] | None = None,
 ) -> pa.Table:
-    """Columns `prompt, response, answer, metadata` (all strings) from prompt/response/answer, from
-    question/answer, or from whatever columns `prompt_template` and `response_column` name.
+    """Columns `prompt, response, answer, metadata` (all strings) from the columns that the rows have.
 
+    These are prompt/response/answer, question/answer, or whatever `prompt_template` and `response_column` name.
     `response` defaults to `answer` and `answer` to `response`; `labels` replaces values of either.
 
     Raises:
@@ -123,8 +123,10 @@ def _strings(prompts: list[str], responses: list[str], answers: list[str]) -> pa
 
 
 class InstructTask(Task):
-    """Rows with the columns prompt, response and optionally answer; question and answer; or, for labelled data, any
-    columns that `prompt_template` and `response_column` name.
+    """Rows of instructions and the responses to them.
+
+    Their columns are prompt, response and optionally answer; question and answer; or, for labelled data, any that
+    `prompt_template` and `response_column` name.
 
     Score, by `match`:
         exact: the completion equals the answer or the whole reference response, both normalised (case,

@@ -64,9 +64,7 @@ def generators() -> list[str]:
 
 
 def pack(value: Any) -> Any:
-    """`value` in plain JSON types; tuples and dicts with other keys than str are marked so that `unpack` can
-    tell.
-    """
+    """`value` in plain JSON types; `unpack` can tell the tuples and the dicts with other keys than str."""
     if isinstance(value, dict):
         if all(type(key) is str for key in value) and "__tuple__" not in value and "__items__" not in value:
             return {key: pack(item) for key, item in value.items()}
@@ -206,8 +204,7 @@ class ReasoningGymTask(Task):
                     field = f"{split}_rows"
                     raise UserError(
                         f"task.{field}: {self.name} has only about {len(rows)} distinct questions for "
-                        f"{split}, "
-                        f"{wanted} asked for; lower {field} or widen the generator's options"
+                        f"{split}, {wanted} asked for; lower {field} or widen the generator's options"
                     )
                 continue
             stale = 0

@@ -53,9 +53,10 @@ class Proposal:
 
 
 def run_in_background() -> None:
-    """The lowest ordinary priority: trials go first. Not idle priority, under which a busy machine starves it, while a
-    slot waits for its answer. `RAYLORA_SURROGATE_NICE`, from 0 to 19, is for machines that do other work, too, which
-    would starve even this one.
+    """The lowest ordinary priority: trials go first.
+
+    Not idle priority, under which a busy machine starves it, while a slot waits for its answer.
+    `RAYLORA_SURROGATE_NICE`, from 0 to 19, is for machines that do other work, too, which would starve even this one.
     """
     with contextlib.suppress(AttributeError, OSError, ValueError):
         os.nice(int(os.environ.get("RAYLORA_SURROGATE_NICE", "19")))

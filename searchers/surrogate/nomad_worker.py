@@ -21,6 +21,7 @@ from typing import Any
 
 
 def main() -> None:
+    """Answer the requests that come on standard input, one JSON line each, until it closes."""
     answers = os.fdopen(os.dup(1), "w")
     # Nomad's own words, on either stream, are for nobody.
     nothing = os.open(os.devnull, os.O_WRONLY)

@@ -42,7 +42,7 @@ def test_shared_folder_passes_and_stays_clean(tmp_path: Path) -> None:
 def test_folder_of_one_node_alone_is_refused(tmp_path: Path) -> None:
     shared, own = tmp_path / "runs", tmp_path / "own"
     own.mkdir()
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="storage_path") as caught:
         check_cluster_storage(str(shared), nodes=NODES, ask=asker([shared, own]))
     line = str(caught.value)
     assert "\n" not in line

@@ -77,7 +77,7 @@ def test_a_hub_model_out_of_reach_is_one_line(home, monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(UserError, match="model: 'org/name' is no local folder.*: no route; check the name") as caught:
+    with pytest.raises(UserError, match=r"model: 'org/name' is no local folder.*: no route; check the name") as caught:
         models.resolve("org/name")
     assert "\n" not in str(caught.value)
 
@@ -89,7 +89,7 @@ def test_a_hub_model_needs_safetensors(home, tmp_path, tiny_model, monkeypatch):
     assert models.resolve("org/name", quiet=True) == tiny_model
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **k: tmp_path)
-    with pytest.raises(UserError, match="'org/name' has no config.json with safetensors"):
+    with pytest.raises(UserError, match=r"'org/name' has no config.json with safetensors"):
         models.resolve("org/name", quiet=True)
 
 
@@ -135,7 +135,7 @@ def test_a_wrong_checksum_is_refused_and_leaves_nothing(home, monkeypatch):
 def test_a_home_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("RAYLORA_HOME", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="model: cannot prepare .*; set RAYLORA_HOME to a writable folder"):
+    with pytest.raises(UserError, match=r"model: cannot prepare .*; set RAYLORA_HOME to a writable folder"):
         models.resolve(ALIAS, quiet=True)
 
 

@@ -65,6 +65,6 @@ def test_without_nomad_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, 
     script.write_text("raise ImportError('no module PyNomad')")
     monkeypatch.setattr(searchers.nomad, "_WORKER", script)
     searcher = NomadSearch(space=small_space(), metric="score", mode="max")
-    with pytest.raises(RuntimeError, match="no module PyNomad.*install PyNomadBBO"):
+    with pytest.raises(RuntimeError, match=r"no module PyNomad.*install PyNomadBBO"):
         searcher.suggest("a")
     assert searcher._process is None

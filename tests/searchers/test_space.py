@@ -125,7 +125,7 @@ def test_tune_and_back() -> None:
     assert again == SMALL
     from ray import tune
 
-    with pytest.raises(ValueError, match="rank: .* is not finite"):
+    with pytest.raises(ValueError, match=r"rank: .* is not finite"):
         Space.from_tune({"rank": tune.uniform(0, 1)})
 
 

@@ -14,6 +14,8 @@ Every network is Linear(c, h), a body, Linear(h', o), so factors of any number o
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -191,7 +193,7 @@ def make_network(
         raise ValueError(f"hypernet is {kind!r}: use one of {', '.join(KINDS)}")
     sizes = [hidden, *widths(hidden, depth)]
     body: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in itertools.pairwise(sizes):
         body += [nn.GELU(), nn.Linear(before, after)] if kind == "mlp" else [ConvolutionBlock(before, after)]
     if kind == "mlp":
         body.append(nn.GELU())

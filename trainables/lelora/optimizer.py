@@ -38,7 +38,7 @@ class SliceAdamW(torch.optim.Optimizer):
         self._layers = {id(layer.triplets): layer for layer in layers}
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:
         """One step from the gradients that are there; a closure is not called."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -54,7 +54,7 @@ class SliceAdamW(torch.optim.Optimizer):
             # On the CPU: bias corrections are a few scalars per row.
             state["steps"] = torch.zeros(len(parameter), dtype=torch.float32, device="cpu")
         (b1, b2), lr = group["betas"], group["lr"]
-        rows, grad = parameter[start:stop], parameter.grad[start:stop]  # type: ignore[index]
+        rows, grad = parameter[start:stop], parameter.grad[start:stop]
         first, second = state["first"][start:stop], state["second"][start:stop]
         state["steps"] = state["steps"].cpu()  # loading a checkpoint moves it to the parameter's device
         steps = state["steps"][start:stop]

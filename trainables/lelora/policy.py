@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -113,8 +114,10 @@ class Baseline:
 
 @functools.lru_cache(maxsize=256)
 def bin_weights(k: int, bins: int = BINS) -> np.ndarray:
-    """Weights `(bins, k)` that bring k values to `bins`: bin b is the mean over [b / bins, (b + 1) / bins) of the step
-    function that has value i on [i / k, (i + 1) / k). For k < bins a value fills several bins.
+    """Weights `(bins, k)` that bring k values to `bins`.
+
+    Bin b is the mean over [b / bins, (b + 1) / bins) of the step function that has value i on [i / k, (i + 1) / k).
+    For k < bins a value fills several bins.
     """
     edges = np.linspace(0.0, 1.0, bins + 1)
     cells = np.linspace(0.0, 1.0, k + 1)
@@ -158,7 +161,7 @@ class PolicyNetwork(nn.Module):
         self.embed_kind = nn.Embedding(len(kinds), EMBEDDING)
         widths = (2 * EMBEDDING + xi.shape[1], *HIDDEN)
         parts: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             parts += [nn.Linear(inputs, outputs), nn.ReLU()]
         self.trunk = nn.Sequential(*parts)
         self.heads = nn.ModuleList(

@@ -153,7 +153,7 @@ class SlicedLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The base's weight: model code asks layers for its type and device."""
-        return self.base_layer.weight  # type: ignore[return-value]
+        return self.base_layer.weight
 
     def choose(self, triplets: range) -> None:
         """Trains these triplets (of the k) from now on; an empty range trains none. What was trained stays."""
@@ -195,8 +195,9 @@ class SlicedLinear(nn.Module):
         return left, torch.cat([scaled, scaled - then[:, m : m + 1] * then[:, m + 1 :]])
 
     def magnitudes(self) -> Tensor:
-        """|sigma_j| |u_j| |v_j| of the choosable triplets as they are now, `(c,)`: their singular values as long as the
-        trained vectors are orthogonal, which training only nearly keeps.
+        """|sigma_j| |u_j| |v_j| of the choosable triplets as they are now, `(c,)`.
+
+        These are their singular values as long as the trained vectors are orthogonal, which training only nearly keeps.
         """
         now, m = self.triplets.detach(), self.rows
         return now[:, m].abs() * now[:, :m].norm(dim=1) * now[:, m + 1 :].norm(dim=1)

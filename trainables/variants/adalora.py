@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -74,7 +74,7 @@ class AdaLora(PeftVariant):
             beta2=self.option("beta2"),
             orth_reg_weight=self.option("orthogonality"),
             total_step=config.steps,
-            lora_alpha=peft_number(config.alpha),  # type: ignore[arg-type]
+            lora_alpha=peft_number(config.alpha),
             lora_dropout=config.dropout,
             target_modules=targets,
             fan_in_fan_out=any(matrix.transposed for matrix in self.matrices),
@@ -94,8 +94,8 @@ class AdaLora(PeftVariant):
         return module
 
     @property
-    def _allocator(self):  # type: ignore[no-untyped-def]  # PEFT's RankAllocator
-        return self.tuner.rankallocator  # type: ignore[attr-defined]
+    def _allocator(self) -> Any:  # PEFT's RankAllocator
+        return self.tuner.rankallocator
 
     def extra_loss(self) -> Tensor:
         norms = []

@@ -105,7 +105,7 @@ class DyLora(Variant):
         factors = {}
         for name, layer in self.layers.items():
             factors[name] = (layer.a[:b].detach().cpu().clone(), layer.b[:, :b].detach().cpu().clone())
-        return PlainLora(factors, {name: self.config.alpha / b for name in self.layers})
+        return PlainLora(factors, dict.fromkeys(self.layers, self.config.alpha / b))
 
     @classmethod
     def matrix_parameters(cls, rows: int, columns: int, rank: int) -> int:

@@ -19,7 +19,7 @@ class FullLinear(nn.Module):
         self.bias = matrix.module.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), self.bias)  # type: ignore[arg-type]
+        return F.linear(x, self.weight.to(x.dtype), self.bias)
 
 
 class Full(Variant):

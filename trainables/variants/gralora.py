@@ -53,7 +53,7 @@ class Gralora(PeftVariant):
         config = self.config
         return GraloraConfig(
             r=config.rank,
-            alpha=peft_number(config.alpha),  # type: ignore[arg-type]
+            alpha=peft_number(config.alpha),
             gralora_dropout=config.dropout,
             gralora_k=self.option("k"),
             target_modules=targets,

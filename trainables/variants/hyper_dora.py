@@ -82,7 +82,7 @@ class HyperDora(HyperLora):
         model = self._live()[0]
         config = LoraConfig(
             r=self.config.rank,
-            lora_alpha=peft_number(self.config.alpha),  # type: ignore[arg-type]
+            lora_alpha=peft_number(self.config.alpha),
             use_dora=True,
             target_modules=compact_names(model, self.layers),
             fan_in_fan_out=any(matrix.transposed for matrix in self.matrices),

@@ -131,7 +131,7 @@ class LoftAdamW(torch.optim.Optimizer):
         self._projection = _Projection(inverse, root, idle, norm)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:
         """One step from the gradients that are there; a closure is not called."""
         if self._projection is None:
             self.project_gradients()

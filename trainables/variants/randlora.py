@@ -40,7 +40,7 @@ class RandLora(PeftVariant):
         config = self.config
         return RandLoraConfig(
             r=config.rank,
-            randlora_alpha=peft_number(config.alpha),  # type: ignore[arg-type]
+            randlora_alpha=peft_number(config.alpha),
             projection_prng_key=config.seed,
             randlora_dropout=config.dropout,
             target_modules=targets,

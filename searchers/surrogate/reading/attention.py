@@ -88,7 +88,7 @@ def attend(
     assert now is not None, "runs only within `attending`"
     if kwargs.get("s_aux") is not None:
         raise ValueError("attention sinks are not supported")
-    layer: int = module.layer_idx  # type: ignore[assignment]
+    layer: int = module.layer_idx
     if now.made is not None:
         now.made.append((key[0].detach(), value[0].detach()))
     _, heads, flat, d = query.shape

@@ -110,7 +110,7 @@ class PromptReader:
         if self.token_dtype != self.dtype:
             self.token_model = copy.deepcopy(self.model).to(self.token_dtype)
         self._embedding: nn.Module = model.get_input_embeddings()
-        self.hidden_size: int = self._embedding.weight.shape[1]  # type: ignore[union-attr, assignment]
+        self.hidden_size: int = self._embedding.weight.shape[1]
         self.prefix_ids: list[int] = self.tokenizer(prefix)["input_ids"]
         if not self.prefix_ids:
             raise ValueError("prompt: the constant part is empty; give at least one line before the values")
@@ -131,7 +131,7 @@ class PromptReader:
 
     def initial_token(self) -> Tensor:
         """Start of the learnable token: the mean of the input embeddings, float32, shape `(hidden,)`."""
-        weight: Tensor = self._embedding.weight  # type: ignore[assignment]
+        weight: Tensor = self._embedding.weight
         return weight.float().mean(dim=0).detach().cpu()
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:

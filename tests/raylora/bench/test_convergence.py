@@ -113,7 +113,7 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="differ in task"):
         read_curves(write(tmp_path / "tasks", one, one | {"about": {"model": "m", "task": {"name": "u"}}}))
     (tmp_path / "tasks" / "0.json").write_text("[]")
-    with pytest.raises(UserError, match="0.json: no run of `raylora bench convergence`; remove it"):
+    with pytest.raises(UserError, match=r"0.json: no run of `raylora bench convergence`; remove it"):
         read_curves(tmp_path / "tasks")
 
 

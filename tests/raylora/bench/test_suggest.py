@@ -37,7 +37,7 @@ def test_an_iteration_is_measured_both_ways(tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    ("changes", "message"),
     [
         ({"observed": 1}, "observed: 1; allowed: at least 2"),
         ({"observed": 11}, "observed: 11; allowed: at most 10"),

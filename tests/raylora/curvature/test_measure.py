@@ -167,15 +167,15 @@ def test_a_users_error_in_the_actor_stays_one_line(write_spec, ray_local, monkey
     folder = str(models.resolve(spec.model))
     prepared = build.build_data(spec, build.build_task(spec), folder)
     settings = build.train_settings(spec, prepared.counts["proxy"])
-    with pytest.raises(UserError, match="^curvature of lora: variant lora: rank 64 exceeds[^\n]*$"):
+    with pytest.raises(UserError, match=r"^curvature of lora: variant lora: rank 64 exceeds[^\n]*$"):
         curvature.measure_on_cluster(spec, folder, settings, prepared.proxy, lambda text: None)
 
 
 def test_curvature_in_a_search_that_uses_no_knowledge_is_refused(write_spec) -> None:
     file: Path = write_spec(search__knowledge__curvature=True)
-    with pytest.raises(UserError, match="search.knowledge.curvature = True: search.searcher = 'random' has no use"):
+    with pytest.raises(UserError, match=r"search.knowledge.curvature = True: search.searcher = 'random' has no use"):
         load_checked(file)
-    with pytest.raises(UserError, match="the search uses no knowledge; allowed: search.options.knowledge = true"):
+    with pytest.raises(UserError, match=r"the search uses no knowledge; allowed: search.options.knowledge = true"):
         load_checked(file, ["search.searcher=language", "search.options={preset: paper}"])
 
 

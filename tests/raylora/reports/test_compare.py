@@ -131,7 +131,7 @@ def test_compare_trains_writes_and_rebuilds_the_same_files(write_spec, ray_local
     records = json.loads(Path(f"{stem}.records.json").read_text())
     assert len(records) == 3
     touched = [r["touched_parameters"] for r in records if r["config"]["variant"] == "lelora"]
-    assert len(touched) == 2 and all(0 < count for count in touched)
+    assert len(touched) == 2 and all(count > 0 for count in touched)
     again = tmp_path / "again"
     assert main(["compare", f"{stem}.records.json", "--to", str(again)]) == 0
     for ending in (".records.json", ".md", ".svg"):

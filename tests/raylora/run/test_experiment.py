@@ -76,7 +76,7 @@ def test_a_run_leaves_every_promised_file_and_opens_in_tunes_analysis(write_spec
     other.mkdir()
     (other / "spec.yaml").write_text((run / "spec.yaml").read_text())
     (other / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds a spec.yaml but no run"):
+    with pytest.raises(UserError, match=r"holds a spec.yaml but no run"):
         experiment.resume(other, quiet=True)
     assert sorted(path.name for path in other.iterdir()) == ["notes.txt", "spec.yaml"]
 

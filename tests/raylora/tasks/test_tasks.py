@@ -80,7 +80,7 @@ def test_what_cannot_be_done_is_one_line_that_names_field_and_value(name, option
 
 def test_options_left_open_keep_their_defaults_and_none_may_be_given_twice():
     assert make_task("reasoning_gym/gcd", {"test_rows": 7}, train_rows=None, path=None).test_rows == 7
-    with pytest.raises(UserError, match="task.test_rows: given twice"):
+    with pytest.raises(UserError, match=r"task.test_rows: given twice"):
         make_task("reasoning_gym/gcd", {"test_rows": 7}, test_rows=8)
 
 

@@ -64,7 +64,7 @@ def test_a_loss_that_fell_costs_less_than_one_that_rose() -> None:
     assert cost_of(1.0, 2.0, 0.5, "l2") == -1.0
 
 
-@pytest.mark.parametrize("cost, sign", [(0.5, 1), (1.5, -1)])
+@pytest.mark.parametrize(("cost", "sign"), [(0.5, 1), (1.5, -1)])
 def test_a_choice_cheaper_than_usual_becomes_more_probable_and_a_dearer_one_less(cost: float, sign: int) -> None:
     policy, xi, usual = Policy(SETTINGS, features()), features(), Baseline()
     choice = np.array([[1, 0], [2, 1], [1, 1]])

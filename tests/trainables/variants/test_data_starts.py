@@ -78,7 +78,7 @@ def test_lora_ga_of_more_than_half_the_rank_still_starts_at_the_pretrained_funct
 def test_data_without_a_labelled_token_is_refused() -> None:
     batch = make_batches(1)[0]
     batch["labels"] = torch.full_like(batch["labels"], -100)
-    with pytest.raises(ValueError, match="gives model.layers.0.self_attn.q_proj no gradient"):
+    with pytest.raises(ValueError, match=r"gives model.layers.0.self_attn.q_proj no gradient"):
         attached("lora_ga", batches=[batch])
     with pytest.raises(ValueError, match="the first batch has 0 tokens to look at, rank 4 needs one more"):
         attached("eva", batches=[batch])

@@ -259,7 +259,7 @@ def test_merging_into_another_model_is_refused_before_anything_changes() -> None
     assert plain is not None
     smaller = make_base(layers=1)
     bits = fingerprint(smaller)
-    with pytest.raises(ValueError, match="merge: the model has no .* matrix 'model.layers.1"):
+    with pytest.raises(ValueError, match=r"merge: the model has no .* matrix 'model.layers.1"):
         merge_plain_lora(smaller, plain)
     assert fingerprint(smaller) == bits
 

@@ -56,7 +56,7 @@ def test_candidate_sets_are_those_of_the_paper_or_as_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "option, value, message",
+    ("option", "value", "message"),
     [
         ("dimensions", "0,2", "whole numbers up to the rank, which is 4"),
         ("dimensions", "two", "use auto, max"),

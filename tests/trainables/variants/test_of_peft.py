@@ -185,7 +185,7 @@ def test_miss_refuses_transposed_matrices() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     base = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=32, n_layer=1, n_head=4, n_positions=32))
-    with pytest.raises(ValueError, match="variant miss: transformer.h.0.attn.c_attn is stored transposed"):
+    with pytest.raises(ValueError, match=r"variant miss: transformer.h.0.attn.c_attn is stored transposed"):
         attached("miss", base)
 
 

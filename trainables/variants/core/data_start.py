@@ -140,7 +140,7 @@ def observe_inputs(
     handles = [matrix.module.register_forward_pre_hook(look(matrix.name)) for matrix in matrices]
     try:
         with torch.no_grad(), evaluating(model):
-            for batch in batches:  # noqa: B007 (the hooks read it)
+            for batch in batches:
                 model(**{name: tensor for name, tensor in batch.items() if name != "labels"}, use_cache=False)
     finally:
         for handle in handles:

@@ -52,7 +52,7 @@ def save_plain_lora(plain: PlainLora, folder: Path, base_model: str, model: nn.M
     names = sorted(plain.factors) if model is None else compact_names(model, plain.factors)
     config = LoraConfig(
         r=rank,
-        lora_alpha=peft_number(alpha),  # type: ignore[arg-type]
+        lora_alpha=peft_number(alpha),
         target_modules=names,
         # Whole names: PEFT matches these as patterns, where a type could be part of another's.
         rank_pattern={name: plain.rank(name) for name in sorted(plain.factors) if plain.rank(name) != rank},
@@ -102,7 +102,7 @@ def write_peft_folder(
     config.inference_mode = True
     targets = getattr(config, "target_modules", None)
     if isinstance(targets, (set, list)):
-        config.target_modules = sorted(targets)  # type: ignore[attr-defined]  # a set would be written in any order
+        config.target_modules = sorted(targets)  # a set would be written in any order
     config.save_pretrained(str(folder))
     named = {_PREFIX + name: tensor for name, tensor in tensors.items()}
     named |= {_ROOT + name: tensor for name, tensor in (shared or {}).items()}

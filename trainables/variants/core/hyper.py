@@ -216,7 +216,7 @@ class HyperVariant(Variant):
                 factors.generate(step, self._rate(), self.config.weight_decay)
             self.renew()
 
-    def renew(self) -> None:  # noqa: B027 (a hook: doing nothing is the default)
+    def renew(self) -> None:
         """After the factors have changed, for what is computed from them once."""
 
     def after_backward(self, step: int) -> None:

@@ -30,7 +30,7 @@ class AdaptedLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The base's weight: model code asks layers for its type and device."""
-        return self.base_layer.weight  # type: ignore[return-value]
+        return self.base_layer.weight
 
     def update(self, x: Tensor) -> Tensor:
         """`(..., n)` in the base's type -> `(..., m)`."""

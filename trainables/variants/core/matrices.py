@@ -25,7 +25,7 @@ class Matrix:
     @property
     def weight(self) -> nn.Parameter:
         """The parameter as stored: (m, n), or (n, m) when `transposed`."""
-        return self.module.weight  # type: ignore[return-value]
+        return self.module.weight
 
     @property
     def kind(self) -> str:
@@ -43,7 +43,7 @@ def as_matrix(name: str, module: nn.Module) -> Matrix | None:
         return Matrix(name, module, module.out_features, module.in_features, transposed=False)
     # Told by its name: importing transformers for one isinstance would cost seconds where nobody needs it.
     if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None and module.weight.ndim == 2:
-        columns, rows = module.weight.shape  # type: ignore[union-attr, misc]
+        columns, rows = module.weight.shape
         return Matrix(name, module, rows, columns, transposed=True)
     return None
 

@@ -59,7 +59,7 @@ class PeftVariant(Variant):
         self.initialise()
         return model
 
-    def initialise(self) -> None:  # noqa: B027 (a hook: PEFT's own start is the default)
+    def initialise(self) -> None:
         """Sets the adapter's first values where they are not PEFT's; the layers are in place and fp32."""
 
     def layer(self, name: str) -> Any:
@@ -151,8 +151,11 @@ class RewritingVariant(PeftVariant):
         return state
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """As the contract says; the residual is made anew from the saved factors, which another machine's
-        decomposition might not reproduce to the bit."""
+        """As the contract says.
+
+        The residual is made anew from the saved factors, which another machine's decomposition might not reproduce to
+        the bit.
+        """
         starts = {f"{name}.initial_{factor}" for name in self.initial for factor in "AB"}
         self.check_state(state, {name: tensor.shape for name, tensor in self.state().items()})
         super().load_state({name: tensor for name, tensor in state.items() if name not in starts})

@@ -84,9 +84,13 @@ def test_what_the_positions_made_is_handed_over() -> None:
 
 
 def test_the_models_own_attention_is_back_after_an_error() -> None:
-    with pytest.raises(ZeroDivisionError), attending(MODEL, context()):
-        assert MODEL.config._attn_implementation == NAME
-        raise ZeroDivisionError
+    def fail_while_attending() -> None:
+        with attending(MODEL, context()):
+            assert MODEL.config._attn_implementation == NAME
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_while_attending()
     assert MODEL.config._attn_implementation == "usual"
 
 

@@ -213,7 +213,7 @@ def test_a_model_that_takes_no_shared_prefix_runs_whole_prompts(
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="llm: .* is no model folder"):
+    with pytest.raises(ValueError, match=r"llm: .* is no model folder"):
         reader_of(tmp_path)
 
 

@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("RAYLORA_HOME", str(tmp_path))
     monkeypatch.delenv("RAYLORA_DECOMPOSITIONS", raising=False)
     monkeypatch.setattr(decompositions, "SMALLEST", 0)
-    yield tmp_path / "decompositions"
+    return tmp_path / "decompositions"
 
 
 def weight(rows: int = 40, columns: int = 24, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
