@@ -17,9 +17,9 @@ def test_every_searcher_is_found_by_name_and_says_what_it_is() -> None:
 
 
 def test_unknown_names_and_options_are_refused() -> None:
-    with pytest.raises(ValueError, match="'bayes' is unknown; choose one of gp, grid, .*, random, tpe"):
+    with pytest.raises(ValueError, match=r"'bayes' is unknown; choose one of gp, grid, .*, random, tpe"):
         searchers.make_searcher("bayes")
-    with pytest.raises(ValueError, match="searcher random: .*colour"):
+    with pytest.raises(ValueError, match=r"searcher random: .*colour"):
         searchers.make_searcher("random", colour="red")
     with pytest.raises(AttributeError):
         _ = searchers.nothing

@@ -60,7 +60,7 @@ def test_built_in_classes_are_found_by_file_without_an_import(house: str) -> Non
 
 
 def test_an_unknown_name_is_refused_with_those_there_are(house: str) -> None:
-    with pytest.raises(ValueError, match="raylora.shapes: 'cube' is unknown: use one of circle, square"):
+    with pytest.raises(ValueError, match=r"raylora.shapes: 'cube' is unknown: use one of circle, square"):
         registry(house)["cube"]
 
 
@@ -111,7 +111,7 @@ def test_asking_for_a_broken_plugin_says_what_is_wrong(house: str, tmp_path: Pat
     install(tmp_path, house, {"star": f"{house}.extra_bad:Any"}, bad="import no_such_module\n")
     shapes = registry(house)
     for _ in range(2):
-        with pytest.raises(PluginError, match="plug-in of extras 1.2: .*No module named 'no_such_module'"):
+        with pytest.raises(PluginError, match=r"plug-in of extras 1.2: .*No module named 'no_such_module'"):
             shapes["star"]
 
 
