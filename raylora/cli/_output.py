@@ -1,0 +1,111 @@
+"""What the commands share: arguments, tables, answers as JSON, checks of numbers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylora.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def add_spec(parser: argparse.ArgumentParser, what: str | None = None) -> None:
+    """A spec and dotted overrides."""
+    parser.add_argument("spec", metavar="SPEC.yaml", help=what)
+    parser.add_argument("overrides", nargs="*", metavar="dotted.key=value", help="changes to the spec")
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress, only the answer")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`: the answer as JSON on standard output, instead of the table; `--json FILE.json`: beside it."""
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        type=_json_file,
+        metavar="FILE.json",
+        help="print the answer as JSON, or write it to a file",
+    )
+
+
+def _json_file(text: str) -> str:
+    """Refuses what was meant as another argument: `--json spec.yaml` must not write over the spec."""
+    if text != "-" and not text.endswith(".json") and not text.startswith("/dev/"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .json; to print, put --json last")
+    return text
+
+
+def answer(options: argparse.Namespace, figures: Any, show: Callable[[], None]) -> None:
+    """The command's answer: `figures` as JSON where `--json` asks for it; `show` prints it for people.
+
+    Standard output holds the one or the other, never both. Raises UserError where the file cannot be written.
+    """
+    if options.json == "-":
+        print(json.dumps(figures, indent=2))
+        return
+    if options.json:  # first: what was measured is not lost to what comes after
+        write_json(options.json, figures)
+    show()
+
+
+def write_json(path: str, figures: Any) -> None:
+    """Raises UserError where nothing can be written there."""
+    file = Path(path).expanduser()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(figures, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"--json {path}: {error.strerror or error}; give a file that can be written") from None
+
+
+def answer_files(options: argparse.Namespace, paths: Iterable[Path]) -> None:
+    """The files that a command wrote, one path a line."""
+    files = [str(path) for path in paths]
+    answer(options, {"files": files}, lambda: print("\n".join(files)))
+
+
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """To standard output."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    table = Table(*(Column(name, overflow="fold") for name in columns))
+    for row in rows:
+        table.add_row(*row)
+    unfolded(Console(highlight=False)).print(table, markup=False)
+
+
+def unfolded(console: Console) -> Console:
+    """The console, wide enough for whole rows where it is a file or a pipe, which have no width to fold them into."""
+    if not console.is_terminal:
+        console.width = max(console.width, 240)
+    return console
+
+
+def at_least_one(options: argparse.Namespace, *names: str) -> None:
+    """Raises UserError where one of these options is given and below 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name}: {value}; allowed: at least 1")
+
+
+def listed(text: str | None) -> list[str] | None:
+    """Names separated by commas."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def whole_numbers(option: str, text: str | None) -> list[int] | None:
+    """Whole numbers separated by commas. Raises UserError for anything else."""
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option}: {text}; allowed: whole numbers separated by commas") from None

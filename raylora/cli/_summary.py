@@ -1,0 +1,45 @@
+"""A run's answer on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from raylora.cli._output import unfolded
+
+
+def show_summary(summary: Mapping[str, Any]) -> None:
+    """The answer: a table of base, default and found recipe, and where the files lie."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from raylora.progress import describe
+
+    console = unfolded(Console(highlight=False, soft_wrap=True))
+    metric = summary["metric"]
+    table = Table(title=f"{metric} after {summary['trials']} trials, {summary['wall_s']:.0f} s")
+    for column in ("model", "recipe", "validation", "test"):
+        table.add_column(column, justify="left" if column in ("model", "recipe") else "right", no_wrap=True)
+    names = {"base": "base, untouched", "default": "default recipe", "best": "found recipe"}
+    for label, name in names.items():
+        if label in summary:
+            entry = summary[label]
+            recipe = describe({k: v for k, v in entry.get("config", {}).items() if k != "alpha_ratio"})
+            table.add_row(name, recipe, _score(entry, "validation"), _score(entry, "test"))
+    console.print(table)
+    folder = summary.get("run_dir")
+    if folder:
+        for file, what in (
+            ("best.yaml", "the recipe, ready for `raylora tune`"),
+            ("adapter/", "PEFT folder"),
+            ("trials.csv", "every trial"),
+            ("summary.json", "this table"),
+        ):
+            console.print(f"  {folder}/{file}  ({what})")
+
+
+def _score(entry: Mapping[str, Any], split: str) -> str:
+    if split not in entry:
+        return ""
+    error = entry.get(f"{split}_se")
+    return f"{entry[split]:.4f}" + (f" ± {error:.4f}" if error is not None else "")

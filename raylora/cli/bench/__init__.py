@@ -1,0 +1,3 @@
+"""`raylora bench ...`."""
+
+HELP = "measure raylora on this machine"

@@ -1,0 +1,3 @@
+"""`raylora models ...`."""
+
+HELP = "list or fetch base models"

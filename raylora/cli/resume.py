@@ -1,0 +1,23 @@
+"""`raylora resume`."""
+
+from __future__ import annotations
+
+import argparse
+
+from raylora.cli._output import add_json, add_quiet, answer
+from raylora.cli._summary import show_summary
+
+HELP = "finish an interrupted run"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_dir", metavar="RUN_DIR")
+    add_quiet(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    from raylora.run import experiment
+
+    summary = experiment.resume(options.run_dir, quiet=options.quiet)
+    answer(options, summary, lambda: show_summary(summary))

@@ -1,0 +1,19 @@
+"""`raylora searchers`."""
+
+from __future__ import annotations
+
+import argparse
+
+from raylora.cli._output import add_json, answer, print_table
+
+HELP = "list the searchers"
+
+add_arguments = add_json
+
+
+def run(options: argparse.Namespace) -> None:
+    from searchers import SEARCHERS
+
+    rows = [{"name": name, "summary": cls.summary} for name, cls in SEARCHERS.classes().items()]
+    table = [[row["name"], row["summary"]] for row in rows]
+    answer(options, rows, lambda: print_table(["searcher", "what it is"], table))

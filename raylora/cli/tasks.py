@@ -1,0 +1,18 @@
+"""`raylora tasks`."""
+
+from __future__ import annotations
+
+import argparse
+
+from raylora.cli._output import add_json, answer
+
+HELP = "list the tasks"
+
+add_arguments = add_json
+
+
+def run(options: argparse.Namespace) -> None:
+    from raylora.tasks import available
+
+    names = available()
+    answer(options, names, lambda: print("\n".join(names)))
