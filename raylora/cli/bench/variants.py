@@ -45,12 +45,31 @@ def run(options: argparse.Namespace) -> None:
 
 def _show(figures: Mapping[str, Any]) -> None:
     print_table(
-        ["variant", "step time / lora", "peak memory / lora", "trainable", "attach, s"]
-        + ["adapter", "hypernetwork", "its time / lora", "its Gmac a step", "optimizer, MB"],
         [
-            [name, f"{f['step_time']:.2f}", f"{f['peak_memory']:.2f}", f"{f['trainable']:,}", f"{f['attach_s']:.2f}"]
-            + [f"{f['adapter']:,}", f"{f['hypernetwork']:,}", f"{f['hypernetwork_time']:.2f}"]
-            + [f"{f['hypernetwork_gmac']:.1f}", f"{f['optimizer_mb']:.1f}"]
+            "variant",
+            "step time / lora",
+            "peak memory / lora",
+            "trainable",
+            "attach, s",
+            "adapter",
+            "hypernetwork",
+            "its time / lora",
+            "its Gmac a step",
+            "optimizer, MB",
+        ],
+        [
+            [
+                name,
+                f"{f['step_time']:.2f}",
+                f"{f['peak_memory']:.2f}",
+                f"{f['trainable']:,}",
+                f"{f['attach_s']:.2f}",
+                f"{f['adapter']:,}",
+                f"{f['hypernetwork']:,}",
+                f"{f['hypernetwork_time']:.2f}",
+                f"{f['hypernetwork_gmac']:.1f}",
+                f"{f['optimizer_mb']:.1f}",
+            ]
             for name, f in figures["variants"].items()
         ],
     )
