@@ -88,11 +88,11 @@ def _check_extra(spec: Spec) -> None:
 
 
 def _check_task(spec: Spec) -> None:
-    from raylora.tasks import FAMILIES, available, make_task
+    from raylora.tasks import TASKS, available, make_task
 
     task = spec.task
     family = task.name.partition("/")[0]
-    if family not in FAMILIES:
+    if family not in TASKS:
         raise UserError(f"task.name = {task.name!r}: no such task; {choose(task.name, available())}")
     rows: dict[str, Any] = {"path": task.path, "train_rows": task.train_rows, "test_rows": task.test_rows}
     if task.path is not None:

@@ -1,4 +1,6 @@
-"""Tasks by name. A new family is one file and one line in `make_task`."""
+"""Tasks by name. A family is one file here, called as the family, or a class of another package (entry points
+`raylora.tasks`); see `Task` for what it declares.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +11,24 @@ from typing import Any
 from raylora.data.rows import Row
 from raylora.errors import UserError
 from raylora.tasks.base import Task
+from trainables.registry import PluginError, Registry
 
-__all__ = ["FAMILIES", "Row", "Task", "available", "make_task"]
+__all__ = ["TASKS", "Row", "Task", "available", "describe", "make_task"]
 
-FAMILIES = {
-    "gsm8k": "grade-school word problems; right where the final number is (options: path)",
-    "instruct": "your own prompt/response rows from Parquet, JSON Lines or the hub (options: path, match)",
-    "reasoning_gym": "generated puzzles and sums with exact scorers: reasoning_gym/<generator>",
-}
+TASKS: Registry[Task] = Registry(__name__, group="raylora.tasks", base=f"{__name__}.base:Task", apart=("base",))
 
 
 def available() -> list[str]:
-    """Every task name that `make_task` takes here, with the generators of reasoning-gym where it is installed."""
-    from raylora.tasks.reasoning_gym import PREFIX, generators
+    """Every task name that `make_task` takes here; of a family whose package is missing, none."""
+    return [name for cls in TASKS.classes().values() for name in cls.offers()]
 
-    try:
-        generated = [PREFIX + name for name in generators()]
-    except UserError:
-        generated = []
-    return ["gsm8k", "instruct", *generated]
+
+def describe() -> list[dict[str, str]]:
+    """One row per family: name (with what stands behind the slash), summary, options."""
+    return [
+        {"name": _pattern(cls), "summary": cls.summary, "options": ", ".join(_options(cls))}
+        for cls in TASKS.classes().values()
+    ]
 
 
 def make_task(name: str, options: Mapping[str, Any] | None = None, **more: Any) -> Task:
@@ -47,25 +48,42 @@ def make_task(name: str, options: Mapping[str, Any] | None = None, **more: Any) 
         if option in chosen:
             raise UserError(f"task.{option}: given twice, {value!r} and options.{option}; keep one of them")
         chosen[option] = value
-    build: Any
-    if name == "gsm8k":
-        from raylora.tasks.gsm8k import Gsm8kTask as build
-    elif name == "instruct":
-        from raylora.tasks.instruct import InstructTask as build
-    elif name.startswith("reasoning_gym/"):
-        from raylora.tasks.reasoning_gym import ReasoningGymTask
-
-        if "path" in chosen:
-            raise UserError(f"task.path: {name} generates its rows; remove task.path")
-        return ReasoningGymTask(name.removeprefix("reasoning_gym/"), **chosen)
-    else:
-        raise UserError(f"task.name: unknown {name!r}; choose gsm8k, instruct or reasoning_gym/<generator>")
-    chosen.pop("seed", None)
-    known = inspect.signature(build).parameters
-    for option in chosen:
-        if option not in known:
-            raise UserError(f"task.{option}: {name} has no such option; it takes {', '.join(known)}")
+    cls, part = _family(name)
+    known = _options(cls)
+    if "seed" not in known:
+        chosen.pop("seed", None)
+    if "path" in chosen and "path" not in known:
+        raise UserError(f"task.path: {name} generates its rows; remove task.path")
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        for option in chosen:
+            if option not in known:
+                raise UserError(f"task.{option}: {name} has no such option; it takes {', '.join(known)}")
     for parameter in known.values():
-        if parameter.default is parameter.empty and parameter.name not in chosen:
+        needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        if needed and parameter.name not in chosen:
             raise UserError(f"task.{parameter.name}: {name} needs it; set task.{parameter.name}")
-    return build(**chosen)
+    make: Any = cls
+    return make(*([part] if cls.part else []), **chosen)
+
+
+def _family(name: str) -> tuple[type[Task], str]:
+    """The class of a task's family, and what stands behind the slash."""
+    family, slash, part = name.partition("/")
+    try:
+        cls = TASKS[family] if family in TASKS else None
+    except PluginError as error:
+        raise UserError(f"task.name: {error}") from None
+    if cls is None or bool(cls.part) != bool(slash):
+        *patterns, last = [_pattern(one) for one in TASKS.classes().values()]
+        raise UserError(f"task.name: unknown {name!r}; choose {', '.join(patterns)} or {last}")
+    return cls, part
+
+
+def _pattern(cls: type[Task]) -> str:
+    return f"{cls.name}/<{cls.part}>" if cls.part else cls.name
+
+
+def _options(cls: type[Task]) -> dict[str, inspect.Parameter]:
+    """The constructor's keyword arguments by name, the one that stands for all others included."""
+    parameters = inspect.signature(cls).parameters
+    return {name: p for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD)}

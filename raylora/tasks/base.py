@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from raylora.data.rows import Source
 from raylora.errors import UserError
@@ -13,8 +13,15 @@ from raylora.errors import UserError
 class Task(ABC):
     """One family of rows with its metric. Instances are small, pickle, and travel to the actors that score.
 
+    The constructor declares the options, as keyword-only arguments: `path` where rows are read from somewhere, `seed`
+    where they are generated, `train_rows`, `test_rows`, `max_new_tokens` and the family's own, or `**options` for all
+    others. Those without a default must be given. Wrong values are a `UserError` that names the option.
+
     Attributes:
-        name: what the registry and the reports call it, such as `gsm8k` or `reasoning_gym/chain_sum`.
+        name: of a class, its family; of an instance, what the reports call it, such as `reasoning_gym/chain_sum`.
+        summary: one line for lists.
+        part: what stands behind the slash of the family's names, such as `generator`, and is the constructor's one
+            positional argument; empty where the family is one task.
         metric: the name under which a trial reports the mean score.
         mode: `max` or `min`, the better end of the metric.
         worst: finite value of the metric that a diverged trial is given.
@@ -23,12 +30,19 @@ class Task(ABC):
     """
 
     name: str = ""
+    summary: ClassVar[str] = ""
+    part: ClassVar[str] = ""
     metric: str = "accuracy"
     mode: str = "max"
     worst: float = 0.0
     max_new_tokens: int = 64
     train_rows: int | None = None
     test_rows: int | None = None
+
+    @classmethod
+    def offers(cls) -> list[str]:
+        """The names of tasks that this family has on this machine."""
+        return [cls.name]
 
     @abstractmethod
     def splits(self) -> dict[str, Source]:

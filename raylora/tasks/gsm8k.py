@@ -45,6 +45,7 @@ class Gsm8kTask(InstructTask):
     """
 
     name = "gsm8k"
+    summary = "grade-school word problems; right where the final number is"
 
     def __init__(
         self,

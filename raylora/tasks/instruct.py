@@ -147,6 +147,7 @@ class InstructTask(Task):
     """
 
     name = "instruct"
+    summary = "your own prompt/response rows from Parquet, JSON Lines or the hub"
 
     def __init__(
         self,

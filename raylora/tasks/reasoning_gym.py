@@ -119,6 +119,10 @@ class ReasoningGymTask(Task):
             one that cannot give that many distinct questions.
     """
 
+    name = "reasoning_gym"
+    summary = "generated puzzles and sums with exact scorers"
+    part = "generator"
+
     def __init__(
         self,
         generator: str,
@@ -151,6 +155,13 @@ class ReasoningGymTask(Task):
         self.options = options
         self._scorer: Any = None
         self._dataset(0, 1)  # a wrong option is reported now, not by the first trial
+
+    @classmethod
+    def offers(cls) -> list[str]:
+        try:
+            return [PREFIX + generator for generator in generators()]
+        except UserError:
+            return []
 
     def __getstate__(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,14 @@
+"""Where a run is followed beside its own folder: one file per tracker, called as the tracker, or a class of another
+package (entry points `raylora.trackers`).
+"""
+
+from __future__ import annotations
+
+from raylora.trackers.base import Tracker
+from trainables.registry import Registry
+
+__all__ = ["TRACKERS", "Tracker"]
+
+TRACKERS: Registry[Tracker] = Registry(
+    __name__, group="raylora.trackers", base=f"{__name__}.base:Tracker", apart=("base",)
+)
