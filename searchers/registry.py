@@ -89,6 +89,10 @@ class Registry(Generic[T]):
                 raise ValueError(f"{self.group}: {name!r} is unknown: use one of {', '.join(self.names())}")
         return self._classes[name]
 
+    def get(self, name: str) -> type[T] | None:
+        """The class of that name, None where there is none. Raises PluginError as above."""
+        return self[name] if name in self else None
+
     def classes(self) -> dict[str, type[T]]:
         """All classes that load, by name; each of the others is told in one warning, once per process."""
         found = {}

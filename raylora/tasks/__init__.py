@@ -1,5 +1,7 @@
-"""Tasks by name. A family is one file here, called as the family, or a class of another package (entry points
-`raylora.tasks`); see `Task` for what it declares.
+"""Tasks by name.
+
+A family is one file here, called as the family, or a class of another package (entry points `raylora.tasks`); see
+`Task` for what it declares.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def _family(name: str) -> tuple[type[Task], str]:
     """The class of a task's family, and what stands behind the slash."""
     family, slash, part = name.partition("/")
     try:
-        cls = TASKS[family] if family in TASKS else None
+        cls = TASKS.get(family)
     except PluginError as error:
         raise UserError(f"task.name: {error}") from None
     if cls is None or bool(cls.part) != bool(slash):

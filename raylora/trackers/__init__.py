@@ -1,5 +1,6 @@
-"""Where a run is followed beside its own folder: one file per tracker, called as the tracker, or a class of another
-package (entry points `raylora.trackers`).
+"""Where a run is followed beside its own folder.
+
+A tracker is one file here, called as the tracker, or a class of another package (entry points `raylora.trackers`).
 """
 
 from __future__ import annotations
