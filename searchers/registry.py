@@ -91,7 +91,9 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> type[T] | None:
         """The class of that name, None where there is none. Raises PluginError as above."""
-        return self[name] if name in self else None
+        if name not in self:
+            return None
+        return self[name]
 
     def classes(self) -> dict[str, type[T]]:
         """All classes that load, by name; each of the others is told in one warning, once per process."""
