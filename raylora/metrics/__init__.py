@@ -1,1 +1,44 @@
-"""What an answer is worth: one file per metric."""
+"""Metrics by name. A new one is one file here, named like the metric; another package adds its own through an entry
+point of `raylora.metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from raylora.errors import UserError
+from raylora.metrics.base import Estimate, Metric, OptionScores, RowLoss, build
+from searchers.registry import PluginError, Registry
+
+__all__ = ["METRICS", "Estimate", "Metric", "OptionScores", "RowLoss", "available", "make_metric"]
+
+METRICS: Registry[Metric] = Registry(
+    "raylora.metrics", "raylora.metrics", "raylora.metrics.base:Metric", apart=("base", "testing")
+)
+
+
+def available() -> dict[str, str]:
+    """Name of every metric, and what it measures in a line, sorted by name."""
+    return {name: cls.summary for name, cls in METRICS.classes().items()}
+
+
+def make_metric(name: str, options: Mapping[str, Any] | None = None, *, where: str = "task.metrics") -> Metric:
+    """The metric called `name` with its options.
+
+    A user's own function is named by itself: `python: package.module:function` is `python` with that `function`.
+
+    Args:
+        options: keyword arguments of the metric's class.
+        where: the field that names it, for errors.
+
+    Raises:
+        UserError: unknown name or option, an option that is missing, a value or a plug-in that cannot be used.
+    """
+    if name not in METRICS:
+        raise UserError(f"{where}: unknown metric {name!r}; choose one of {', '.join(METRICS)}")
+    try:
+        cls = METRICS[name]
+    except PluginError as error:
+        raise UserError(f"{where}: {error}") from error
+    return build(cls, options or {}, where)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raylora.errors import UserError
-from raylora.tasks.base import check_lengths
-from raylora.tasks.instruct import InstructTask, last_number
+from raylora.metrics import make_metric
+from raylora.metrics.core.numbers import final_number
+from raylora.tasks.instruct import InstructTask
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,25 +16,11 @@ MARK = "####"
 HUB_ID = "openai/gsm8k"
 
 
-def final_number(text: str) -> Decimal | None:
-    """The number after the last `####` where there is one, else the last number of the text, else None.
-
-    After the mark the first line counts, so that text which runs on past the answer does not change it.
-    """
-    _, mark, tail = text.rpartition(MARK)
-    if mark:
-        number = last_number(tail.strip().partition("\n")[0])
-        if number is not None:
-            return number
-    return last_number(text)
-
-
 class Gsm8kTask(InstructTask):
     """Question -> worked solution that ends in `#### number`; the score compares the final numbers.
 
     The response is the whole solution text. A completion is right where the number after its last `####`, or
-    its last number where it has no mark, equals the reference; commas, a dollar sign and a trailing `.0` do
-    not count.
+    its last number where it has no mark, equals the reference: see `raylora.metrics.number`.
 
     Args:
         path: local file or folder with the columns question and answer, or a hub id (default `openai/gsm8k`).
@@ -64,6 +49,7 @@ class Gsm8kTask(InstructTask):
             test_rows=test_rows,
             max_new_tokens=max_new_tokens,
         )
+        self._metric = make_metric("number", {"mark": MARK})
 
     def _map(self, table: pa.Table) -> pa.Table:
         import pyarrow as pa
@@ -71,7 +57,7 @@ class Gsm8kTask(InstructTask):
         rows = super()._map(table)
         answers = []
         for index, solution in enumerate(rows.column("response").to_pylist()):
-            number = final_number(solution)
+            number = final_number(solution, MARK)
             if number is None:
                 raise UserError(
                     f"task.path: a solution of gsm8k has no final number (row {index} of a block: "
@@ -79,9 +65,3 @@ class Gsm8kTask(InstructTask):
                 )
             answers.append(format(number, "f"))
         return rows.set_column(rows.schema.get_field_index("answer"), "answer", pa.array(answers, pa.string()))
-
-    def score(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        check_lengths(completions, rows)
-        return [
-            float(final_number(text) == Decimal(row["answer"])) for text, row in zip(completions, rows, strict=True)
-        ]

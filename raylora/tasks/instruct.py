@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from functools import partial
 from string import Formatter
 from typing import TYPE_CHECKING, Any
@@ -12,46 +10,14 @@ from typing import TYPE_CHECKING, Any
 from raylora.data.rows import Source
 from raylora.data.sources import Open, open_splits
 from raylora.errors import UserError
-from raylora.tasks.base import Task, check_lengths, check_positive
+from raylora.metrics import make_metric
+from raylora.tasks.base import Task, check_positive
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import ray.data
 
-# A minus sign counts only where nothing stands before it that it could be subtracted from: "5-3" ends in 3.
-_NUMBER = re.compile(r"((?<![\w)\]])-\$?|\$-?)?(\d{1,3}(?:,\d{3})+(?!\d)|\d+)(\.\d+)?")
-
-
-def last_number(text: str) -> Decimal | None:
-    """The last number in `text`: `"$1,250.00"` is 1250, `"-$3"` is -3; None where there is none."""
-    numbers = list(_NUMBER.finditer(text))
-    if not numbers:
-        return None
-    found = numbers[-1]
-    sign, whole, fraction = found.group(1) or "", found.group(2).replace(",", ""), found.group(3) or ""
-    return Decimal(f"{'-' if '-' in sign else ''}{whole}{fraction}")
-
-
-def normalise(text: str) -> str:
-    """Lower case, single spaces, without the quotes, stops and commas around it."""
-    return " ".join(text.casefold().split()).strip(" .,;:!\"'`")
-
-
-def _exact(completion: str, row: Mapping[str, Any]) -> bool:
-    return normalise(completion) in {normalise(row["answer"]), normalise(row["response"])}
-
-
-def _number(completion: str, row: Mapping[str, Any]) -> bool:
-    wanted = last_number(row["answer"])
-    return wanted is not None and last_number(completion) == wanted
-
-
-def _contains(completion: str, row: Mapping[str, Any]) -> bool:
-    answer = normalise(row["answer"])
-    return bool(answer) and re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", normalise(completion)) is not None
-
-
-MATCHES = {"exact": _exact, "number": _number, "contains": _contains}
+MATCHES = ("exact", "number", "contains")
 
 
 def _column(table: pa.Table, name: str) -> list[str]:
@@ -128,11 +94,7 @@ class InstructTask(Task):
     Their columns are prompt, response and optionally answer; question and answer; or, for labelled data, any that
     `prompt_template` and `response_column` name.
 
-    Score, by `match`:
-        exact: the completion equals the answer or the whole reference response, both normalised (case,
-            spacing and surrounding punctuation do not count).
-        number: the last number in the completion equals the last number in the answer.
-        contains: the normalised answer stands in the completion as whole words.
+    The score is the metric that `match` names, see `raylora.metrics`.
 
     Args:
         path: local file or folder, URL, or hub dataset id: see `raylora.data.sources.open_splits`.
@@ -181,6 +143,8 @@ class InstructTask(Task):
         self.prompt_template, self.response_column, self.labels = prompt_template, response_column, labels
         self.path, self.match, self.config = str(path), match, config
         self.train_rows, self.test_rows, self.max_new_tokens = train_rows, test_rows, max_new_tokens
+        self._metric = make_metric(match)
+        self.metric, self.mode, self.worst = self._metric.reported, self._metric.mode, self._metric.worst
         self._open: dict[str, Open] = open_splits(self.path, config)
 
     def _map(self, table: pa.Table) -> pa.Table:
@@ -200,6 +164,4 @@ class InstructTask(Task):
         return {name: partial(self._split, name) for name in self._open}
 
     def score(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        check_lengths(completions, rows)
-        matches = MATCHES[self.match]
-        return [float(matches(text, row)) for text, row in zip(completions, rows, strict=True)]
+        return [float(value) for value in self._metric.score(completions, rows)]  # type: ignore[arg-type]

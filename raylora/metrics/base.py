@@ -1,0 +1,190 @@
+"""What a metric is: what an answer is worth, and what the answers to many rows are worth together."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from raylora.errors import UserError
+from raylora.metrics.core.bootstrap import bootstrap_error
+from raylora.statistics import standard_error
+
+MetricRow = Mapping[str, Any]
+Needs = Literal["text", "samples", "loss", "options"]
+Value = float | tuple[float | str, ...]
+
+
+@dataclass(frozen=True)
+class RowLoss:
+    """How well a model foresees the reference completion of one row.
+
+    Attributes:
+        nll: sum of the negative log-likelihoods of its tokens, in nats.
+        tokens: how many these are.
+    """
+
+    nll: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class OptionScores:
+    """How likely a model holds each option of one row, given its prompt.
+
+    Attributes:
+        log_likelihoods: log-likelihood of each option's tokens, summed, in nats, `(options,)`.
+        tokens: tokens of each option, `(options,)`.
+    """
+
+    log_likelihoods: tuple[float, ...]
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric over all rows.
+
+    Attributes:
+        value: what is reported, and optimised where the metric is the objective; NaN where there are no rows.
+        error: its standard error; None for fewer than two rows.
+        parts: further figures that come with it, by name, such as `rouge1` beside `rougeL`.
+    """
+
+    value: float
+    error: float | None
+    parts: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+class Metric(ABC):
+    """One way to mark a model's answers. Instances are small, pickle, and travel to the actors that score.
+
+    Options are the keyword arguments of the class, and checked by it: see `make_metric`.
+
+    Attributes:
+        name: what the registry and a spec call it; the module of a built-in metric has that name.
+        summary: one line for `raylora metrics`.
+        key: the name under which a trial reports the value; `name` where it is empty.
+        mode: `max` or `min`, the better end.
+        worst: finite value that a diverged trial is given; no answers are worth less.
+        needs: what `score` is given for each row: `text`, a generated completion (str); `samples`, `samples`
+            completions (a sequence of str); `loss`, a `RowLoss`; `options`, an `OptionScores`.
+        samples: completions per row, where `needs` is `samples`.
+    """
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    key: str = ""
+    mode: Literal["max", "min"] = "max"
+    worst: float = 0.0
+    needs: Needs = "text"
+    samples: int = 1
+
+    @abstractmethod
+    def score(self, outputs: Sequence[Any], rows: Sequence[MetricRow]) -> Sequence[Value]:
+        """What each row's output is worth: a finite number, or what `summarise` needs to know of the row.
+
+        Args:
+            outputs: what `needs` names, one per row, `(n,)`. A completion is decoded text after the prompt,
+                without special tokens; it may be empty.
+            rows: the rows they answer, `(n,)`, with `prompt`, `response`, `answer` (str) and `metadata` (JSON
+                text).
+
+        Returns:
+            One value per row, `(n,)`. They can be scored in parts and put together in any order.
+
+        Raises:
+            ValueError: not one output per row.
+            UserError: a row lacks what this metric needs of it.
+        """
+
+    def summarise(self, values: Sequence[Value]) -> Estimate:
+        """The values of all rows as one: here their mean and its standard error."""
+        return mean_estimate([_number(value) for value in values])
+
+    @property
+    def reported(self) -> str:
+        """The name under which a trial reports the value; its standard error is `<reported>_se`."""
+        return self.key or self.name
+
+
+class CorpusMetric(Metric):
+    """A metric that is no mean of rows: a function of all of them, with a bootstrapped standard error."""
+
+    def summarise(self, values: Sequence[Value]) -> Estimate:
+        # Sorted: the error must not depend on how many workers scored the rows, and in which order they came.
+        rows = sorted(tuple(value) if isinstance(value, Sequence) else (value,) for value in values)
+        if not rows:
+            return Estimate(math.nan, None)
+        return Estimate(self.value(rows), bootstrap_error(rows, self.value))
+
+    @abstractmethod
+    def value(self, rows: Sequence[tuple[Any, ...]]) -> float:
+        """The metric of these rows' values, at least one; finite."""
+
+
+def mean_estimate(values: Sequence[float]) -> Estimate:
+    """Mean of the values and its standard error; NaN without any, no error for one."""
+    if not values:
+        return Estimate(math.nan, None)
+    return Estimate(math.fsum(values) / len(values), standard_error(values) if len(values) > 1 else None)
+
+
+def check_lengths(outputs: Sequence[Any], rows: Sequence[MetricRow]) -> None:
+    """Raise ValueError unless there is exactly one row per output."""
+    if len(outputs) != len(rows):
+        raise ValueError(f"completions: {len(outputs)} for {len(rows)} rows; give one completion per row")
+
+
+def options_of(cls: type[Metric]) -> dict[str, inspect.Parameter]:
+    """The options that a metric's class takes, by name."""
+    parameters = inspect.signature(cls).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {parameter.name: parameter for parameter in parameters if parameter.kind in named}
+
+
+def build(cls: type[Metric], options: Mapping[str, Any], where: str) -> Metric:
+    """An instance of `cls` with these options.
+
+    Args:
+        where: the field that names the metric, for errors, such as `task.metrics`.
+
+    Raises:
+        UserError: an unknown option, one that is missing, or a value that the metric refuses.
+    """
+    known = options_of(cls)
+    allowed = f"it takes {', '.join(known)}" if known else "it takes none"
+    for option, value in options.items():
+        if option not in known:
+            raise UserError(f"{where}.{option}: {value!r}, but {cls.name} has no such option; {allowed}")
+    for parameter in known.values():
+        if parameter.default is parameter.empty and parameter.name not in options:
+            raise UserError(f"{where}.{parameter.name}: missing; {cls.name} needs it")
+    return cls(**options)
+
+
+def check_choice(metric: str, option: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise UserError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise UserError(f"{metric}.{option}: unknown {value!r}; choose one of {', '.join(allowed)}")
+
+
+def check_count(metric: str, option: str, value: object, least: int = 1) -> None:
+    """Raise UserError unless `value` is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{metric}.{option}: {value!r} is not allowed; give a whole number of {least} or more")
+
+
+def check_flag(metric: str, option: str, value: object) -> None:
+    """Raise UserError unless `value` is true or false."""
+    if not isinstance(value, bool):
+        raise UserError(f"{metric}.{option}: {value!r} is not allowed; give true or false")
+
+
+def _number(value: Value) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number: a metric with such values has its own `summarise`")
+    return float(value)

@@ -1,0 +1,1 @@
+"""Machinery of the metrics: reading text, likelihoods, errors."""

@@ -1,0 +1,11 @@
+"""Text as people compare it."""
+
+from __future__ import annotations
+
+# What may stand around an answer without being part of it: quotes of several languages, stops, Markdown's emphasis.
+_AROUND = " .,;:!\"'`*_“”„‘’‚«»‹›"
+
+
+def normalise(text: str) -> str:
+    """Lower case, single spaces, without the quotes, stops, commas and Markdown emphasis around it."""
+    return " ".join(text.casefold().split()).strip(_AROUND)
