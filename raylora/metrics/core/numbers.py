@@ -19,7 +19,7 @@ _SIGN = rf"(?:(?<![\w)\]}}])(?P<minus>{_MINUS})(?:{_CURRENCY})?|{_CURRENCY}(?P<i
 _SCALE = rf"(?:[eE](?P<e>[+-]?\d{{1,3}})(?!\w)|\s?(?:[×*]|x)\s?10\s?\^\s?\{{?(?P<ten>{_MINUS}?\d{{1,3}})\}}?)"
 _NUMBER = re.compile(
     rf"""
-      (?:\^|(?<=[A-Za-z])_)\s?\{{?{_MINUS}?\d+\}}?                                 # a power of a unit, an index: no number
+      (?:\^|(?<=[A-Za-z])_)\s?\{{?{_MINUS}?\d+\}}?  # a power of a unit, an index: no number
     | {_SIGN}(?:
         (?:(?P<w1>\d+)\s?)?\\frac\s?\{{(?P<n1>{_MINUS}?{_SIMPLE})\}}\s?\{{(?P<d1>{_SIMPLE})\}}
       | (?:(?P<w2>\d+)\s?)?\\frac\s?(?P<n2>\d)\s?(?P<d2>\d)

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from raylora.errors import UserError
+from raylora.metrics.core.numbers import final_number, last_number
 from raylora.tasks import available, make_task
-from raylora.tasks.gsm8k import final_number
-from raylora.tasks.instruct import last_number, to_rows
+from raylora.tasks.instruct import to_rows
 from trainables.testing import make_arithmetic_rows
 
 
@@ -334,7 +334,7 @@ def test_a_hub_dataset_out_of_reach_is_one_line(monkeypatch):
     ],
 )
 def test_the_final_number_is_the_one_after_the_mark(text, number):
-    assert final_number(text) == Decimal(number)
+    assert final_number(text, "####") == Decimal(number)
 
 
 def test_gsm8k_compares_final_numbers(tmp_path, ray_local):
