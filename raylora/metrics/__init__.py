@@ -1,5 +1,7 @@
-"""Metrics by name. A new one is one file here, named like the metric; another package adds its own through an entry
-point of `raylora.metrics`.
+"""Metrics by name.
+
+A new one is one file here, named like the metric; another package adds its own through an entry point of
+`raylora.metrics`.
 """
 
 from __future__ import annotations

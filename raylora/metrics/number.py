@@ -11,10 +11,10 @@ from raylora.metrics.core.numbers import final_number, last_number
 
 
 class Number(Metric):
-    """Share of completions whose last number equals the last number of the answer.
+    r"""Share of completions whose last number equals the last number of the answer.
 
     Numbers are read as people write them: `$1,250.00`, `9{,}500`, `10 000`, `1.5e-3`, `-3` with any minus sign, `1/2`,
-    `\\frac{1}{2}`, `2^3`; a unit, a per cent sign or a currency does not count. A completion without a number is wrong.
+    `\frac{1}{2}`, `2^3`; a unit, a per cent sign or a currency does not count. A completion without a number is wrong.
 
     Args:
         mark: where the completion has this text, the number after its last one counts, on the same line, such as

@@ -16,7 +16,7 @@ _MINUS = "[-\u2212\u2013\ufe63\uff0d]"
 _CURRENCY = r"(?:\\?\$|[€£¥₹₽]|\b(?:Rs\.?|USD|EUR|GBP|INR))\s?"
 # A minus sign counts only where nothing stands before it that it could be subtracted from: "5-3" ends in 3.
 _SIGN = rf"(?:(?<![\w)\]}}])(?P<minus>{_MINUS})(?:{_CURRENCY})?|{_CURRENCY}(?P<inner>{_MINUS})?)?"
-_SCALE = rf"(?:[eE](?P<e>[+-]?\d{{1,3}})(?!\w)|\s?(?:[×*]|x)\s?10\s?\^\s?\{{?(?P<ten>{_MINUS}?\d{{1,3}})\}}?)"
+_SCALE = rf"(?:[eE](?P<e>[+-]?\d{{1,3}})(?!\w)|\s?[\u00d7*x]\s?10\s?\^\s?\{{?(?P<ten>{_MINUS}?\d{{1,3}})\}}?)"
 _NUMBER = re.compile(
     rf"""
       (?:\^|(?<=[A-Za-z])_)\s?\{{?{_MINUS}?\d+\}}?  # a power of a unit, an index: no number
@@ -73,9 +73,9 @@ def final_number(text: str, mark: str | None) -> Decimal | None:
 
 
 def _plain(text: str) -> str:
-    """`text` with `½` as ` 1/2`, and of LaTeX's commands only `\\frac`."""
+    r"""`text` with `½` as ` 1/2`, and of LaTeX's commands only `\frac`."""
     text = text.translate(_FRACTIONS).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    text = text.replace("\\times", "×").replace("\\cdot", "×")
+    text = text.replace("\\times", "\u00d7").replace("\\cdot", "\u00d7")
     return _COMMAND.sub(" ", text)
 
 
