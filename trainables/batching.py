@@ -23,8 +23,9 @@ class Batch:
 
     Attributes:
         inputs: `input_ids`, `attention_mask` and `position_ids`, each `n x t`.
-        labels: `n x k`, the last `k` tokens with prompt and padding positions set to -100.
-        tokens: Completion tokens in it.
+        labels: `n x k`, the last `k` tokens; -100 where nothing is trained: padding and what stands before or
+            between the trained turns.
+        tokens: Trained tokens in it.
     """
 
     inputs: dict[str, Tensor]
@@ -56,6 +57,23 @@ def length(row: Row) -> int:
     return len(row["prompt_ids"]) + len(row["response_ids"])
 
 
+def trained_spans(row: Row) -> list[tuple[int, int]]:
+    """Where a row is trained on, as `(start, end)` positions in prompt + response; the response is the last span.
+
+    `prompt_trained`, where the row has it, holds the earlier ones (the assistant's earlier turns) as a flat list
+    `start, end, start, end, ...` of positions in the prompt.
+    """
+    prompt = len(row["prompt_ids"])
+    earlier = row.get("prompt_trained")
+    bounds = [] if earlier is None else [int(bound) for bound in earlier]
+    return [*zip(bounds[::2], bounds[1::2], strict=True), (prompt, prompt + len(row["response_ids"]))]
+
+
+def trained_tokens(row: Row) -> int:
+    """Number of tokens whose loss counts."""
+    return sum(end - start for start, end in trained_spans(row))
+
+
 def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, Tensor]:
     """Left-padded `input_ids`, `attention_mask`, `position_ids`, each `n x max length`.
 
@@ -72,14 +90,18 @@ def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, Tenso
 
 
 def collate(rows: Sequence[Row], pad_id: int) -> Batch:
-    """Pad `rows` into one batch whose labels are the completion tokens only."""
+    """Pad `rows` into one batch whose labels are the response tokens and those of earlier trained turns."""
     sequences = [list(row["prompt_ids"]) + list(row["response_ids"]) for row in rows]
     inputs = pad_left(sequences, pad_id)
-    responses = [len(row["response_ids"]) for row in rows]
-    labels = inputs["input_ids"][:, -max(responses) :].clone()
-    for i, n in enumerate(responses):
-        labels[i, : labels.shape[1] - n] = IGNORE
-    return Batch(inputs, labels, sum(responses))
+    ids, width = inputs["input_ids"], inputs["input_ids"].shape[1]
+    # Counted from the end, where all rows are aligned.
+    spans = [[(start - length(row), end - length(row)) for start, end in trained_spans(row)] for row in rows]
+    reach = -min(start for places in spans for start, _ in places)
+    labels = torch.full((len(rows), reach), IGNORE, dtype=torch.long)
+    for i, places in enumerate(spans):
+        for start, end in places:
+            labels[i, reach + start : reach + end] = ids[i, width + start : width + end]
+    return Batch(inputs, labels, sum(trained_tokens(row) for row in rows))
 
 
 def micro_batches(rows: Sequence[Row], max_tokens: int) -> list[list[Row]]:
@@ -102,7 +124,7 @@ def labelled_batches(
 ) -> list[dict[str, Tensor]]:
     """`rows` in micro-batches, as keyword arguments for a causal language model.
 
-    Each has the model's inputs and `labels`, all `n x t`, -100 outside the completion.
+    Each has the model's inputs and `labels`, all `n x t`, -100 where nothing is trained.
     """
     batches = []
     for group in micro_batches(rows, max_tokens):

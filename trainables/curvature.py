@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batching import IGNORE, collate, global_batches, labelled_batches, length, micro_batches
+from trainables.batching import IGNORE, collate, global_batches, labelled_batches, length, micro_batches, trained_tokens
 from trainables.memory import available_bytes
 from trainables.modes import evaluating
 from trainables.protocols import Row, TrainSettings
@@ -198,7 +198,7 @@ class BlockHessians:
             # Detached: the graph would otherwise hold itself.
             return tensor.detach()
 
-        completion = sum(len(row["response_ids"]) for row in rows)
+        completion = sum(trained_tokens(row) for row in rows)
         parameters = [parameter for block in self.blocks.values() for parameter in block]
         try:
             with evaluating(module), torch.enable_grad():

@@ -27,6 +27,7 @@ from trainables.batching import (
     labelled_batches,
     length,
     micro_batches,
+    trained_tokens,
 )
 from trainables.decode import generate_and_score_loss, mean_loss
 from trainables.memory import peak_memory_gb, reset_peak_memory
@@ -229,8 +230,8 @@ class TrialRun:
         return loss
 
     def _backward(self, rows: Sequence[Row]) -> float:
-        """Accumulate gradients of the mean loss over the global batch's completion tokens."""
-        total = sum(len(row["response_ids"]) for row in rows)
+        """Accumulate gradients of the mean loss over the global batch's trained tokens."""
+        total = sum(trained_tokens(row) for row in rows)
         mine = list(rows[self.parallel.rank :: self.parallel.world])
         # A worker without a row in this batch still joins the gradient exchange, with weight zero.
         groups, weight = micro_batches(mine or rows[:1], self.settings.micro_batch_tokens), float(bool(mine))

@@ -103,12 +103,14 @@ class Measurer:
 
     def about(self) -> dict[str, Any]:
         """`blocks` (names), `rows` and `tokens` (without padding) of the fixed batch, `device`."""
+        from trainables.batching import trained_tokens
+
         batch = self.meter.batch
         return {
             "blocks": self.meter.names,
             "rows": len(batch),
             "tokens": sum(len(row["prompt_ids"]) + len(row["response_ids"]) for row in batch),
-            "completion_tokens": sum(len(row["response_ids"]) for row in batch),
+            "completion_tokens": sum(trained_tokens(row) for row in batch),
             "device": str(next(self.meter.model.parameters()).device),
         }
 

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from raylora.data.rows import RowSource, Source, metadata_text
+from raylora.data.problems import Problems, dropped
+from raylora.data.rows import RowSource, Source, table_of
 from raylora.data.tokenise import schema, tokenise, tokenizer_files
 from raylora.errors import UserError
 
@@ -54,6 +55,7 @@ class Prepared:
         test: returns the test rows; the first call reads and tokenises them.
         counts: what was kept and dropped, in rows, and `train_tokens`, `proxy_tokens` (prompt + response).
             `test`, `test_dropped_too_long` and `test_prompts_in_train` are there once `test` was called.
+        notes: what a person should be told of the rows, in lines.
     """
 
     train: Refs
@@ -61,6 +63,7 @@ class Prepared:
     validation: Refs
     test: Callable[[], Refs]
     counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -98,9 +101,7 @@ def _load(source: Source, step: Callable[[pa.Table], pa.Table], quiet: bool) -> 
     with _data_context(quiet):
         raw = source()
         if isinstance(raw, list):
-            columns = {name: [str(row[name]) for row in raw] for name in ("prompt", "response", "answer")}
-            columns["metadata"] = [metadata_text(row.get("metadata")) for row in raw]
-            table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+            table = table_of(raw)
             parts = [table.slice(start, _ROWS_PER_BLOCK) for start in range(0, len(raw), _ROWS_PER_BLOCK)]
             raw = ray.data.from_arrow(parts or [table])
         try:
@@ -150,6 +151,13 @@ def _lengths(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     return prompts.to_numpy(), responses.to_numpy()
 
 
+def _usable(table: pa.Table) -> np.ndarray:
+    """Mask `(n,)` of the rows without a problem."""
+    import pyarrow.compute as pc
+
+    return pc.is_null(table["problem"]).to_numpy()
+
+
 def _has_prompt_of(table: pa.Table, held_out: pa.Table) -> np.ndarray:
     """Mask `(n,)` of the rows of `table` whose prompt occurs in `held_out`."""
     import pyarrow.compute as pc
@@ -179,9 +187,10 @@ def _split(
     count = table.num_rows
     room = max_length - task.max_new_tokens
     prompts, responses = _lengths(table)
-    fits = prompts <= room
+    good = _usable(table)
+    fits = good & (prompts <= room)
     short = prompts + responses <= max_length
-    left = np.ones(count, dtype=bool)  # rows not spoken for yet
+    left = good.copy()  # rows not spoken for yet
     duplicates = 0
 
     test = None
@@ -190,14 +199,14 @@ def _split(
         order = _order(count, TEST_SEED, _TEST)
         test = table.take(np.sort(order[fits[order]][:limit]))
         left &= ~_has_prompt_of(table, test)
-        duplicates += count - int(left.sum()) - test.num_rows
+        duplicates += int(good.sum()) - int(left.sum()) - test.num_rows
 
     if task.train_rows is not None:
         order = _order(count, seed, _TRAIN)
         left[order[left[order]][task.train_rows :]] = False
 
     pool, usable = (
-        (table, left & fits) if own_validation is None else (own_validation, _lengths(own_validation)[0] <= room)
+        (table, left & fits) if own_validation is None else (own_validation, _usable(own_validation) & (_lengths(own_validation)[0] <= room))
     )
     order = _order(pool.num_rows, seed, _VALIDATION)
     candidates = order[usable[order]]
@@ -218,7 +227,7 @@ def _split(
     train = np.flatnonzero(left & short)
     if not len(train):
         raise UserError(f"task.max_length: {max_length} leaves no train row of {int(left.sum())}; raise max_length")
-    considered = int(usable.size if own_validation is not None else before)
+    considered = int(_usable(pool).sum() if own_validation is not None else before)
     return _Parts(
         train,
         validation,
@@ -246,6 +255,7 @@ def build(
     max_length: int,
     system: str | None = None,
     chat_template: bool = True,
+    allow_broken: bool | float = False,
     quiet: bool = False,
 ) -> Prepared:
     """Load, split, tokenise and subset the rows of `task`. Starts a local Ray where none is running.
@@ -261,6 +271,7 @@ def build(
             test rows are dropped where the prompt leaves no room for `task.max_new_tokens`.
         system: system message; "" is an empty one, None leaves the chat template to its default.
         chat_template: whether to use the tokenizer's chat template, if it has one.
+        allow_broken: share of rows of a split that may be unusable, or True for any; False is 5 %.
         quiet: no progress bars.
 
     Raises:
@@ -285,10 +296,22 @@ def build(
         step=partial(tokenise, files=files, system=system, chat_template=chat_template),
         quiet=quiet,
     )
-    table = load(sources["train"])
+    notes: list[str] = []
+    unusable: dict[str, int] = {}
+
+    def load_split(split: str) -> pa.Table:
+        loaded = load(sources[split])
+        problems = Problems()
+        problems.add(loaded)
+        problems.check(split, allow_broken)
+        notes.extend(filter(None, [problems.told(split)]))
+        unusable.update(dropped({split: problems}))
+        return loaded
+
+    table = load_split("train")
     parts = _split(
         table,
-        load(sources["validation"]) if "validation" in sources else None,
+        load_split("validation") if "validation" in sources else None,
         carve_test="test" not in sources,
         task=task,
         seed=seed,
@@ -297,15 +320,17 @@ def build(
     )
     chosen = parts.train[proxy_rows(len(parts.train), proxy, seed)]
     lengths = np.add(*_lengths(table))
-    counts = parts.counts | {"proxy": len(chosen), "proxy_tokens": int(lengths[chosen].sum())}
+    counts = parts.counts | unusable | {"proxy": len(chosen), "proxy_tokens": int(lengths[chosen].sum())}
     train = _put(table, parts.train)
     carved = None if parts.test is None else _put(parts.test, np.arange(parts.test.num_rows))
 
     @cache
     def test() -> Refs:
-        own = ray_table(carved) if carved is not None else load(sources["test"])
-        rows = np.flatnonzero(_lengths(own)[0] <= max_length - task.max_new_tokens)
-        counts["test_dropped_too_long"] = own.num_rows - len(rows)
+        own = ray_table(carved) if carved is not None else load_split("test")
+        counts.update(unusable)
+        good = _usable(own)
+        rows = np.flatnonzero(good & (_lengths(own)[0] <= max_length - task.max_new_tokens))
+        counts["test_dropped_too_long"] = int(good.sum()) - len(rows)
         if carved is None and task.test_rows is not None:
             order = _order(len(rows), TEST_SEED, _TEST)
             rows = rows[np.sort(order[: task.test_rows])]
@@ -317,7 +342,8 @@ def build(
         return _put(kept, np.arange(len(rows)))
 
     proxy_refs = train if len(chosen) == len(parts.train) else _put(table, chosen)
-    return Prepared(train, proxy_refs, _put(parts.validation, np.arange(parts.validation.num_rows)), test, counts)
+    validation = _put(parts.validation, np.arange(parts.validation.num_rows))
+    return Prepared(train, proxy_refs, validation, test, counts, notes)
 
 
 # --- using the tables ---

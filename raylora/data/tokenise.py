@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from raylora.data.problems import EMPTY_RESPONSE, NO_PROMPT, NULL_RESPONSE
 from raylora.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msg
 
 
 def schema() -> pa.Schema:
-    """Columns of a tokenised table: `row` is the index in the source split, `response_ids` ends with EOS."""
+    """Columns of a tokenised table.
+
+    `row` is the index in the source split. `response_ids` ends with the token that ends a turn. `prompt_trained`
+    holds the spans within `prompt_ids` that are trained on too, as `start, end, start, end, ...`: the assistant's
+    earlier turns; it is empty where there is one turn. A row with a `problem` (see `raylora.data.problems`) cannot be
+    used: it has no ids, and whoever splits the rows drops and counts it, naming `source_file` and `source_row`.
+    """
     import pyarrow as pa
 
     ids = pa.list_(pa.int32())
@@ -32,6 +39,10 @@ def schema() -> pa.Schema:
             ("metadata", pa.string()),  # JSON
             ("prompt_ids", ids),
             ("response_ids", ids),
+            ("prompt_trained", ids),
+            ("problem", pa.string()),
+            ("source_file", pa.string()),
+            ("source_row", pa.int64()),
         ]
     )
 
@@ -117,17 +128,44 @@ def encode(
 
 
 def tokenise(table: pa.Table, *, files: ray.ObjectRef, system: str | None, chat_template: bool) -> pa.Table:
-    """The rows `prompt, response, answer, metadata` (strings) with the token ids that a trial trains on."""
+    """Normalised rows (see `raylora.data.rows`) -> a table of `schema` but for `row`: rows are numbered when all are
+    there. Every row comes back, in its place; those that cannot be used have a `problem` and no ids.
+    """
     import pyarrow as pa
 
+    given = table.schema.names
     raw = {name: table.column(name).to_pylist() for name in ("prompt", "response", "answer", "metadata")}
-    prompts: list[str] = []
-    prompt_ids: list[list[int]] = []
-    response_ids: list[list[int]] = []
-    if table.num_rows:
+    problems = [problem_of(prompt, response) for prompt, response in zip(raw["prompt"], raw["response"], strict=True)]
+    if "problem" in given:
+        problems = [
+            earlier or found for earlier, found in zip(table.column("problem").to_pylist(), problems, strict=True)
+        ]
+    usable = [index for index, problem in enumerate(problems) if problem is None]
+    columns: dict[str, list[Any]] = {name: list(values) for name, values in raw.items()}
+    columns["prompt_ids"], columns["response_ids"], columns["prompt_trained"] = ([[] for _ in problems] for _ in "123")
+    if usable:
         prompts, prompt_ids, response_ids = encode(
-            _tokenizer(files), raw["prompt"], raw["response"], system=system, chat_template=chat_template
+            _tokenizer(files),
+            [raw["prompt"][index] for index in usable],
+            [raw["response"][index] for index in usable],
+            system=system,
+            chat_template=chat_template,
         )
-    columns = {**raw, "prompt": prompts, "prompt_ids": prompt_ids, "response_ids": response_ids}
-    wanted = schema().remove(0)  # rows are numbered when all blocks are there
+        for place, index in enumerate(usable):
+            columns["prompt"][index] = prompts[place]
+            columns["prompt_ids"][index] = prompt_ids[place]
+            columns["response_ids"][index] = response_ids[place]
+    columns["problem"] = problems
+    for name in ("source_file", "source_row"):
+        columns[name] = table.column(name).to_pylist() if name in given else [None] * table.num_rows
+    wanted = schema().remove(0)
     return pa.table({name: columns[name] for name in wanted.names}, schema=wanted)
+
+
+def problem_of(prompt: str | None, response: str | None) -> str | None:
+    """Why a prompt and its response cannot be learned from, or None."""
+    if prompt is None:
+        return NO_PROMPT
+    if response is None:
+        return NULL_RESPONSE
+    return EMPTY_RESPONSE if not response.strip() else None

@@ -49,3 +49,12 @@ def test_padding_positions_do_not_change_a_rows_logits(tiny_model) -> None:
         both = model(**collate([long, short], 0).inputs).logits[1, -6:]
         alone = model(**collate([short], 0).inputs).logits[0, -6:]
     torch.testing.assert_close(both, alone, atol=1e-5, rtol=0)
+
+
+def test_earlier_turns_that_are_trained_on_have_labels_at_their_places() -> None:
+    turns = {**row(6, 2), "prompt_trained": [1, 3, 4, 5]}
+    batch = collate([turns, row(2, 1)], pad_id=0)
+    assert batch.inputs["input_ids"][0].tolist() == [1, 2, 3, 4, 5, 6, 50, 51]
+    assert batch.labels.tolist() == [[2, 3, IGNORE, 5, IGNORE, 50, 51], [IGNORE] * 6 + [50]]
+    assert batch.tokens == 6
+    assert len(batch.positions) == batch.labels.shape[1]
