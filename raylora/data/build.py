@@ -206,7 +206,9 @@ def _split(
         left[order[left[order]][task.train_rows :]] = False
 
     pool, usable = (
-        (table, left & fits) if own_validation is None else (own_validation, _usable(own_validation) & (_lengths(own_validation)[0] <= room))
+        (table, left & fits)
+        if own_validation is None
+        else (own_validation, _usable(own_validation) & (_lengths(own_validation)[0] <= room))
     )
     order = _order(pool.num_rows, seed, _VALIDATION)
     candidates = order[usable[order]]

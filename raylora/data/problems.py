@@ -117,5 +117,7 @@ def where(file: str | None, row: int | None) -> str:
 def dropped(problems: Mapping[str, Problems]) -> dict[str, int]:
     """Counts for a run's record: `{"train_dropped_null_response": 3}`."""
     return {
-        f"{split}_dropped_{reason}": count for split, found in problems.items() for reason, count in found.counts.items()
+        f"{split}_dropped_{reason}": count
+        for split, found in problems.items()
+        for reason, count in found.counts.items()
     }

@@ -60,7 +60,9 @@ def row_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
     """A table of normalised rows from mappings with `prompt`, `response`, `answer` and the columns there may be."""
-    columns: dict[str, list[Any]] = {name: [str(row[name]) for row in rows] for name in ("prompt", "response", "answer")}
+    columns: dict[str, list[Any]] = {
+        name: [str(row[name]) for row in rows] for name in ("prompt", "response", "answer")
+    }
     columns["metadata"] = [metadata_text(row.get("metadata")) for row in rows]
     for name in ("conversation", "problem", "source_file", "source_row"):
         columns[name] = [row.get(name) for row in rows]
