@@ -128,8 +128,10 @@ def encode(
 
 
 def tokenise(table: pa.Table, *, files: ray.ObjectRef, system: str | None, chat_template: bool) -> pa.Table:
-    """Normalised rows (see `raylora.data.rows`) -> a table of `schema` but for `row`: rows are numbered when all are
-    there. Every row comes back, in its place; those that cannot be used have a `problem` and no ids.
+    """Normalised rows (see `raylora.data.rows`) -> a table of `schema`, but for `row`.
+
+    Rows are numbered when all are there. Every row comes back, in its place; those that cannot be used have a
+    `problem` and no ids.
     """
     import pyarrow as pa
 
