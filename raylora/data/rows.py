@@ -58,14 +58,14 @@ def row_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
     )
 
 
-def text(value: Any) -> str | None:
+def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
     """A table of normalised rows from mappings with `prompt`, `response`, `answer` and the columns there may be."""
     columns: dict[str, list[Any]] = {
-        name: [text(row[name]) for row in rows] for name in ("prompt", "response", "answer")
+        name: [_text(row[name]) for row in rows] for name in ("prompt", "response", "answer")
     }
     columns["metadata"] = [metadata_text(row.get("metadata")) for row in rows]
     for name in ("conversation", "problem", "source_file", "source_row"):
