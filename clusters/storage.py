@@ -109,7 +109,9 @@ def check_cluster_storage(
             (folder / marker).write_text(token)
         except OSError as problem:
             raise ClusterError(
-                f"storage_path = {path!r}: cannot write there ({problem.strerror}); allowed: shared storage"
+                f"storage_path = {path!r}: cannot write there ({problem.strerror}); allowed: shared storage",
+                field="storage_path",
+                value=path,
             ) from None
         replies = ask(alive, [(path, marker, token, answer) for answer in answers], timeout_s)
         bad = []
@@ -121,8 +123,10 @@ def check_cluster_storage(
         if bad:
             shown = "; ".join(bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
             raise ClusterError(
-                f"storage_path = {path!r}: not shared by all {len(alive)} nodes ({shown}); allowed: a folder "
-                "that every node mounts at this path, or a URI such as s3://bucket/runs"
+                f"storage_path = {path!r}: not shared by all {len(alive)} nodes ({shown}); "
+                "allowed: a folder that every node mounts at this path, or a URI such as s3://bucket/runs",
+                field="storage_path",
+                value=path,
             )
     finally:
         for name in (marker, *answers):

@@ -32,11 +32,13 @@ def _inside(spec_path: str | Path, working_dir: Path) -> str:
     """The spec's path as the job sees it."""
     path = Path(spec_path).expanduser().resolve()
     if not path.is_file():
-        raise ClusterError(f"spec = {str(spec_path)!r}: no such file; allowed: the path of a YAML file")
+        raise ClusterError(f"spec = {str(spec_path)!r}: no such file; allowed: the path of a YAML file", field="spec")
     if not path.is_relative_to(working_dir):
         raise ClusterError(
             f"spec = {str(spec_path)!r}: outside the working directory {str(working_dir)!r} that travels to "
-            "the cluster; allowed: a file inside it (--working-dir DIR)"
+            "the cluster; allowed: a file inside it (--working-dir DIR)",
+            field="spec",
+            value=str(spec_path),
         )
     return path.relative_to(working_dir).as_posix()
 
@@ -54,7 +56,9 @@ def _check_storage(spec_path: Path, overrides: Iterable[str]) -> None:
     if not re.match(r"^(/|[a-z][a-z0-9+.-]*://)", str(storage), re.IGNORECASE):
         raise ClusterError(
             f"storage_path = {storage!r}: lost with the job's working directory; allowed: an absolute path "
-            "that all nodes share, or a URI (add storage_path=/shared/runs)"
+            "that all nodes share, or a URI (add storage_path=/shared/runs)",
+            field="storage_path",
+            value=storage,
         )
 
 
@@ -101,7 +105,9 @@ def submit(
         except Exception as error:  # Ray raises many kinds for an address that nobody answers
             raise ClusterError(
                 f"address = {address!r}: no Ray cluster answers ({' '.join(str(error).split())[:160]}); "
-                "allowed: the dashboard's URL, such as http://head:8265"
+                "allowed: the dashboard's URL, such as http://head:8265",
+                field="address",
+                value=address,
             ) from None
     runtime_env: dict[str, Any] = {"working_dir": str(folder)}
     if env_vars:

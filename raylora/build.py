@@ -7,30 +7,37 @@ all mean the same by a spec.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
 from trainables.protocols import TrainSettings
 
+if TYPE_CHECKING:
+    from raylora.data.build import Prepared
+    from raylora.tasks import Task
 
-def build_task(spec: Spec) -> Any:
-    """The spec's task, with its rows and the length of its answers."""
+
+def build_task(spec: Spec) -> Task:
+    """The spec's task, with its rows and the length of its answers.
+
+    A task that generates its rows draws them with the spec's seed unless its options have one of their own.
+
+    Raises:
+        UserError: an unknown name or option, an option given twice, or a value that the task refuses.
+    """
     from raylora.tasks import make_task
 
-    task = make_task(spec.task.name, task_options(spec))
-    if spec.task.max_new_tokens:
-        task.max_new_tokens = spec.task.max_new_tokens
+    told = spec.task
+    seed = {} if "seed" in told.options else {"seed": spec.seed}
+    rows = {"path": told.path, "train_rows": told.train_rows, "test_rows": told.test_rows}
+    task = make_task(told.name, told.options, **rows, **seed)
+    if told.max_new_tokens:
+        task.max_new_tokens = told.max_new_tokens
     return task
 
 
-def task_options(spec: Spec) -> dict[str, Any]:
-    """The task's own options and what the spec says about its rows."""
-    rows = {"path": spec.task.path, "train_rows": spec.task.train_rows, "test_rows": spec.task.test_rows}
-    return {**{k: v for k, v in rows.items() if v is not None}, "seed": spec.seed, **spec.task.options}
-
-
-def build_data(spec: Spec, task: Any, tokenizer_folder: str) -> Any:
+def build_data(spec: Spec, task: Task, tokenizer_folder: str) -> Prepared:
     """The task's rows, tokenised and split as the spec says; see `data.build`."""
     from raylora.data import build as data
 

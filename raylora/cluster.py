@@ -9,6 +9,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from raylora.errors import user_error_of
+
 # Ray reads these when it is imported or started.
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -26,13 +28,17 @@ QUIET = {
 
 @contextlib.contextmanager
 def connected(quiet: bool = True) -> Iterator[None]:
-    """Connect to Ray for the duration; a connection that is already there is used and left open."""
+    """Connect to Ray for the duration; a connection that is already there is used and left open.
+
+    What a remote call raised as a UserError leaves as that, see `users_errors`.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
-        yield
+        with users_errors():
+            yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
     options = {"include_dashboard": False} if address == "local" else {}
@@ -43,9 +49,21 @@ def connected(quiet: bool = True) -> Iterator[None]:
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     try:
-        yield
+        with users_errors():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def users_errors() -> Iterator[None]:
+    """A user's mistake that a remote call found is raised as itself, fields and all, without the call's traceback."""
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except RayError as error:
+        raise (user_error_of(error) or error) from None
 
 
 @contextlib.contextmanager

@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class UserError(ValueError):
     """Something the user asked for cannot be done.
 
     The message is one line that names the field, the value and the remedy; the command line prints it as it
     is, without a traceback.
+
+    Attributes:
+        message: the line.
+        field: dotted name of what is wrong (`search.trials`, `--tokens`); "" where it is no single field.
+        value: what it was set to; None where the message says all there is.
+        allowed: what would be taken instead: values, or words.
+
+    All survive pickling. From a remote call they come back through `user_error_of`.
     """
+
+    def __init__(self, message: str, *, field: str = "", value: object = None, allowed: object = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field, self.value, self.allowed = field, value, allowed
+
+    def __str__(self) -> str:
+        # Not of `args`, which Ray Data appends its advice to.
+        return self.message
+
+
+def user_error_of(error: BaseException) -> UserError | None:
+    """The UserError that a remote call ended with, as it was raised there; None where it was another failure.
+
+    Ray raises copies that carry the remote traceback in their text, and Ray Data wraps those once more: what they
+    keep as their cause is the error itself.
+    """
+    return next((e for e in _behind(error) if isinstance(e, UserError) and not hasattr(e, "cause")), None)
+
+
+def _behind(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that it was raised from, the outermost first."""
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        found = waiting.pop(0)
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        waiting += [getattr(found, "cause", None), found.__cause__]

@@ -7,23 +7,25 @@ ratio of their best rates. `search.knowledge.curvature` hands these predictions 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from raylora.cluster import users_errors
 from raylora.errors import UserError
 from raylora.progress import Progress
 from raylora.spec.text import choose
 
 if TYPE_CHECKING:
     from raylora.spec import Spec
+    from trainables.curvature import Meter
     from trainables.protocols import Row, TrainSettings
 
 # Share of the blocks that the interval leaves out at each end.
@@ -51,10 +53,10 @@ class Settings:
 
 
 class Measurer:
-    """Loads the base in fp32 with plain attention and measures variants on it; also the class of the Ray actor.
+    """Measures variants on the base, which it loads in fp32 with plain attention; also the class of the Ray actor.
 
-    Raises:
-        UserError: a layer or a matrix type does not exist.
+    The model is loaded by the first call that needs it: an actor whose constructor raises dies of it, and a user's
+    mistake would come back as text.
     """
 
     def __init__(
@@ -66,6 +68,12 @@ class Measurer:
         settings: Settings,
         threads: int = 0,
     ) -> None:
+        self._model_folder, self._knobs, self._rows = model_folder, knobs, rows
+        self._train, self._settings, self._threads = train, settings, threads
+
+    @cached_property
+    def meter(self) -> Meter:
+        """Raises UserError where a layer or a matrix type does not exist."""
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -74,21 +82,25 @@ class Measurer:
         from trainables.session import pick_device
         from trainables.variants.core.matrices import select_matrices
 
-        if threads:
-            torch.set_num_threads(threads)
-        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32, attn_implementation="eager")
+        settings, folder = self._settings, self._model_folder
+        if self._threads:
+            torch.set_num_threads(self._threads)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
         model = model.to(pick_device("auto")).eval()
         try:
-            matrices = choose_blocks(select_matrices(model, train.placement), settings.layers, settings.types)
+            placed = select_matrices(model, self._train.placement)
         except ValueError as error:
-            text = str(error)
-            raise UserError(f"--{text}" if text.startswith(("layers", "types")) else f"space.{text}") from None
-        self.meter = Meter(
+            raise UserError(f"space.{error}", field="space.placement", value=self._train.placement) from None
+        try:
+            matrices = choose_blocks(placed, settings.layers, settings.types)
+        except ValueError as error:
+            raise UserError(f"--{error}") from None
+        return Meter(
             model,
-            knobs,
-            rows,
-            train,
-            pad_id=pad_token(AutoTokenizer.from_pretrained(model_folder)),
+            self._knobs,
+            self._rows,
+            self._train,
+            pad_id=pad_token(AutoTokenizer.from_pretrained(folder)),
             matrices=matrices,
             tokens=settings.tokens,
             iterations=settings.iterations,
@@ -209,37 +221,26 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
 
     def measure(name: str, timed: bool = False) -> Iterator[dict[str, Any]]:
         for ref in actor.measure.options(num_returns="streaming").remote(name, timed):
-            with _users_errors():
+            with users_errors():
                 record = ray.get(ref)
             yield record
 
     try:
-        with _users_errors():
+        with users_errors():
             # The searcher goes by LoFT's optimizer, whatever is measured.
             known = [name for name in ray.get(actor.measurable.remote()) if name != "loft"]
             names = choose_variants(spec, (), known, say)
             return run(spec, names, settings, ray.get(actor.about.remote()), measure, say)
     except RayActorError as error:
-        raise UserError(f"search.knowledge.curvature: {_cause(error)}") from None
+        last = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"search.knowledge.curvature: measuring failed ({last}); set it to false, or give more memory",
+            field="search.knowledge.curvature",
+            value=True,
+            allowed=False,
+        ) from None
     finally:
         ray.kill(actor)
-
-
-@contextlib.contextmanager
-def _users_errors() -> Iterator[None]:
-    """A user's mistake that an actor found is raised as itself."""
-    from ray.exceptions import RayTaskError
-
-    try:
-        yield
-    except RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, UserError) else error) from None
-
-
-def _cause(error: BaseException) -> str:
-    """The last line of what killed an actor, without the name of the exception."""
-    last = str(error).strip().splitlines()[-1]
-    return last.partition("UserError: ")[2] or f"measuring failed ({last}); set it to false, or give more memory"
 
 
 def run(

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from raylora.cluster import users_errors
 from raylora.data.problems import Problems, dropped
 from raylora.data.rows import RowSource, Source, table_of
 from raylora.data.tokenise import schema, tokenise, tokenizer_files
@@ -77,20 +77,18 @@ def _data_context(quiet: bool) -> Iterator[None]:
     context = DataContext.get_current()
     logger = logging.getLogger("ray.data")
     before = (context.execution_options.preserve_order, context.enable_progress_bars, logger.level)
+    wrapped = context.raise_original_map_exception
     context.execution_options.preserve_order = True
+    # What a function raises comes back itself, not as its text in an exception of Ray Data's.
+    context.raise_original_map_exception = True
     context.enable_progress_bars = context.enable_progress_bars and not quiet
     logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         context.execution_options.preserve_order, context.enable_progress_bars = before[:2]
+        context.raise_original_map_exception = wrapped
         logger.setLevel(before[2])
-
-
-def _user_error(error: BaseException) -> UserError | None:
-    """The UserError that a remote task raised: Ray Data passes on the text of what its functions raise."""
-    found = re.findall(rf"^{UserError.__module__}\.UserError: (.+)$", str(error), flags=re.MULTILINE)
-    return UserError(found[-1]) if found else None
 
 
 def _load(source: Source, step: Callable[[pa.Table], pa.Table], quiet: bool) -> pa.Table:
@@ -104,14 +102,9 @@ def _load(source: Source, step: Callable[[pa.Table], pa.Table], quiet: bool) -> 
             table = table_of(raw)
             parts = [table.slice(start, _ROWS_PER_BLOCK) for start in range(0, len(raw), _ROWS_PER_BLOCK)]
             raw = ray.data.from_arrow(parts or [table])
-        try:
+        with users_errors():
             done = raw.map_batches(step, batch_format="pyarrow", batch_size=None).materialize()
             blocks = ray.get(done.to_arrow_refs())
-        except Exception as error:
-            known = _user_error(error)
-            if known is not None:
-                raise known from None
-            raise
     whole = schema()
     blocks = [block for block in blocks if block.num_rows] or [whole.remove(0).empty_table()]
     tokenised = pa.concat_tables([block.select(whole.names[1:]) for block in blocks])

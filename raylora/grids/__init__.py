@@ -55,11 +55,14 @@ class Grid:
         return known[int(gaps.argmin())]
 
 
-def load_grid(path: str | Path) -> Grid:
+def load_grid(path: str | Path, field: str = "GRID") -> Grid:
     """Reads a CSV of knobs, `accuracy` and optionally `accuracy_std`, and the JSON of the same name if there is one.
 
     `fixed` of the JSON joins the space as fixed knobs, and gives the training samples (`train_samples` x `epochs`);
     `runs` is the number of runs behind each row (then the standard error is `accuracy_std` over its root).
+
+    Args:
+        field: what the file was given as, for messages.
 
     Raises:
         UserError: no such file, a missing column, a value that is no number, fewer than two different accuracies.
@@ -73,16 +76,26 @@ def load_grid(path: str | Path) -> Grid:
         table = pd.read_csv(file)
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in BUNDLED.glob("*.csv")))
-        raise UserError(f"GRID: {str(path)!r}: no such file; give a CSV, or one of {known}") from None
+        raise UserError(
+            f"{field}: {str(path)!r}: no such file; give a CSV, or one of {known}", field=field, value=str(path)
+        ) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"GRID: {str(path)!r}: not a CSV that can be read ({error})") from None
+        raise UserError(
+            f"{field}: {str(path)!r}: not a CSV that can be read ({error})", field=field, value=str(path)
+        ) from None
     if VALUE not in table.columns:
-        raise UserError(f"GRID: {str(path)!r}: has no column {VALUE!r}; the columns are {', '.join(table.columns)}")
+        raise UserError(
+            f"{field}: {str(path)!r}: has no column {VALUE!r}; the columns are {', '.join(table.columns)}",
+            field=field,
+            value=str(path),
+        )
     names = [c for c in table.columns if not c.startswith(VALUE)]
     accuracy = pd.to_numeric(table[VALUE], errors="coerce")
     if not names or accuracy.isna().any() or accuracy.nunique() < 2:
-        raise UserError(f"GRID: {str(path)!r}: needs knobs and, in {VALUE!r}, numbers that differ")
-    about = _about(file.with_suffix(".json"))
+        raise UserError(
+            f"{field}: {str(path)!r}: needs knobs and, in {VALUE!r}, numbers that differ", field=field, value=str(path)
+        )
+    about = _about(file.with_suffix(".json"), field)
     fixed = about.get("fixed", {})
     knobs: dict[str, Any] = {n: [_plain(v) for v in dict.fromkeys(table[n])] for n in names}
     knobs |= {n: v for n, v in fixed.items() if n in KNOBS and n not in knobs}
@@ -105,13 +118,13 @@ def load_grid(path: str | Path) -> Grid:
     )
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _about(path: Path, field: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
         found = json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f"GRID: {str(path)!r}: not valid JSON ({error})") from None
+        raise UserError(f"{field}: {str(path)!r}: not valid JSON ({error})", field=field) from None
     return found if isinstance(found, dict) else {}
 
 

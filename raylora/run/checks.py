@@ -11,8 +11,8 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from raylora.build import build_task
 from raylora.errors import UserError
 from raylora.spec import Spec, load
 from raylora.spec.paths import URI, absolute_storage, why_not_writable
@@ -88,16 +88,15 @@ def _check_extra(spec: Spec) -> None:
 
 
 def _check_task(spec: Spec) -> None:
-    from raylora.tasks import TASKS, available, make_task
+    from raylora.tasks import TASKS, available
 
     task = spec.task
     family = task.name.partition("/")[0]
     if family not in TASKS:
         raise UserError(f"task.name = {task.name!r}: no such task; {choose(task.name, available())}")
-    rows: dict[str, Any] = {"path": task.path, "train_rows": task.train_rows, "test_rows": task.test_rows}
     if task.path is not None:
         _check_path("task.path", task.path)
-    make_task(task.name, task.options, **rows, **({} if "seed" in task.options else {"seed": spec.seed}))
+    build_task(spec)
 
 
 def _check_searcher(spec: Spec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from raylora.build import build_task
 from raylora.errors import UserError
 
 
@@ -21,21 +22,21 @@ def read_source(field: str, path: str) -> dict[str, Any]:
     place = Path(path).expanduser()
     source = _run(field, place) if place.is_dir() else _grid(field, path)
     if len(source["configs"]) < 2:
-        raise UserError(f"{field}: {path!r} has {len(source['configs'])} results; allowed: two or more")
+        raise UserError(
+            f"{field}: {path!r} has {len(source['configs'])} results; allowed: two or more", field=field, value=path
+        )
     return source
 
 
 def _run(field: str, folder: Path) -> dict[str, Any]:
     from raylora.run.results import read_run
-    from raylora.tasks import make_task
     from trainables.journal import Journal
 
     try:
         _, spec = read_run(folder)
-        rows = {"path": spec.task.path, "train_rows": spec.task.train_rows, "test_rows": spec.task.test_rows}
-        task = make_task(spec.task.name, spec.task.options, **rows, seed=spec.seed)
+        task = build_task(spec)
     except UserError as error:
-        raise UserError(f"{field}: {error}") from None
+        raise UserError(f"{field}: {error}", field=field, value=str(folder)) from None
     sign = -1.0 if task.mode == "min" else 1.0
     done = [
         row
@@ -54,9 +55,9 @@ def _grid(field: str, path: str) -> dict[str, Any]:
     from raylora.grids import load_grid
 
     try:
-        grid = load_grid(path)
+        grid = load_grid(path, field)
     except UserError as error:
-        raise UserError(f"{field}: {str(error).removeprefix('GRID: ')}, or a run's folder") from None
+        raise UserError(f"{error}, or a run's folder", field=field, value=path) from None
     return {
         "name": grid.name,
         "configs": [grid.space.decode(i) for i in grid.values],

@@ -60,7 +60,10 @@ def to_rows(
     if prompt is None or response is None or answer is None:
         raise UserError(
             f"task.path: the rows of {task} need the columns prompt and response (and optionally answer), or "
-            f"question and answer; present: {', '.join(present) or 'none'}"
+            f"question and answer; present: {', '.join(present) or 'none'}",
+            field="task.path",
+            value=present,
+            allowed=["prompt", "response", "answer", "question"],
         )
     answers, responses = (_labelled(_column(table, name), labels) for name in (answer, response))
     return _strings(_column(table, prompt), responses, answers)

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from linear_operator.utils.cholesky import psd_safe_cholesky
+from linear_operator.utils.errors import NanError, NotPSDError
 from torch import Tensor, nn
 
 from .targets import Targets
@@ -307,9 +308,7 @@ class Surrogate(nn.Module):
                     fine = bool(torch.isfinite(objective)) and all(
                         bool(torch.isfinite(p.grad).all()) for p in moving if p.grad is not None
                     )
-                except (RuntimeError, ValueError) as error:
-                    if "positive" not in str(error).lower() and "nan" not in str(error).lower():
-                        raise
+                except (NotPSDError, NanError):
                     fine = False
                 if not fine:
                     # The last step went too far: keep what worked.

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from clusters.errors import ClusterError
+from raylora.cluster import users_errors
+from raylora.errors import UserError, user_error_of
+
+
+def refuse(*_: object) -> None:
+    raise UserError("task.x = 3: too small; allowed: 4", field="task.x", value=3, allowed=[4])
+
+
+def parts(error: UserError | ClusterError) -> tuple[object, ...]:
+    return str(error), error.field, error.value, error.allowed
+
+
+EXPECTED = ("task.x = 3: too small; allowed: 4", "task.x", 3, [4])
+
+
+@pytest.mark.parametrize("kind", [UserError, ClusterError])
+def test_fields_survive_pickling(kind: type[UserError] | type[ClusterError]) -> None:
+    error = kind(EXPECTED[0], field="task.x", value=3, allowed=[4])
+    assert parts(pickle.loads(pickle.dumps(error))) == EXPECTED
+
+
+def test_fields_survive_a_remote_call(ray_local) -> None:
+    import ray
+
+    with pytest.raises(UserError) as caught, users_errors():
+        ray.get(ray.remote(refuse).options(num_cpus=0).remote())
+    assert parts(caught.value) == EXPECTED
+
+
+def test_another_failure_of_a_remote_call_stays_what_it_is(ray_local) -> None:
+    import ray
+
+    def fail() -> None:
+        raise ZeroDivisionError("three")
+
+    with pytest.raises(ZeroDivisionError, match="three"), users_errors():
+        ray.get(ray.remote(fail).options(num_cpus=0).remote())
+
+
+def test_an_error_without_a_users_mistake_behind_it_has_none() -> None:
+    assert user_error_of(KeyError("x")) is None
+    loop = ValueError("loop")
+    loop.__cause__ = loop
+    assert user_error_of(loop) is None
+
+
+def test_what_a_mistake_was_raised_as_is_looked_behind() -> None:
+    try:
+        try:
+            refuse()
+        except UserError as error:
+            raise RuntimeError("wrapped") from error
+    except RuntimeError as error:
+        found = user_error_of(error)
+    assert found is not None and parts(found) == EXPECTED
