@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.run.results import export
+    from raylora.run.export import export
 
     folder = export(options.run_dir, options.to, merge=options.merge)
     answer(options, {"folder": str(folder), "merged": options.merge}, lambda: print(folder))

@@ -67,7 +67,7 @@ def run_specs(specs: Sequence[str], overrides: Sequence[str], seeds: Sequence[in
     from raylora.reports.sweep import read_sweep
     from raylora.run import experiment
     from raylora.run.checks import check_world
-    from raylora.run.results import RUN_MARK
+    from raylora.run.folder import RUN_MARK
     from raylora.spec import load
 
     records: list[Record] = []

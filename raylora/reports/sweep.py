@@ -92,7 +92,7 @@ def read_sweep(source: str | Path) -> Sweep:
 
 def _from_run(folder: Path) -> Sweep:
     from raylora.build import build_task
-    from raylora.run.results import read_run
+    from raylora.run.folder import read_run
     from trainables.journal import Journal
 
     folder, spec = read_run(folder)
@@ -313,7 +313,7 @@ def _write_grid(sweep: Sweep, csv: Path, fixed: Path) -> None:
     """The grid for `raylora bench searchers`: larger is better; a diverged run has the worst value of the others."""
     import pandas as pd
 
-    from raylora.run.results import with_both_alphas
+    from raylora.run.trials import with_both_alphas
 
     sign = 1.0 if sweep.about["mode"] == "max" else -1.0
     known = [sign * run[sweep.metric] for run in sweep.runs if _fine(run, sweep.metric)]

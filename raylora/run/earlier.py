@@ -29,7 +29,7 @@ def read_source(field: str, path: str) -> dict[str, Any]:
 
 
 def _run(field: str, folder: Path) -> dict[str, Any]:
-    from raylora.run.results import read_run
+    from raylora.run.folder import read_run
     from trainables.journal import Journal
 
     try:

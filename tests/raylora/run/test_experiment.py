@@ -10,7 +10,9 @@ import torch
 from raylora.cli import main
 from raylora.errors import UserError
 from raylora.run import experiment
-from raylora.run.results import best_trial, export, trial_table, write_best
+from raylora.run.export import export
+from raylora.run.folder import write_best
+from raylora.run.trials import best_trial, trial_table
 from raylora.spec import load
 from trainables.journal import Journal
 

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from raylora.run.results import trial_table
+from raylora.run.trials import trial_table
 from trainables.journal import Journal
 
 TRIALS = 8

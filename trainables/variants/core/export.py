@@ -19,12 +19,12 @@ from trainables.variants.core.layers import DeltaLinear, place
 from trainables.variants.core.matrices import Matrix, as_matrix, compact_names
 from trainables.variants.core.plain import PlainLora
 from trainables.variants.core.snapshot import Snapshot
+from trainables.variants.core.tuned import ABOUT, TUNED
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
 ADAPTER = "default"
-TUNED = "tuned_weights.safetensors"
 _ROOT = "base_model."
 _PREFIX = f"{_ROOT}model."
 
@@ -138,7 +138,7 @@ def save_tuned_weights(weights: Mapping[str, Tensor], variant: str, folder: Path
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: weight.contiguous() for name, weight in weights.items()}, folder / TUNED)
     about = {"base_model_name_or_path": base_model, "variant": variant}
-    (folder / "tuned_weights.json").write_text(json.dumps(about, indent=2) + "\n")
+    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n")
     return folder
 
 

@@ -1,0 +1,90 @@
+"""A run's folder: what marks it, how it is made and read, and what is set aside before it is taken up again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raylora.errors import UserError
+from raylora.spec import Spec, load
+
+# Made with a run's folder: resuming any other folder that happens to hold a spec.yaml would rearrange its files.
+RUN_MARK = ".raylora"
+CURVATURE = "curvature.json"
+
+
+def new_run_folder(spec: Spec) -> Path:
+    """Create the run's folder: `storage_path/name`; the default name is the task and the time."""
+    name = spec.name or f"{spec.task.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path(spec.storage()) / name
+    if not spec.name and folder.exists():
+        folder = folder.with_name(f"{name}-{os.getpid()}")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"name: {folder} is in use; choose another name, or `raylora resume {folder}`")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def read_run(run_dir: str | Path) -> tuple[Path, Spec]:
+    """The folder of a run and the spec that it was started with.
+
+    Raises:
+        UserError: It is no run folder.
+    """
+    folder = Path(run_dir).expanduser().absolute()
+    if not (folder / "spec.yaml").is_file():
+        raise UserError(f"RUN_DIR: {folder} holds no spec.yaml; give the folder of a run that `raylora tune` made")
+    if not (folder / RUN_MARK).is_file():
+        raise UserError(
+            f"RUN_DIR: {folder} holds a spec.yaml but no run; `raylora tune {folder / 'spec.yaml'}` starts one"
+        )
+    return folder, load(folder / "spec.yaml")
+
+
+def archive_attempt(folder: Path) -> None:
+    """Move what the interrupted attempt left of Tune's own records to `attempts/N/`.
+
+    The resumed experiment lists all trials anew, the finished ones answered from the journal, so Tune's
+    analysis of the run's folder shows one whole experiment.
+    """
+    kept = "spec.yaml", "trials.jsonl", "searcher.pkl", "checkpoints", "strategies", "final", "attempts"
+    keep = {RUN_MARK, CURVATURE, *kept}
+    left = [path for path in folder.iterdir() if path.name not in keep]
+    if left:
+        attempts = folder / "attempts"
+        target = attempts / str(1 + sum(1 for _ in attempts.iterdir()) if attempts.exists() else 1)
+        target.mkdir(parents=True)
+        for path in left:
+            shutil.move(str(path), target / path.name)
+
+
+def write_best(run_dir: str | Path, spec: Spec, config: Mapping[str, Any]) -> Path:
+    """`best.yaml`: a spec whose space holds the found recipe alone; `raylora tune` trains it again."""
+    data = spec.to_dict()
+    known = set(type(spec.space).model_fields)
+    space: dict[str, Any] = {"placement": data["space"]["placement"]}
+    extra = {name: [value] for name, value in config.items() if name not in known}
+    space |= {name: [value] for name, value in config.items() if name in known}
+    data["space"] = {**space, "extra": extra}
+    data["search"] = {"searcher": "random", "trials": 1, "max_failures": spec.search.max_failures}
+    data["name"] = None
+    path = Path(run_dir) / "best.yaml"
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110)
+    path.write_text(
+        "# raylora tune best.yaml\n# The found recipe: trains it on the proxy and the full data again.\n" + text
+    )
+    return path
+
+
+def write_summary(run_dir: str | Path, summary: Mapping[str, Any]) -> Path:
+    """Write `summary.json` of a run; returns its path."""
+    path = Path(run_dir) / "summary.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n")
+    return path

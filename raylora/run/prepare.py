@@ -1,0 +1,138 @@
+"""From a spec to all that its trials share: model, data, hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylora.build import build_data, build_task, threads_per_host, train_settings, worker_group
+from raylora.progress import Progress
+from raylora.run.fit import check_fit
+from raylora.run.folder import CURVATURE
+from raylora.spec import Spec
+from trainables.distributed import WorkerGroup
+from trainables.protocols import TrainSettings, TrialSetup
+
+if TYPE_CHECKING:
+    from raylora.data.build import Prepared
+    from raylora.tasks import Task
+
+
+@dataclass
+class Run:
+    """A run in progress: what the search and the final stage share."""
+
+    spec: Spec
+    folder: Path
+    progress: Progress
+    task: Task
+    data: Prepared
+    setup: TrialSetup
+    group: WorkerGroup | None
+    hosts: list[Any] = field(default_factory=list)
+    ratios: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    policy: Any = None
+
+    @property
+    def base_name(self) -> str:
+        return str(self.setup.model_folder)
+
+
+def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
+    """Resolve the model, build the data once, and start the hosts."""
+    from clusters.storage import check_cluster_storage
+    from raylora import models
+
+    check_cluster_storage(str(folder))
+    task = build_task(spec)
+    progress = Progress(task.metric, quiet)
+    progress.say(f"run folder: {folder}")
+    progress.say(f"base model: {spec.model}")
+    model_folder = models.resolve(spec.model, quiet=quiet)
+    prepared = build_data(spec, task, str(model_folder))
+    progress.say(f"data: {rows_kept(prepared.counts)}")
+    settings = train_settings(spec, prepared.counts["proxy"])
+    ratios: dict[str, float] = {}
+    if spec.search.knowledge.curvature and set(spec.space.variant) != {"lora"}:
+        # Before the hosts, which would hold the devices.
+        ratios = measured_ratios(spec, folder, str(model_folder), settings, prepared.proxy, progress)
+    setup = TrialSetup(
+        model_folder=spec.model if not Path(spec.model).is_dir() else str(model_folder),
+        resolve_model=models.resolve,
+        scorer=task,
+        settings=settings,
+        train=prepared.proxy,
+        validation=prepared.validation,
+        run_dir=str(folder),
+        dtype=spec.dtype,
+        threads=threads_per_host(spec),
+    )
+    policy = start_lelora_policy(spec, folder)
+    setup = replace(setup, policy=policy)
+    run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec), ratios=ratios, policy=policy)
+    if run.group is None:
+        from trainables.host import start_hosts
+
+        options = {"accelerator_type": spec.resources.accelerator_type} if spec.resources.accelerator_type else {}
+        cpus = spec.resources.cpus_per_host if spec.resources.gpus_per_host else 0
+        run.hosts = start_hosts(
+            setup, spec.resources.hosts, cpus=cpus or 0, gpus=spec.resources.gpus_per_host, **options
+        )
+    try:
+        check_fit(spec, settings, str(model_folder), run.hosts)
+    except BaseException:
+        stop_actors(run)
+        raise
+    return run
+
+
+def measured_ratios(
+    spec: Spec, folder: Path, model_folder: str, settings: TrainSettings, proxy: Any, progress: Progress
+) -> dict[str, float]:
+    """Best rates of the space's variants over LoRA's, from curvature; kept in the run's folder for a resumed run."""
+    from raylora.curvature import measure as curvature
+    from raylora.curvature.figures import read_figures
+
+    file = folder / CURVATURE
+    if not file.exists():
+        figures = curvature.measure_on_cluster(spec, model_folder, settings, proxy, progress.say)
+        # In one step: a run that dies while it writes measures again.
+        fresh = file.with_suffix(".fresh")
+        fresh.write_text(json.dumps(figures, indent=2))
+        os.replace(fresh, file)
+    ratios = curvature.prior_ratios(read_figures(file))
+    told = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
+    progress.say(f"expected best rates, as multiples of LoRA's: {told or 'nothing but LoRA was measured'}")
+    return ratios
+
+
+def rows_kept(counts: Mapping[str, int]) -> str:
+    """The row counts in words; what was dropped only where something was."""
+    told = [f"{counts[name]} {name}" for name in ("train", "proxy", "validation")]
+    told += [f"{n} {name.replace('_', ' ')}" for name, n in counts.items() if "_dropped_" in name and n]
+    return ", ".join(told) + " rows"
+
+
+def start_lelora_policy(spec: Spec, folder: Path) -> Any:
+    """The actor that serves LeLoRA's strategies to all trials, or None where nothing here is LeLoRA.
+
+    Its checkpoints lie with those of the trials: on shared storage on a cluster, and gone when the run is finished.
+    """
+    if "lelora" not in (*spec.space.variant, spec.default_recipe.variant):
+        return None
+    from trainables.lelora.actor import start_policy
+
+    return start_policy(folder / "checkpoints" / "policies")
+
+
+def stop_actors(run: Run) -> None:
+    """End the actors that `prepare` started."""
+    import ray
+
+    for actor in [*run.hosts, *([] if run.policy is None else [run.policy])]:
+        ray.kill(actor)

@@ -1,0 +1,88 @@
+"""The search of a run, under Tune."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from raylora.run.booking import RunCallback
+from raylora.run.journaled import JournaledSearcher
+from raylora.run.prepare import Run
+from raylora.run.searcher import build_searcher, scheduler
+from raylora.run.trials import write_trials
+
+
+def search(run: Run, again: bool) -> None:
+    """Run the search under Tune, unless the journal already has every trial."""
+    from ray import tune as ray_tune
+
+    spec, setup = run.spec, run.setup
+    searcher = JournaledSearcher(
+        build_searcher(spec, run.task, setup.settings.samples, ratios=run.ratios),
+        str(run.folder),
+        metric=run.task.metric,
+        mode=run.task.mode,
+    )
+    if again:
+        searcher.catch_up()
+    callback = RunCallback(str(run.folder), run.task.metric, run.task.mode, spec.search.trials, show=run.progress.trial)
+    trainable: Any
+    if run.group is None:
+        from trainables.host import start_pool
+        from trainables.hosted import HostedTrial
+
+        trainable = ray_tune.with_parameters(HostedTrial, pool=start_pool(run.hosts))
+    else:
+        from trainables.distributed import fit_group
+
+        trainable = ray_tune.with_parameters(
+            fit_group, setup=setup, group=run.group, storage=str(run.folder / "ray_train")
+        )
+    run.progress.say(
+        f"search: {spec.search.searcher}, {spec.search.trials} of {spec.space_size} configurations, "
+        f"{setup.settings.samples} samples each"
+    )
+    tuner = ray_tune.Tuner(
+        # The work is done on hosts and worker groups; Tune insists on a request above zero.
+        ray_tune.with_resources(trainable, {"cpu": 0.001}),
+        tune_config=ray_tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler(spec, setup.settings.samples),
+            metric=run.task.metric,
+            mode=run.task.mode,
+            num_samples=spec.search.trials,
+            max_concurrent_trials=spec.resources.hosts,
+            reuse_actors=run.group is None,
+            time_budget_s=spec.search.time_s,
+            trial_name_creator=lambda trial: f"trial_{trial.trial_id}",
+            trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
+        ),
+        run_config=ray_tune.RunConfig(
+            name=run.folder.name,
+            storage_path=str(run.folder.parent),
+            failure_config=ray_tune.FailureConfig(max_failures=spec.search.max_failures),
+            callbacks=[callback],
+            verbose=0,
+        ),
+    )
+    started = time.monotonic()
+    tuner.fit()
+    write_trials(run.folder)
+    _log_searcher(run, searcher, time.monotonic() - started)
+
+
+def _log_searcher(run: Run, searcher: JournaledSearcher, seconds: float) -> None:
+    """How long Tune's loop waited in `suggest`, and how much of the slots' time passed without a suggestion."""
+    inner = searcher.inner
+    if inner is None or not inner.suggest_seconds:
+        return
+    idle = inner.waited_s / max(seconds * run.spec.resources.hosts, 1e-9)
+    longest = 1000 * max(inner.suggest_seconds)
+    run.figures = {"suggest_calls": len(inner.suggest_seconds), "suggest_max_ms": longest, "idle_share": idle}
+    told = f"suggest(): {len(inner.suggest_seconds)} calls, the longest {longest:.0f} ms; "
+    told += f"slots idle for want of a suggestion {100 * idle:.1f} % of the time"
+    fresh = getattr(inner, "fresh", [])
+    if fresh:
+        run.figures["staged"], run.figures["staged_fresh"] = len(fresh), sum(fresh)
+        told += f"; {sum(fresh)} of {len(fresh)} staged proposals knew the newest result"
+    run.progress.say(told)
