@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 STAMP := $(VENV)/.setup-done
 
-.PHONY: setup demo test lint types clean
+.PHONY: setup demo test test-real coverage lint types docs clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -28,16 +28,29 @@ $(STAMP): constraints.txt pyproject.toml
 demo: setup
 	$(BIN)/raylora tune examples/quickstart.yaml
 
-# Two processes, each with a Ray of its own, a file of tests at a time.
+# Two processes, each with a Ray of its own, a file of tests at a time. PYTEST_ARGS adds to either tier.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# Services, kills, built packages: one after the other. Only a service that did not start is tried once more.
+test-real: setup
+	$(BIN)/python -m pytest -n 0 -m real --reruns 1 --only-rerun "did not start" $(PYTEST_ARGS)
+
+coverage: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term --cov-report html:build/coverage $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: setup
 	$(BIN)/mypy raylora searchers trainables clusters
 
+# Into build/site; a broken link or reference is an error. `$(BIN)/mkdocs serve` shows the pages while they are edited.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist .import_linter_cache *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,33 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests run side by side: a surrogate at the lowest priority would wait for those of the other process.
 os.environ.setdefault("RAYLORA_SURROGATE_NICE", "0")
+
+# What a machine cannot be given for the asking: its hardware and system, recorded data that does not ship, downloads.
+MAY_BE_MISSING = re.compile(r"\b(gpus?|cuda|bfloat16|macos|linux|cores|shared|downloads?)\b", re.IGNORECASE)
+
+
+def _must_be_there(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With RAYLORA_REQUIRE_ALL=1 a test that is skipped for a part that can be installed has failed."""
+    if not report.skipped or hasattr(report, "wasxfail") or os.environ.get("RAYLORA_REQUIRE_ALL") != "1":
+        return
+    reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not MAY_BE_MISSING.search(reason):
+        report.outcome = "failed"
+        report.longrepr = f"{reason}: RAYLORA_REQUIRE_ALL=1 allows no skip for a part that can be installed"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _must_be_there(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _must_be_there(report)
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

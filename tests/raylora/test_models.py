@@ -238,7 +238,7 @@ def test_a_converted_gguf_computes_what_the_original_does(tiny_model, tmp_path):
     assert tokenizer("What is 3 + 4?")["input_ids"] == ids[0].tolist()
 
 
-@pytest.mark.slow
+@pytest.mark.real
 @pytest.mark.skipif("RAYLORA_TEST_DOWNLOADS" not in os.environ, reason="downloads 93 MB; set RAYLORA_TEST_DOWNLOADS=1")
 def test_the_bundled_model_writes_english(home):
     import torch

@@ -69,6 +69,7 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
             time.sleep(0.5)
 
 
+@pytest.mark.real
 def test_a_submitted_job_runs_a_spec_and_writes_nothing_into_its_working_directory(head, write_spec, tmp_path) -> None:
     work = tmp_path / "work"
     work.mkdir()

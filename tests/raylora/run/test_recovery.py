@@ -29,6 +29,7 @@ def finished(run) -> int:
     return sum(row["event"] == "finish" for row in Journal(run).rows())
 
 
+@pytest.mark.real
 def test_driver_killed_at_five_moments_finishes_without_repeating_a_trial(write_spec, start_raylora, tmp_path) -> None:
     """Four random moments and one within a second after a trial ended; then the run is whole."""
     file = write_spec(search__trials=TRIALS, train__checkpoint_every_s=0.2, train__epochs=3)
