@@ -5,13 +5,14 @@ A concrete searcher writes `_propose(trial_id)` and, where it keeps a model of i
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import pickle
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 from ray.tune.search import Searcher
@@ -52,6 +53,17 @@ class Observation:
         return Observation(self.index, mean, self.samples, max(reported, seen), count)
 
 
+class Common(TypedDict, total=False):
+    """The constructor's arguments that all searchers share, see `SpaceSearcher`."""
+
+    space: Space | None
+    metric: str | None
+    mode: str | None
+    seed: int
+    points_to_evaluate: Iterable[Mapping[str, Any]] | None
+    worst: float | None
+
+
 class SpaceSearcher(Searcher):
     """A Tune searcher over a finite `Space`.
 
@@ -75,6 +87,8 @@ class SpaceSearcher(Searcher):
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     never_repeats: ClassVar[bool] = True
+    # Options beside the constructor's named arguments.
+    option_names: ClassVar[frozenset[str]] = frozenset()
     # What belongs to this process and must not travel with the state.
     _transient: ClassVar[tuple[str, ...]] = ()
 
@@ -111,6 +125,39 @@ class SpaceSearcher(Searcher):
         self._waits_since: float | None = None
         if space is not None:
             self._set_space(space)
+
+    # -- what a run asks the class -----------------------------------------------------------------------------------
+
+    @classmethod
+    def options(cls) -> frozenset[str]:
+        """Names of the searcher's own options: keyword-only arguments of its constructors, and `option_names`."""
+        constructors = [vars(one)["__init__"] for one in cls.__mro__ if "__init__" in vars(one)]
+        cut = constructors[: constructors.index(SpaceSearcher.__init__)]
+        named = [p for one in cut for p in inspect.signature(one).parameters.values()]
+        return cls.option_names.union(p.name for p in named if p.kind is p.KEYWORD_ONLY)
+
+    @classmethod
+    def wants(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        """Which of its options, under these, a run should fill in where they are not given.
+
+        A run knows: `samples` (training samples of a trial), `parameters` (of the base model), `scales` (how alpha
+        scales each variant, see `surrogate.knowledge.scale_of`), `ratios` (best rates of variants as multiples of
+        LoRA's), `llm` (folder of a language model), and of the spec `prior`, `prompt` and `learn_from` (earlier
+        results, see `surrogate.transfer.Source`).
+        """
+        return frozenset()
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any], space: Space | None = None) -> None:
+        """Refuses options that are wrong by themselves, or for the space where it is given.
+
+        Raises:
+            ValueError: the message begins with the option.
+        """
+        try:
+            cls(**options)
+        except TypeError as error:
+            raise ValueError(str(error)) from error
 
     # -- what subclasses write -------------------------------------------------------------------------------------
 

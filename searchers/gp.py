@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import numpy as np
 
-from .base import SpaceSearcher
-from .space import Space
+from .base import Common, SpaceSearcher
 
 if TYPE_CHECKING:
     from .surrogate.encoded_gp import Surrogate
@@ -50,24 +48,17 @@ class GPSearch(SpaceSearcher):
     def __init__(
         self,
         *,
-        space: Space | None = None,
-        metric: str | None = None,
-        mode: str | None = None,
-        seed: int = 0,
-        points_to_evaluate: Iterable[Mapping[str, Any]] | None = None,
-        worst: float | None = None,
         n_initial: int = 5,
         candidates: int = 50_000,
         fit_steps: int = 50,
+        **common: Unpack[Common],
     ) -> None:
         for name, value in (("n_initial", n_initial), ("candidates", candidates), ("fit_steps", fit_steps)):
             if value < 1:
                 raise ValueError(f"{name}: {value!r} is too small; use 1 or more")
         self.n_initial, self.candidates, self.fit_steps = n_initial, candidates, fit_steps
         self._pool: np.ndarray | None = None
-        super().__init__(
-            space=space, metric=metric, mode=mode, seed=seed, points_to_evaluate=points_to_evaluate, worst=worst
-        )
+        super().__init__(**common)
 
     def _propose(self, trial_id: str) -> int | None:
         sign = 1.0 if self._mode == "max" else -1.0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Observation, SpaceSearcher
+from .base import Common, Observation, SpaceSearcher
 from .space import Space
 from .surrogate.actor import Proposal
 from .surrogate.candidates import Candidates
@@ -44,10 +44,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def reads_language(options: Mapping[str, Any]) -> bool:
-    """Whether a searcher with these options has a language model read configurations."""
+def _chosen(options: Mapping[str, Any], switch: str) -> bool:
+    """Whether a switch of `Setup` is on under these options and their preset."""
     preset = PRESETS.get(str(options.get("preset", "default")), {})
-    return bool(options.get("language", preset.get("language", True)))
+    return bool(options.get(switch, preset.get(switch, True)))
 
 
 _SETUP = {f.name for f in dataclasses.fields(Setup)}
@@ -110,12 +110,6 @@ class LanguageBOSearch(SpaceSearcher):
     def __init__(
         self,
         *,
-        space: Space | None = None,
-        metric: str | None = None,
-        mode: str | None = None,
-        seed: int = 0,
-        points_to_evaluate: Iterable[Mapping[str, Any]] | None = None,
-        worst: float | None = None,
         llm: str | Path | None = None,
         preset: str = "default",
         n_initial: int = 1,
@@ -134,6 +128,9 @@ class LanguageBOSearch(SpaceSearcher):
         ):
             if not value >= least:
                 raise ValueError(f"{name}: {value!r} is too small; use at least {least}")
+        common: Common = {}
+        for name in Common.__annotations__.keys() & options.keys():
+            common[name] = options.pop(name)  # type: ignore[literal-required]
         self.llm = None if llm is None else str(llm)
         self.setup = make_setup({**PRESETS[preset], **options})
         self.n_initial = n_initial
@@ -159,9 +156,30 @@ class LanguageBOSearch(SpaceSearcher):
         self._warming: Any = None
         self._in_process: Any = None
         self._candidates: Candidates | None = None
-        super().__init__(
-            space=space, metric=metric, mode=mode, seed=seed, points_to_evaluate=points_to_evaluate, worst=worst
-        )
+        super().__init__(**common)
+
+    # -- what a run asks the class -------------------------------------------------------------------------------------
+
+    @classmethod
+    def wants(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        wanted = {"samples", "parameters", "prior", "prompt", "learn_from", "scales"}
+        if _chosen(options, "language"):
+            wanted.add("llm")
+        if _chosen(options, "knowledge"):
+            wanted.add("ratios")
+        return frozenset(wanted)
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any], space: Space | None = None) -> None:
+        super().check(options)
+        if space is None:
+            return
+        from .surrogate.knowledge import Knowledge
+        from .surrogate.reading.prompt import Prompt
+
+        Knowledge(space, beliefs=options.get("prior") or {})
+        if options.get("prompt") is not None:
+            Prompt.from_file(space, options["prompt"])
 
     # -- Tune's calls ----------------------------------------------------------------------------------------------
 
@@ -258,7 +276,11 @@ class LanguageBOSearch(SpaceSearcher):
         return index
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        own = vars(self).get("setup")
         super().__setstate__(state)
+        if own is not None and self.setup.scales is None:
+            # A state from before variants declared their scales.
+            self.setup = dataclasses.replace(self.setup, scales=own.scales)
         if self.space is not None:
             self._ready()
 

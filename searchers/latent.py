@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
+from .base import Common
 from .gp import GPSearch
-from .space import Space
 
 if TYPE_CHECKING:
     from .surrogate.encoded_gp import Surrogate
@@ -37,31 +36,16 @@ class LatentBOSearch(GPSearch):
     def __init__(
         self,
         *,
-        space: Space | None = None,
-        metric: str | None = None,
-        mode: str | None = None,
-        seed: int = 0,
-        points_to_evaluate: Iterable[Mapping[str, Any]] | None = None,
-        worst: float | None = None,
         n_initial: int = 5,
         candidates: int = 50_000,
         fit_steps: int = 100,
         width: int = 64,
+        **common: Unpack[Common],
     ) -> None:
         if width < 1:
             raise ValueError(f"width: {width!r} is too small; use 1 or more")
         self.width = width
-        super().__init__(
-            space=space,
-            metric=metric,
-            mode=mode,
-            seed=seed,
-            points_to_evaluate=points_to_evaluate,
-            worst=worst,
-            n_initial=n_initial,
-            candidates=candidates,
-            fit_steps=fit_steps,
-        )
+        super().__init__(n_initial=n_initial, candidates=candidates, fit_steps=fit_steps, **common)
 
     def _encode(self, indices: Any) -> Any:
         import torch

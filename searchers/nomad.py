@@ -8,12 +8,10 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
-from .base import SpaceSearcher
-from .space import Space
+from .base import Common, SpaceSearcher
 
 _WORKER = Path(__file__).parent / "surrogate" / "nomad_worker.py"
 # Runs that may end, one after the other, without a new point before a random one is tried instead.
@@ -49,17 +47,7 @@ class NomadSearch(SpaceSearcher):
     summary: ClassVar[str] = "mesh adaptive direct search on the lattice of knob positions (NOMAD)"
     _transient: ClassVar[tuple[str, ...]] = ("_process", "_asked")
 
-    def __init__(
-        self,
-        *,
-        space: Space | None = None,
-        metric: str | None = None,
-        mode: str | None = None,
-        seed: int = 0,
-        points_to_evaluate: Iterable[Mapping[str, Any]] | None = None,
-        worst: float | None = None,
-        evaluations: int = 400,
-    ) -> None:
+    def __init__(self, *, evaluations: int = 400, **common: Unpack[Common]) -> None:
         if evaluations < 1:
             raise ValueError(f"evaluations: {evaluations!r} is too small; use 1 or more")
         self.evaluations = evaluations
@@ -67,9 +55,7 @@ class NomadSearch(SpaceSearcher):
         self._start: int | None = None  # of the current run
         self._process: subprocess.Popen[str] | None = None
         self._asked: int | None = None  # the point that NOMAD waits for
-        super().__init__(
-            space=space, metric=metric, mode=mode, seed=seed, points_to_evaluate=points_to_evaluate, worst=worst
-        )
+        super().__init__(**common)
 
     def close(self) -> None:
         """Ends NOMAD's process; the next suggestion starts one again."""

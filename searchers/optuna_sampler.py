@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Unpack
 
-from .base import Observation, SpaceSearcher
+from .base import Common, Observation, SpaceSearcher
 from .knob import Knob
 from .space import Space
 
@@ -22,21 +22,10 @@ class OptunaSamplerSearch(SpaceSearcher):
 
     never_repeats: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        *,
-        space: Space | None = None,
-        metric: str | None = None,
-        mode: str | None = None,
-        seed: int = 0,
-        points_to_evaluate: Iterable[Mapping[str, Any]] | None = None,
-        worst: float | None = None,
-    ) -> None:
+    def __init__(self, **common: Unpack[Common]) -> None:
         self._optuna: Any = None
         self._before_optuna: list[Observation] = []
-        super().__init__(
-            space=space, metric=metric, mode=mode, seed=seed, points_to_evaluate=points_to_evaluate, worst=worst
-        )
+        super().__init__(**common)
 
     def _sampler(self) -> Any:
         """A new sampler of Optuna's, seeded."""

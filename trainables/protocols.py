@@ -73,7 +73,7 @@ class TrialSetup:
         threads: Torch threads of the process; 0 leaves torch's default.
         train: Object references of the Arrow tables to train on (the proxy subset).
         validation: Object references of the Arrow tables that score a trial.
-        policy: Handle of the search's `LeLoRAPolicyActor`; None where no variant asks for one.
+        actors: Handles of the actors that variants declare, by variant.
         run_dir: Where `trials.jsonl` and `checkpoints/` live. Shared storage on a cluster.
     """
 
@@ -87,5 +87,5 @@ class TrialSetup:
     dtype: str = "auto"
     device: str = "auto"
     threads: int = 0
-    policy: Any = None
+    actors: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -65,7 +65,7 @@ def run_recipe(
         settings,
         pad_id=pad_token(tokenizer),
         parallel=parallel,
-        surroundings=surroundings(setup, f"final-{folder.name}", folder),
+        surroundings=surroundings(setup, job.knobs, f"final-{folder.name}", folder),
     )
     try:
         run.advance(job.samples)

@@ -59,9 +59,10 @@ def fetch_rows(refs: Sequence[Any]) -> list[Row]:
     return [row for table in ray.get(list(refs)) for row in table.to_pylist()]
 
 
-def surroundings(setup: TrialSetup, trial: str, folder: Path) -> Surroundings:
+def surroundings(setup: TrialSetup, knobs: Mapping[str, Any], trial: str, folder: Path) -> Surroundings:
     """What a trial's variant may use beside the model; it writes below `folder`."""
-    return Surroundings(policy=setup.policy, trial=trial, log_folder=folder / "strategies")
+    actor = setup.actors.get(str(knobs.get("variant", "lora")))
+    return Surroundings(actor=actor, trial=trial, log_folder=folder / "strategies")
 
 
 class TrialSession:
@@ -117,7 +118,7 @@ class TrialSession:
                 self.setup.settings,
                 pad_id=pad_token(self.tokenizer),
                 parallel=self.parallel,
-                surroundings=surroundings(self.setup, key, Path(self.setup.run_dir)),
+                surroundings=surroundings(self.setup, knobs, key, Path(self.setup.run_dir)),
             )
             folder = self.checkpoint_folder(key)
             if (folder / "position.json").exists():

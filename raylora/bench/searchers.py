@@ -22,7 +22,6 @@ import yaml
 from raylora.errors import UserError
 from raylora.grids import Grid, load_grid
 from raylora.progress import Progress
-from searchers.language import reads_language
 
 REPORTED = (1, 5, 10, 20, 30)
 
@@ -92,6 +91,8 @@ def bench_searchers(
     Returns:
         `{"searchers": {NAME: {"auc", "auc_se", "regret": {t: mean}, "regret_se", "grids": {...}, "wall_s"}}}`.
     """
+    from searchers import SEARCHERS
+
     loaded = [load_grid(path) for path in grids]
     for grid in loaded:
         if trials > len(grid.values):
@@ -99,7 +100,7 @@ def bench_searchers(
     entries = parse_searchers(searchers)
     progress = Progress(quiet=quiet)
     folder = None
-    if any(entry.name == "language" and reads_language(entry.options) for entry in entries):
+    if any("llm" in SEARCHERS[entry.name].wants(entry.options) for entry in entries):
         from raylora.models import resolve
 
         folder = str(resolve(llm, quiet=quiet))
@@ -174,11 +175,18 @@ def run_once(
     Raises:
         UserError: an option that the searcher does not have.
     """
-    from searchers import make_searcher
+    from searchers import SEARCHERS, make_searcher
+    from trainables.variants import scale_rules
 
-    options = dict(entry.options)
-    if entry.name == "language":
-        options = {"llm": llm, "local": True, "samples": grid.samples, "prior_shift": prior_shift, **options}
+    known = {
+        "llm": llm,
+        "local": True,
+        "samples": grid.samples,
+        "scales": scale_rules(),
+        "prior_shift": prior_shift,
+    }
+    taken = SEARCHERS[entry.name].options()
+    options = {**{name: value for name, value in known.items() if name in taken}, **entry.options}
     try:
         searcher = make_searcher(entry.name, space=grid.space, metric="accuracy", mode="max", seed=seed, **options)
     except ValueError as error:

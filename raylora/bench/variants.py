@@ -8,6 +8,7 @@ import random
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -64,27 +65,29 @@ def bench_variants(
         UserError: a name is unknown, or a variant cannot be attached to this model at this rank.
     """
     arms = {arm.label: arm for arm in _arms(variants)}
-    with _policy(arms) as policy:
-        return _measure(model, arms, rank, rows, length, repetitions, dtype, policy, Progress(quiet=quiet))
+    with _actors(arms) as actors:
+        return _measure(model, arms, rank, rows, length, repetitions, dtype, actors, Progress(quiet=quiet))
 
 
 @contextlib.contextmanager
-def _policy(arms: Mapping[str, Arm]) -> Iterator[Any]:
-    """The actor that `lelora` asks for its strategies, on a local Ray; None where it is not measured."""
-    if all(arm.variant != "lelora" for arm in arms.values()):
-        yield None
+def _actors(arms: Mapping[str, Arm]) -> Iterator[dict[str, Any]]:
+    """The actors that variants declare, by variant, on a local Ray; none is started where nothing asks for one."""
+    from raylora.cluster import connected
+    from trainables.variants import declared, start_actors
+
+    names = {arm.variant for arm in arms.values()}
+    if all(declared(name).actor is None for name in names):
+        yield {}
         return
     import ray
 
-    from raylora.cluster import connected
-    from trainables.lelora.actor import start_policy
-
     with tempfile.TemporaryDirectory() as folder, connected():
-        actor = start_policy(folder)
+        actors = start_actors(names, Path(folder))
         try:
-            yield actor
+            yield actors
         finally:
-            ray.kill(actor)
+            for actor in actors.values():
+                ray.kill(actor)
 
 
 def _measure(
@@ -95,7 +98,7 @@ def _measure(
     length: int,
     repetitions: int,
     dtype: str,
-    policy: Any,
+    actors: Mapping[str, Any],
     progress: Progress,
 ) -> dict[str, Figures]:
     import torch
@@ -113,7 +116,6 @@ def _measure(
     folder = resolve(model, quiet=progress.console.quiet)
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=kind).to(device).eval()
     batch = _rows(max(rows, LEAST_ROWS), length, base.config.vocab_size)
-    around = Surroundings(policy=policy)
     progress.say(f"{model} on {device} in {str(kind).removeprefix('torch.')}, rank {rank}, {rows} x {length} tokens")
 
     def steps_of(name: str) -> int:
@@ -122,6 +124,7 @@ def _measure(
     def begin(name: str) -> TrialRun:
         variant = get_variant(arms[name].variant)
         knobs: dict[str, Any] = {"rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
+        around = Surroundings(actor=actors.get(variant.name))
         knobs |= {"variant": variant.name, **variant.whole_rank, **arms[name].options}
         try:
             run = TrialRun(base, knobs, batch, _settings(rows, length), pad_id=0, surroundings=around)

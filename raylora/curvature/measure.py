@@ -205,6 +205,7 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
     from ray.exceptions import RayActorError
 
     from raylora.data import build as data
+    from trainables.variants import declared
 
     settings = Settings()
     gpus = min(1.0, spec.resources.gpus_per_host)
@@ -227,8 +228,8 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
 
     try:
         with users_errors():
-            # The searcher goes by LoFT's optimizer, whatever is measured.
-            known = [name for name in ray.get(actor.measurable.remote()) if name != "loft"]
+            # The searcher goes by the kin of those that share another's rate, whatever is measured.
+            known = [name for name in ray.get(actor.measurable.remote()) if declared(name).rate_of is None]
             names = choose_variants(spec, (), known, say)
             return run(spec, names, settings, ray.get(actor.about.remote()), measure, say)
     except RayActorError as error:
@@ -393,11 +394,12 @@ def prior_ratios(figures: Mapping[str, Any]) -> dict[str, float]:
     alpha is converted.
     """
     from searchers.surrogate.knowledge import scale_of
+    from trainables.variants import scale_rules
 
-    knobs = figures["about"]["knobs"]
-    plain = scale_of({**knobs, "variant": "lora"})
+    knobs, rules = figures["about"]["knobs"], scale_rules()
+    plain = scale_of(knobs)
     return {
-        name: row["rate"] * scale_of({**knobs, "variant": name}) / plain
+        name: row["rate"] * scale_of(knobs, rules.get(name)) / plain
         for name, row in figures["variants"].items()
         if name != "lora"
     }

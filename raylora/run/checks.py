@@ -6,11 +6,11 @@ Imports no torch, unless the variants have to be asked where they run.
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raylora.build import build_task
 from raylora.errors import UserError
@@ -18,10 +18,10 @@ from raylora.spec import Spec, load
 from raylora.spec.paths import URI, absolute_storage, why_not_writable
 from raylora.spec.text import choose, short
 
-_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+if TYPE_CHECKING:
+    from searchers.base import SpaceSearcher
 
-# What experiment gives every searcher itself.
-_GIVEN = {"self", "space", "metric", "mode", "seed", "worst", "points_to_evaluate"}
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
 def load_checked(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
@@ -41,17 +41,12 @@ def check_world(spec: Spec) -> None:
     _check_task(spec)
     _check_searcher(spec)
     check_model("model", spec.model)
-    if spec.search.searcher == "language":
-        from searchers.language import reads_language
-
-        if "llm" in spec.search.model_fields_set or reads_language(spec.search.options):
-            check_model("search.llm", spec.search.llm)
     _check_deepspeed(spec)
     check_storage(spec.storage_path)
 
 
 def _check_variants(spec: Spec) -> None:
-    from trainables.variants import available, get_variant
+    from trainables.variants import available, declared, get_variant
 
     names = available()
     fields = [("space.variant", name) for name in spec.space.variant]
@@ -59,6 +54,10 @@ def _check_variants(spec: Spec) -> None:
     for field, name in fields:
         if name not in names:
             raise UserError(f"{field} = {name!r}: no such variant; {choose(name, names)}")
+        try:
+            declared(name)
+        except ValueError as error:  # a plug-in that does not load
+            raise UserError(f"{field} = {name!r}: {error}") from None
     _check_extra(spec)
     if spec.mode == "hosted":
         return
@@ -100,71 +99,64 @@ def _check_task(spec: Spec) -> None:
 
 
 def _check_searcher(spec: Spec) -> None:
+    from raylora.run.earlier import read_source
     from searchers import SEARCHERS
 
-    name = spec.search.searcher
+    search, name = spec.search, spec.search.searcher
     if name not in SEARCHERS:
         raise UserError(f"search.searcher = {name!r}: no such searcher; {choose(name, SEARCHERS.names())}")
-    _check_knowledge(spec)
-    if not spec.search.options:
-        return
-    searcher = SEARCHERS[name]
-    parameters = inspect.signature(searcher).parameters.values()
-    known = {p.name for p in parameters if p.name not in _GIVEN and p.kind is not p.VAR_KEYWORD}
-    known |= set(getattr(searcher, "option_names", ()))
-    for option, value in spec.search.options.items():
+    try:
+        searcher = SEARCHERS[name]
+    except ValueError as error:  # a plug-in that does not load
+        raise UserError(f"search.searcher = {name!r}: {error}") from None
+    _check_wanted(spec, searcher)
+    known = searcher.options()
+    for option, value in search.options.items():
         if option not in known:
             raise UserError(
                 f"search.options.{option} = {short(value)}: {name} has no such option; "
                 f"{choose(option, sorted(known), limit=20)}"
             )
-    if name == "language":
-        from searchers.language import LanguageBOSearch
-
+    if search.options:
         try:
-            LanguageBOSearch(**spec.search.options)
-        except (TypeError, ValueError) as error:
+            searcher.check(search.options)
+        except ValueError as error:
             raise UserError(f"search.options.{error}") from None
-
-
-def _check_knowledge(spec: Spec) -> None:
-    """`search.prompt`, `prior`, `learn_from` and `knowledge`: what only the language searcher can use."""
-    from raylora.run.earlier import read_source
-
-    search = spec.search
-    for field, given in (
-        ("prompt", search.prompt),
-        ("prior", search.prior),
-        ("learn_from", search.learn_from),
-        ("knowledge.curvature", search.knowledge.curvature),
-    ):
-        if given and search.searcher != "language":
-            raise UserError(
-                f"search.{field} = {short(given)}: search.searcher = {search.searcher!r} has no use for it; "
-                "allowed: search.searcher = 'language'"
-            )
-    if search.knowledge.curvature and search.options:
-        from searchers.language import PRESETS
-
-        preset = PRESETS.get(str(search.options.get("preset", "default")), {})
-        if not search.options.get("knowledge", preset.get("knowledge", True)):
-            raise UserError(
-                "search.knowledge.curvature = True: the search uses no knowledge; "
-                "allowed: search.options.knowledge = true"
-            )
     for source in search.learn_from:
         read_source("search.learn_from", source)
-    if not search.prior and search.prompt is None:
-        return
-    from searchers.surrogate.knowledge import Knowledge
-    from searchers.surrogate.reading.prompt import Prompt
+    of_space = {name: value for name, value in (("prior", search.prior), ("prompt", search.prompt)) if value}
+    if of_space:
+        try:
+            searcher.check(of_space, spec.to_space())
+        except ValueError as error:
+            raise UserError(f"search.{error}") from None
+    if "llm" in searcher.wants(search.options) or ("llm" in known and "llm" in search.model_fields_set):
+        check_model("search.llm", search.llm)
 
-    try:
-        Knowledge(spec.to_space(), beliefs=search.prior)
-        if search.prompt is not None:
-            Prompt.from_file(spec.to_space(), search.prompt)
-    except ValueError as error:
-        raise UserError(f"search.{error}") from None
+
+def _check_wanted(spec: Spec, searcher: type[SpaceSearcher]) -> None:
+    """What the spec gives to the search must be of use to its searcher, under its options."""
+    from searchers import SEARCHERS
+
+    search = spec.search
+    for field, given, want in (
+        ("prompt", search.prompt, "prompt"),
+        ("prior", search.prior, "prior"),
+        ("learn_from", search.learn_from, "learn_from"),
+        ("knowledge.curvature", search.knowledge.curvature, "ratios"),
+    ):
+        if not given or want in searcher.wants(search.options):
+            continue
+        if want in searcher.wants({}):
+            raise UserError(
+                f"search.{field} = {short(given)}: {searcher.name} has no use for it with search.options = "
+                f"{short(search.options)}; allowed: other options"
+            )
+        others = [name for name, one in SEARCHERS.classes().items() if want in one.wants({})]
+        raise UserError(
+            f"search.{field} = {short(given)}: search.searcher = {search.searcher!r} has no use for it; "
+            f"allowed: search.searcher = {' or '.join(map(repr, others))}"
+        )
 
 
 def check_model(field: str, name: str) -> None:

@@ -16,6 +16,7 @@ from raylora.run.folder import CURVATURE
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
 from trainables.protocols import TrainSettings, TrialSetup
+from trainables.variants import start_actors
 
 if TYPE_CHECKING:
     from raylora.data.build import Prepared
@@ -36,7 +37,6 @@ class Run:
     hosts: list[Any] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
-    policy: Any = None
 
     @property
     def base_name(self) -> str:
@@ -72,9 +72,10 @@ def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
         dtype=spec.dtype,
         threads=threads_per_host(spec),
     )
-    policy = start_lelora_policy(spec, folder)
-    setup = replace(setup, policy=policy)
-    run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec), ratios=ratios, policy=policy)
+    # Their checkpoints lie with those of the trials: on shared storage on a cluster, gone when the run is finished.
+    variants = {*spec.space.variant, spec.default_recipe.variant}
+    setup = replace(setup, actors=start_actors(variants, folder / "checkpoints"))
+    run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec), ratios=ratios)
     if run.group is None:
         from trainables.host import start_hosts
 
@@ -118,21 +119,9 @@ def rows_kept(counts: Mapping[str, int]) -> str:
     return ", ".join(told) + " rows"
 
 
-def start_lelora_policy(spec: Spec, folder: Path) -> Any:
-    """The actor that serves LeLoRA's strategies to all trials, or None where nothing here is LeLoRA.
-
-    Its checkpoints lie with those of the trials: on shared storage on a cluster, and gone when the run is finished.
-    """
-    if "lelora" not in (*spec.space.variant, spec.default_recipe.variant):
-        return None
-    from trainables.lelora.actor import start_policy
-
-    return start_policy(folder / "checkpoints" / "policies")
-
-
 def stop_actors(run: Run) -> None:
     """End the actors that `prepare` started."""
     import ray
 
-    for actor in [*run.hosts, *([] if run.policy is None else [run.policy])]:
+    for actor in [*run.hosts, *run.setup.actors.values()]:
         ray.kill(actor)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from raylora.errors import UserError
 from raylora.spec import Spec
 
 
@@ -16,25 +17,14 @@ def build_searcher(
     Args:
         ratios: measured best rates of variants over LoRA's; they win over published ones.
     """
-    from raylora import models
-    from raylora.run.earlier import read_source
-    from searchers import make_searcher
-    from searchers.surrogate.knowledge import VARIANTS
+    from searchers import SEARCHERS, make_searcher
 
     options = dict(spec.search.options)
-    if spec.search.searcher == "language":
-        from searchers.language import reads_language
-
-        if reads_language(options):
-            options.setdefault("llm", str(models.resolve(spec.search.llm, quiet=quiet)))
-        options.setdefault("samples", samples)
-        options.setdefault("parameters", models.parameter_count(models.resolve(spec.model, quiet=quiet)))
-        options.setdefault("prior", spec.search.prior)
-        # Its steps are those of full fine-tuning by construction, which curvature at the start does not show.
-        own = {"loft": VARIANTS["full"].value}
-        options["ratios"] = {**(ratios or {}), **own, **options.get("ratios", {})}
-        options.setdefault("prompt", spec.search.prompt)
-        options.setdefault("learn_from", [read_source("search.learn_from", s) for s in spec.search.learn_from])
+    for want in sorted(SEARCHERS[spec.search.searcher].wants(options)):
+        if want == "ratios":
+            options["ratios"] = {**(ratios or {}), **_kinship(spec), **options.get("ratios", {})}
+        elif want not in options:
+            options[want] = _known(want, spec, samples, quiet)
     return make_searcher(
         spec.search.searcher,
         space=spec.to_space(),
@@ -44,6 +34,37 @@ def build_searcher(
         worst=task.worst,
         **options,
     )
+
+
+def _known(want: str, spec: Spec, samples: int, quiet: bool) -> Any:
+    """What a run knows of what searchers may want, see `SpaceSearcher.wants`."""
+    from raylora import models
+    from raylora.run.earlier import read_source
+    from trainables.variants import scale_rules
+
+    search = spec.search
+    known: dict[str, Callable[[], Any]] = {
+        "samples": lambda: samples,
+        "parameters": lambda: models.parameter_count(models.resolve(spec.model, quiet=quiet)),
+        "scales": scale_rules,
+        "llm": lambda: str(models.resolve(search.llm, quiet=quiet)),
+        "prior": lambda: search.prior,
+        "prompt": lambda: search.prompt,
+        "learn_from": lambda: [read_source("search.learn_from", source) for source in search.learn_from],
+    }
+    if want not in known:
+        allowed = ", ".join(sorted([*known, "ratios"]))
+        raise UserError(f"search.searcher = {search.searcher!r}: wants {want!r}; allowed: {allowed}")
+    return known[want]()
+
+
+def _kinship(spec: Spec) -> dict[str, float]:
+    """Best rates, over LoRA's, of variants that share another's by construction."""
+    from searchers.surrogate.knowledge import VARIANTS
+    from trainables.variants import declared
+
+    kin = {name: declared(name).rate_of for name in spec.space.variant}
+    return {name: VARIANTS[other].value for name, other in kin.items() if other in VARIANTS}
 
 
 def scheduler(spec: Spec, samples: int) -> Any:

@@ -56,12 +56,20 @@ class Candidates:
         self.knowledge = None
         if setup.knowledge:
             self.knowledge = Knowledge(
-                space, setup.samples, setup.parameters, setup.prior, setup.ratios, setup.prior_shift
+                space,
+                setup.samples,
+                setup.parameters,
+                setup.prior,
+                setup.ratios,
+                setup.prior_shift,
+                setup.scales or {},
             )
             self._shifts, self._weights, self.log_prior = self.knowledge.hypotheses()
         else:
             self.log_prior = np.zeros(1)
-        self._transfer = TransferredMeans(space, setup.learn_from, setup.samples) if setup.learn_from else None
+        self._transfer = None
+        if setup.learn_from:
+            self._transfer = TransferredMeans(space, setup.learn_from, setup.samples, setup.scales)
         if self._transfer is not None:
             self.log_prior = self._transfer.log_prior(self.log_prior)
         self.lengthscales = np.concatenate([np.full(k, length) for k, length in self._blocks()] or [np.ones(1)])

@@ -109,6 +109,7 @@ class Knowledge:
             in a learning rate replaces what is published on where it lies.
         ratios: best rate of variants as multiples of LoRA's, where known better than by VARIANTS.
         misplaced: a factor on the expected rate: how a wrong expectation is simulated.
+        scales: how alpha scales variants, see `scale_of`, where that is not alpha / rank.
 
     Raises:
         ValueError: a belief names no knob of the space, or a value that cannot be compared.
@@ -120,6 +121,7 @@ class Knowledge:
     beliefs: Mapping[str, Any] = field(default_factory=dict)
     ratios: Mapping[str, float] = field(default_factory=dict)
     misplaced: float = 1.0
+    scales: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         strength = self.beliefs.get("strength", 1.0)
@@ -156,7 +158,7 @@ class Knowledge:
         """u of a configuration, decades; 0 without a learning rate."""
         if "learning_rate" not in config:
             return 0.0
-        rate = float(config["learning_rate"]) * scale_of(config)
+        rate = float(config["learning_rate"]) * scale_of(config, self.scales.get(str(config.get("variant"))))
         return math.log10(rate / self.expected_rate(config)) if rate > 0 else -10.0
 
     def merit(self, config: Mapping[str, Any]) -> float:
@@ -240,13 +242,22 @@ def _coordinate(knob: Knob, value: Any) -> np.ndarray:
     return np.array([(x - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0])
 
 
-def scale_of(config: Mapping[str, Any]) -> float:
-    """s of a configuration; 1 where it says nothing about alpha, or its variant does not read it."""
-    if config.get("variant") in ("full", "lelora", "loft", "miss", "vera"):
+def scale_of(config: Mapping[str, Any], rule: str | None = None) -> float:
+    """s of a configuration; 1 where it says nothing about alpha.
+
+    Args:
+        rule: `alpha / rank` (as None), `alpha / sqrt(rank)`, or `1` where the variant does not read alpha.
+
+    Raises:
+        ValueError: another rule.
+    """
+    if rule == "1":
         return 1.0
+    if rule not in (None, "alpha / rank", "alpha / sqrt(rank)"):
+        raise ValueError(f"scales: {rule!r} is unknown; use alpha / rank, alpha / sqrt(rank) or 1")
     rank = float(config.get("rank", 16))
     alpha = float(config.get("alpha", float(config.get("alpha_ratio", 1.0)) * rank))
-    return alpha / (math.sqrt(rank) if config.get("variant") == "rslora" else rank)
+    return alpha / (math.sqrt(rank) if rule == "alpha / sqrt(rank)" else rank)
 
 
 def bump(u: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ class Setup:
         kv_budget_gb: most memory for keys and values. cache: whether to keep what was read on disk.
         device, num_gpus, dtype, token_dtype: see `embed`. threads: torch threads on the CPU; None is one beside trials,
             else what the process has.
-        samples, parameters, prior, ratios, prior_shift: see `knowledge.Knowledge` (`beliefs`, `misplaced`).
+        samples, parameters, prior, ratios, prior_shift, scales: see `knowledge.Knowledge` (`beliefs`, `misplaced`).
         learn_from: earlier results, see `transfer.Source`.
     """
 
@@ -60,3 +60,4 @@ class Setup:
     ratios: Mapping[str, float] = field(default_factory=dict)
     prior_shift: float = 1.0
     learn_from: Sequence[Mapping[str, Any]] = ()
+    scales: Mapping[str, str] | None = None

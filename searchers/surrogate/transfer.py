@@ -42,12 +42,21 @@ _NOISE = 0.05
 class TransferredMeans:
     """Prior means from sources, for the configurations of `space`.
 
+    Args:
+        samples, scales: see `Knowledge`.
+
     Raises:
         ValueError: a source has fewer than two results.
     """
 
-    def __init__(self, space: Space, sources: Sequence[Source | Mapping[str, Any]], samples: int | None) -> None:
-        self._space, self._samples = space, samples
+    def __init__(
+        self,
+        space: Space,
+        sources: Sequence[Source | Mapping[str, Any]],
+        samples: int | None,
+        scales: Mapping[str, str] | None = None,
+    ) -> None:
+        self._space, self._samples, self._scales = space, samples, scales or {}
         self._fits: list[tuple[np.ndarray, list[str], np.ndarray]] = []
         for source in sources:
             found = zip(source["configs"], source["values"], strict=True)
@@ -57,14 +66,14 @@ class TransferredMeans:
                 name = source.get("name", "a source")
                 raise ValueError(f"learn_from: {name} has fewer than two results; leave it out")
             targets = make_targets(np.array([v for _, v in pairs]), np.zeros(len(configs)))
-            x, variants = _describe(configs, Knowledge(space, source.get("samples")))
+            x, variants = _describe(configs, Knowledge(space, source.get("samples"), scales=self._scales))
             gram = _kernel(x, variants, x, variants) + _NOISE * np.eye(len(x))
             self._fits.append((x, variants, np.linalg.solve(gram, targets.y)))
 
     def means(self, indices: Sequence[int]) -> np.ndarray:
         """`(n, hypotheses)`, on standardised targets."""
         configs = [self._space.decode(i) for i in indices]
-        x, variants = _describe(configs, Knowledge(self._space, self._samples))
+        x, variants = _describe(configs, Knowledge(self._space, self._samples, scales=self._scales))
         columns = []
         for there, their_variants, solved in self._fits:
             for shift in _SHIFTS:
@@ -86,7 +95,7 @@ def _describe(configs: Sequence[Mapping[str, Any]], knowledge: Knowledge) -> tup
             knowledge.offset(c),
             math.log2(float(c.get("rank", 16))),
             math.log2(float(c.get("batch_size", 64))),
-            math.log2(scale_of({**c, "variant": "lora"})),
+            math.log2(scale_of(c)),
             float(c.get("dropout", 0.0)),
         )
         for c in configs

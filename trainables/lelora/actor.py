@@ -244,6 +244,11 @@ class LeLoRAPolicyActor:
                 fresh.unlink(missing_ok=True)
 
 
+def start_shared_policy(checkpoints: Path) -> Any:
+    """The actor that serves LeLoRA's strategies to all trials of a search, with its policies below `checkpoints`."""
+    return start_policy(checkpoints / "policies")
+
+
 def start_policy(folder: str | Path, **options: Any) -> Any:
     """A `LeLoRAPolicyActor` that needs no CPU of its own and is restarted whenever it dies.
 

@@ -10,16 +10,31 @@ points `raylora.variants`). Listing the names imports neither torch nor PEFT; as
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.registry import Registry
+from trainables.registry import PluginError, Registry
+from trainables.variants.core.declared import Declared, declared_of, read_declared
 
 if TYPE_CHECKING:
     from trainables.variants.core.base import AdapterConfig, Variant
     from trainables.variants.core.plain import PlainLora
 
-__all__ = ["VARIANTS", "AdapterConfig", "PlainLora", "Variant", "available", "describe", "get_variant"]
+__all__ = [
+    "VARIANTS",
+    "AdapterConfig",
+    "PlainLora",
+    "Variant",
+    "available",
+    "declared",
+    "describe",
+    "get_variant",
+    "scale_rules",
+    "start_actors",
+]
 
 _CORE = {"AdapterConfig": "base", "PlainLora": "plain", "Variant": "base"}
 
@@ -43,6 +58,42 @@ def get_variant(name: str) -> type[Variant]:
     if name not in VARIANTS:
         raise ValueError(f"variant {name!r} is unknown: use one of {', '.join(available())}")
     return VARIANTS[name]
+
+
+@functools.cache
+def declared(name: str) -> Declared:
+    """What a variant declares about itself; of a built-in one, without importing torch.
+
+    Raises:
+        ValueError: as `get_variant`.
+    """
+    if name in VARIANTS and VARIANTS.origin(name) is None:
+        return read_declared(Path(__file__).with_name(f"{name}.py"), name)
+    return declared_of(get_variant(name))
+
+
+def scale_rules() -> dict[str, str]:
+    """How alpha scales each variant whose rule is not LoRA's, alpha / rank; of plug-ins, those that load."""
+    found = {}
+    for name in available():
+        try:
+            rule = declared(name).scale_rule
+        except PluginError:
+            continue
+        if rule != Declared.scale_rule:
+            found[name] = rule
+    return found
+
+
+def start_actors(names: Iterable[str], checkpoints: Path) -> dict[str, Any]:
+    """The actors that these variants declare, by variant; they write below the folder `checkpoints`."""
+    found = {}
+    for name in sorted(set(names)):
+        start = declared(name).actor
+        if start is not None:
+            module, _, function = start.partition(":")
+            found[name] = getattr(import_module(module), function)(checkpoints)
+    return found
 
 
 def describe() -> list[dict[str, Any]]:

@@ -35,6 +35,7 @@ class Full(Variant):
     summary = "full fine-tuning of the same matrices (rank, alpha, dropout unused)"
     paper = "arXiv 1711.05101"
     parameters = "m n"
+    scale_rule = "1"
     exports_lora = False
     saves = "merged"
     rank_limited = False

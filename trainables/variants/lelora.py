@@ -93,6 +93,8 @@ class LeLora(Variant):
     summary = "singular triplets, which ones a policy learns to choose for each matrix while training"
     paper = "https://aclanthology.org/2026.acl-long.1628/"
     parameters = "c (m + n + 1), c <= 3 r; at most r (m + n + 1) in a step"
+    scale_rule = "1"
+    actor = "trainables.lelora.actor:start_shared_policy"
     runs_on = frozenset({"hosted"})  # workers would have to agree on strategies, and DDP wants a gradient everywhere
     options = {
         "dimensions": "auto",
@@ -177,8 +179,8 @@ class LeLora(Variant):
     def _strategist(self) -> Strategist:
         if self.option("policy") == "random":
             return RandomStrategies()
-        if self.surroundings.policy is not None:
-            return RemotePolicy(self.surroundings.policy)
+        if self.surroundings.actor is not None:
+            return RemotePolicy(self.surroundings.actor)
         return LocalPolicy(self.settings, self.features)
 
     def make_optimizer(self) -> SliceAdamW:

@@ -43,6 +43,8 @@ class Loft(PeftVariant):
     summary = "LoRA under an optimizer that takes AdamW's steps of the whole matrix, projected"
     paper = "arXiv 2505.21289"
     parameters = "r (m + n)"
+    scale_rule = "1"
+    rate_of = "full"  # its steps are those of full fine-tuning, which curvature at the start does not show
     runs_on = frozenset({"hosted", "ddp"})  # DeepSpeed replaces the optimizer's view of its parameters
     options = {"eps": 1e-8}
     cycle = 2  # one factor moves at even steps, the other at odd ones

@@ -32,6 +32,7 @@ class Vera(PeftVariant):
     summary = "trained scaling vectors between shared random factors"
     paper = "arXiv 2310.11454"
     parameters = "r + m"
+    scale_rule = "1"
     options = {"d_initial": 0.1}
     rank_limited = False
     trains_factors = False

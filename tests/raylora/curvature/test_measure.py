@@ -157,7 +157,10 @@ def test_search_measures_before_its_hosts_start_and_once(write_spec, ray_local, 
     monkeypatch.setattr(curvature, "measure_on_cluster", None)
     assert experiment.measured_ratios(*arguments) == ratios
     searcher = build_searcher(spec, task, settings.samples, ratios=ratios)
-    assert searcher.setup.ratios == {"loft": 0.1, **ratios}
+    assert searcher.setup.ratios == ratios
+    kin = spec.model_copy(update={"space": spec.space.model_copy(update={"variant": ["lora", "loft"]})})
+    # Whatever was measured of LoFT: its steps are those of full fine-tuning.
+    assert build_searcher(kin, task, settings.samples, ratios={"loft": 3.0}).setup.ratios == {"loft": 0.1}
 
 
 def test_a_users_error_in_the_actor_stays_one_line(write_spec, ray_local, monkeypatch) -> None:
@@ -175,7 +178,9 @@ def test_curvature_in_a_search_that_uses_no_knowledge_is_refused(write_spec) -> 
     file: Path = write_spec(search__knowledge__curvature=True)
     with pytest.raises(UserError, match=r"search.knowledge.curvature = True: search.searcher = 'random' has no use"):
         load_checked(file)
-    with pytest.raises(UserError, match=r"the search uses no knowledge; allowed: search.options.knowledge = true"):
+    with pytest.raises(
+        UserError, match=r"language has no use for it with search.options = .*'paper'.*; allowed: other options"
+    ):
         load_checked(file, ["search.searcher=language", "search.options={preset: paper}"])
 
 

@@ -108,17 +108,23 @@ def test_the_offset_counts_decades_of_the_effective_rate() -> None:
     # alpha / rank acts like a factor on the rate, and alpha may be given itself.
     assert known.offset(LORA | {"alpha_ratio": 10}) == pytest.approx(1)
     assert known.offset({k: v for k, v in LORA.items() if k != "alpha_ratio"} | {"alpha": 160}) == pytest.approx(1)
-    assert known.offset(LORA | {"variant": "rslora"}) == pytest.approx(math.log10(4))
+    steady = knowledge(scales={"rslora": "alpha / sqrt(rank)", "vera": "1"})
+    assert steady.offset(LORA | {"variant": "rslora"}) == pytest.approx(math.log10(4))
+    assert steady.offset(LORA | {"variant": "vera", "alpha_ratio": 10}) == pytest.approx(0)
 
 
-def test_variants_without_a_scale_have_none() -> None:
-    for variant in ("full", "lelora", "loft", "vera", "miss"):
-        assert scale_of({"variant": variant, "rank": 4, "alpha": 32}) == 1.0
+def test_a_variant_that_does_not_read_alpha_has_no_scale() -> None:
+    assert scale_of({"rank": 4, "alpha": 32}, "1") == 1.0
+
+
+def test_an_unknown_rule_of_scaling_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"scales: 'alpha' is unknown; use alpha / rank, alpha / sqrt\(rank\) or 1"):
+        scale_of({"rank": 4}, "alpha")
 
 
 def test_the_scale_is_alpha_over_rank_or_its_root() -> None:
     assert scale_of({"rank": 16, "alpha": 32}) == scale_of({"rank": 16, "alpha_ratio": 2.0}) == 2.0
-    assert scale_of({"rank": 16, "alpha": 32, "variant": "rslora"}) == 8.0
+    assert scale_of({"rank": 16, "alpha": 32}, "alpha / sqrt(rank)") == 8.0
     assert scale_of({}) == 1.0
 
 

@@ -127,7 +127,7 @@ def test_a_trial_whose_policy_is_killed_goes_on_and_its_rewards_count_again(acto
         tokenised_rows(make_tiny_tokenizer(), 40),
         TrainSettings(samples=56),
         pad_id=0,
-        surroundings=Surroundings(policy=actor, trial="t", log_folder=tmp_path / "strategies"),
+        surroundings=Surroundings(actor=actor, trial="t", log_folder=tmp_path / "strategies"),
     )
     variant: Any = run.variant
     key = f"t-{variant.settings.digest()}"
@@ -205,7 +205,7 @@ def train(folder, actor):
     knobs = {"variant": "lelora", "rank": 4, "alpha_ratio": 1, "learning_rate": 1e-3, "batch_size": 4,
              "reward_every": 2}
     rows, model = tokenised_rows(make_tiny_tokenizer(), 40), AutoModelForCausalLM.from_pretrained(folder).eval()
-    around = Surroundings(policy=actor, trial="far")
+    around = Surroundings(actor=actor, trial="far")
     run = TrialRun(model, knobs, rows, TrainSettings(samples=40), pad_id=0, surroundings=around)
     run.advance(40)
     return here(), f"far-{run.variant.settings.digest()}"

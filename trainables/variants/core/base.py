@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from trainables.variants.core.declared import Declared
 from trainables.variants.core.export import (
     merge_plain_lora,
     merge_through_folder,
@@ -86,13 +87,13 @@ class Surroundings:
     Attributes:
         validation: keyword arguments for forward calls with `labels` (-100 outside the completion), from
             `validation_rows` rows drawn from train.
-        policy: handle of the search's `LeLoRAPolicyActor`.
+        actor: handle of the actor that the variant declared, shared by all its trials of a search.
         trial: name of the trial, fit for a file name.
         log_folder: where the variant may write what is worth looking at afterwards.
     """
 
     validation: Batches = ()
-    policy: Any = None
+    actor: Any = None
     trial: str = ""
     log_folder: Path | None = None
 
@@ -121,6 +122,7 @@ class Variant(ABC):
         rank_limited: whether r may not exceed min(m, n) of any adapted matrix.
         trains_factors: whether what is trained on a matrix are factors of its update (A, B, or one of them), so that
             its curvature compares with LoRA's (`trainables.curvature`).
+        scale_rule, rate_of, actor: see `Declared`; strings in the class's own body, because its file is read for them.
         validation_rows: rows of train that it wants as `Surroundings.validation`.
         cycle: steps after which the costs of a step repeat; for benchmarks.
         whole_rank: options with which every matrix is at its rank all the time; for benchmarks.
@@ -136,6 +138,9 @@ class Variant(ABC):
     options: ClassVar[Mapping[str, Any]] = {}
     rank_limited: ClassVar[bool] = True
     trains_factors: ClassVar[bool] = True
+    scale_rule: ClassVar[str] = Declared.scale_rule
+    rate_of: ClassVar[str | None] = None
+    actor: ClassVar[str | None] = None
     validation_rows: ClassVar[int] = 0
     cycle: ClassVar[int] = 1
     whole_rank: ClassVar[Mapping[str, Any]] = {}

@@ -1,0 +1,60 @@
+"""What a variant declares about itself for those who plan a search, and have no use for torch."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainables.variants.core.base import Variant
+
+# How alpha scales the update; `1` where the method does not read it.
+SCALES = ("alpha / rank", "alpha / sqrt(rank)", "1")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """Class attributes of a variant that are read without importing it.
+
+    Attributes:
+        scale_rule: how alpha scales the update, one of `SCALES`.
+        rate_of: name of the variant whose best learning rate this one shares by construction, whatever is measured at
+            its start; None where it has a rate of its own.
+        actor: `module:function` that starts the actor which all its trials of a search share, or None. The module must
+            import without torch. The function is called in the searching process with the folder of the search's
+            checkpoints, in which the actor keeps to a folder of its own; trials get the handle as `Surroundings.actor`.
+    """
+
+    scale_rule: str = "alpha / rank"
+    rate_of: str | None = None
+    actor: str | None = None
+
+
+_FIELDS = tuple(field.name for field in fields(Declared))
+
+
+def read_declared(file: Path, name: str) -> Declared:
+    """What the class with that `name` in a Python file declares: strings in its own body; the file is not run."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            body = dict(_literals(node))
+            if body.get("name") == name:
+                return Declared(**{field: body[field] for field in _FIELDS if field in body})
+    return Declared()
+
+
+def declared_of(cls: type[Variant]) -> Declared:
+    """The same of a class that is imported."""
+    return Declared(**{field: getattr(cls, field) for field in _FIELDS})
+
+
+def _literals(node: ast.ClassDef) -> list[tuple[str, Any]]:
+    return [
+        (target.id, statement.value.value)
+        for statement in node.body
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    ]
