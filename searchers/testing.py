@@ -1,15 +1,14 @@
-"""Conformance suite that every searcher passes: subclass `SearcherConformance` and override one fixture.
+"""Conformance suite that every searcher passes, of this package or another, registered or not.
 
-Example::
+Give its class or its name::
 
     class TestMySearch(SearcherConformance):
-        @pytest.fixture
-        def make(self):
-            return lambda **options: MySearch(**options)
+        searcher = MySearch
 
-`make(**options)` is called with any of `space, metric, mode, seed, points_to_evaluate, worst`, or with nothing (a blank
-searcher to restore into). Proposals must depend on the seed and the order of results alone: not on the process either,
-which one test asks a second process about. `python -m searchers.testing` is that process: it reads a pickled searcher.
+or, where it needs options to be fast, override the fixture `make`. `make(**options)` is called with any of `space,
+metric, mode, seed, points_to_evaluate, worst`, or with nothing (a blank searcher to restore into). Proposals must
+depend on the seed and the order of results alone: not on the process either, which one test asks a second process
+about. `python -m searchers.testing` is that process: it reads a pickled searcher.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
+from . import SEARCHERS
 from .base import SpaceSearcher
 from .space import Space
 
@@ -105,9 +105,12 @@ def run_proposals_elsewhere(searcher: SpaceSearcher) -> list[str]:
 class SearcherConformance:
     """Tests of the common contract; see the module's docstring."""
 
+    searcher: type[SpaceSearcher] | str
+
     @pytest.fixture
     def make(self) -> Make:
-        raise NotImplementedError("override the fixture `make`")
+        """What makes the searcher under test."""
+        return SEARCHERS[self.searcher] if isinstance(self.searcher, str) else self.searcher
 
     @pytest.fixture
     def options(self) -> dict[str, Any]:

@@ -2,16 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from searchers.grid import GridSearch
 from searchers.testing import Make, SearcherConformance, drive, small_space
 
 
 class TestGridSearch(SearcherConformance):
-    @pytest.fixture
-    def make(self) -> Make:
-        return GridSearch
+    searcher = GridSearch
 
     def test_another_seed_gives_other_suggestions(self, make: Make, options: dict[str, Any]) -> None:
         """A grid has one order."""

@@ -10,7 +10,7 @@ import pytest
 import searchers.nomad
 from searchers.nomad import NomadSearch
 from searchers.space import Space
-from searchers.testing import Make, SearcherConformance, drive, small_space
+from searchers.testing import SearcherConformance, drive, small_space
 
 LATTICE = Space.from_dict({"a": list(range(9)), "b": list(range(9)), "c": list(range(8))})
 
@@ -20,9 +20,7 @@ def bowl(config: dict[str, int]) -> float:
 
 
 class TestNomadSearch(SearcherConformance):
-    @pytest.fixture
-    def make(self) -> Make:
-        return NomadSearch
+    searcher = NomadSearch
 
 
 def test_it_descends_a_bowl() -> None:

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import pytest
-
 from searchers.optuna_gp import OptunaGPSearch
-from searchers.testing import Make, SearcherConformance, drive, objective, small_space
+from searchers.testing import SearcherConformance, drive, objective, small_space
 
 
 class TestOptunaGPSearch(SearcherConformance):
-    @pytest.fixture
-    def make(self) -> Make:
-        return OptunaGPSearch
+    searcher = OptunaGPSearch
 
 
 def test_after_ten_trials_the_model_finds_the_best_configuration() -> None:

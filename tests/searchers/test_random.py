@@ -1,12 +1,8 @@
 from __future__ import annotations
 
-import pytest
-
 from searchers.random import RandomSearch
-from searchers.testing import Make, SearcherConformance
+from searchers.testing import SearcherConformance
 
 
 class TestRandomSearch(SearcherConformance):
-    @pytest.fixture
-    def make(self) -> Make:
-        return RandomSearch
+    searcher = RandomSearch

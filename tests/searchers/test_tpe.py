@@ -4,14 +4,12 @@ import pytest
 
 from searchers.optuna_gp import OptunaGPSearch
 from searchers.optuna_sampler import OptunaSamplerSearch
-from searchers.testing import Make, SearcherConformance, drive, objective, small_space
+from searchers.testing import SearcherConformance, drive, objective, small_space
 from searchers.tpe import TPESearch
 
 
 class TestTPESearch(SearcherConformance):
-    @pytest.fixture
-    def make(self) -> Make:
-        return TPESearch
+    searcher = TPESearch
 
 
 @pytest.mark.parametrize("cls", [TPESearch, OptunaGPSearch])
