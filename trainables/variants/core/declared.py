@@ -5,10 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from trainables.variants.core.base import Variant
+from typing import Any
 
 # How alpha scales the update; `1` where the method does not read it.
 SCALES = ("alpha / rank", "alpha / sqrt(rank)", "1")
@@ -45,8 +42,8 @@ def read_declared(file: Path, name: str) -> Declared:
     return Declared()
 
 
-def declared_of(cls: type[Variant]) -> Declared:
-    """The same of a class that is imported."""
+def declared_of(cls: type) -> Declared:
+    """The same of a subclass of `Variant` that is imported."""
     return Declared(**{field: getattr(cls, field) for field in _FIELDS})
 
 
