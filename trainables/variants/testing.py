@@ -80,7 +80,7 @@ def _class_at(address: str) -> type[Variant]:
         assert found is not None and found.loader is not None
         module = sys.modules[name] = importlib.util.module_from_spec(found)
         found.loader.exec_module(module)
-    return functools.reduce(getattr, qualified.split("."), module)  # type: ignore[return-value, arg-type]
+    return functools.reduce(getattr, qualified.split("."), module)  # type: ignore[return-value]
 
 
 @contextmanager
