@@ -49,7 +49,7 @@ types: setup
 
 # Into build/site; a broken link or reference is an error. `$(BIN)/mkdocs serve` shows the pages while they are edited.
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist .import_linter_cache *.egg-info .pytest_cache .mypy_cache .ruff_cache

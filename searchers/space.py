@@ -35,7 +35,7 @@ NEUTRAL = 0.5
 class Space:
     """The product of its knobs' values; with conditional knobs, the union of one product per conditioning combination.
 
-    Example:
+    Examples:
         >>> space = Space.from_dict({"rank": [4, 8, 16], "learning_rate": [1e-4, 1e-3], "dropout": 0.0})
         >>> len(space), space.decode(1)
         (6, {'rank': 4, 'learning_rate': 0.001, 'dropout': 0.0})

@@ -1,0 +1,119 @@
+"""A hook of MkDocs: the reference pages that are made from the code, so that they cannot fall behind it.
+
+- `reference/fields.md`: every field of the spec, from the pydantic model's types, defaults and descriptions.
+- `reference/commands.md`: every command with its arguments, from the command line's own parser.
+- `reference/api/*.md`: one page per package, its modules' public names, for mkdocstrings to fill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("raylora", "searchers", "trainables", "clusters")
+
+sys.path.insert(0, str(ROOT))
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the pages of the packages behind the reference's own."""
+    for section in config.nav or ():
+        if "Reference" in section:
+            section["Reference"].append({"Python": [{name: _page(name)} for name in packages()]})
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    pages = {"reference/fields.md": fields(), "reference/commands.md": commands()}
+    pages |= {_page(name): package_page(name) for name in packages()}
+    for path, content in pages.items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def packages() -> list[str]:
+    """Dotted names of the packages of the house, their sub-packages included."""
+    folders = (path.parent for name in PACKAGES for path in sorted((ROOT / name).rglob("__init__.py")))
+    names = (".".join(folder.relative_to(ROOT).parts) for folder in folders)
+    return [name for name in names if not any(part.startswith("_") for part in name.split("."))]
+
+
+def package_page(package: str) -> str:
+    """The package's docstring, then its modules, one after the other."""
+    folder = ROOT.joinpath(*package.split("."))
+    modules = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+    blocks = [f"# {package}", f"::: {package}\n    options:\n      show_root_heading: false"]
+    blocks += [f"## {package}.{name}\n\n::: {package}.{name}\n    options:\n      heading_level: 3" for name in modules]
+    return "\n\n".join(blocks) + "\n"
+
+
+def fields() -> str:
+    """Every field of the spec: name, type, default and meaning, a table per section."""
+    from raylora.spec import Spec
+
+    text = ["# Every field of the spec", "[The spec](../spec.md) says how they work together."]
+    for name, model in _sections(Spec, ""):
+        text.append(f"## {name or 'At the top'}\n\n{(model.__doc__ or '').strip().splitlines()[0]}")
+        rows = ["| field | type | default | meaning |", "|---|---|---|---|"]
+        for key, field in model.model_fields.items():
+            if not _model(field):
+                dotted = f"{name}.{key}" if name else key
+                rows.append(f"| `{dotted}` | {_type(field)} | {_default(field)} | {_cell(field.description or '')} |")
+        text.append("\n".join(rows))
+    return "\n\n".join(text) + "\n"
+
+
+def commands() -> str:
+    """Every command's help, as `--help` prints it."""
+    from raylora.cli import make_parser
+
+    text = ["# Commands", "Each prints this with `--help`."]
+    for name, parser in _commands(make_parser()):
+        text.append(f"## {name}\n\n```text\n{parser.format_help().strip()}\n```")
+    return "\n\n".join(text) + "\n"
+
+
+def _page(package: str) -> str:
+    return f"reference/api/{package}.md"
+
+
+def _sections(model: type[BaseModel], name: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield name, model
+    for key, field in model.model_fields.items():
+        if below := _model(field):
+            yield from _sections(below, f"{name}.{key}" if name else key)
+
+
+def _model(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _type(field: FieldInfo) -> str:
+    name = getattr(field.annotation, "__name__", "") if isinstance(field.annotation, type) else str(field.annotation)
+    return f"`{_cell(name.replace('typing.', ''))}`"
+
+
+def _default(field: FieldInfo) -> str:
+    return "required" if field.is_required() else f"`{_cell(repr(field.get_default(call_default_factory=True)))}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    yield parser.prog, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from _commands(below)
