@@ -1,0 +1,36 @@
+"""First code of a new process: read the orders, close every other descriptor, put up the walls, play the role.
+
+It is passed to the interpreter as text (`python -c`), with the descriptor of the orders as its argument.
+"""
+
+import json
+import os
+import sys
+import types
+
+
+def boot() -> None:
+    """Nothing untrusted runs before the last line."""
+    with open(int(sys.argv[1]), "rb") as stream:
+        orders = json.load(stream)
+    kept = sorted({0, 1, 2, *orders["fds"]})
+    for low, high in zip(kept, [*kept[1:], 65536], strict=True):
+        os.closerange(low + 1, high)
+    for name in ("raylora", "raylora.sandbox", "raylora.sandbox.inside"):
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = []
+    roles = {}
+    for name, source in orders["modules"].items():
+        module = types.ModuleType(f"raylora.sandbox.inside.{name}")
+        sys.modules[module.__name__] = module
+        exec(compile(source, module.__name__, "exec"), module.__dict__)
+        roles[name] = module
+    if "confine" in roles:
+        roles["confine"].confine(orders["policy"])
+    sys.setrecursionlimit(orders["recursion"])
+    sys.set_int_max_str_digits(0)
+    sys.argv[:] = [""]
+    roles[orders["role"]].run(orders["payload"], *orders["fds"])
+
+
+boot()

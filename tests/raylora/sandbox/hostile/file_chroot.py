@@ -1,0 +1,8 @@
+"""Changes its root."""
+
+import os
+
+
+def solve():
+    os.chroot(".")
+    return 42

@@ -1,0 +1,8 @@
+"""Links a file of the user into its folder."""
+
+import os
+
+
+def solve():
+    os.link("@VICTIM@", "link")
+    return 42

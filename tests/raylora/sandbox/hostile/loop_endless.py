@@ -1,0 +1,5 @@
+"""Loops."""
+
+def solve():
+    while True:
+        pass

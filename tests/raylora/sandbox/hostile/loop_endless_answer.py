@@ -1,0 +1,7 @@
+"""Answers with an iterator that has no end."""
+
+import itertools
+
+
+def solve():
+    return itertools.count()

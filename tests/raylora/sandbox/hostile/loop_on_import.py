@@ -1,0 +1,4 @@
+"""Loops before anything is defined."""
+
+while True:
+    pass

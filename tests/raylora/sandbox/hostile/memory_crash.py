@@ -1,0 +1,7 @@
+"""Reads at address 0."""
+
+import ctypes
+
+
+def solve():
+    return ctypes.string_at(0)

