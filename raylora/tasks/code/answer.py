@@ -79,12 +79,12 @@ def complete(prompt: str, body: str) -> str | None:
     """
     body = body.strip("\n").rstrip()
     first, _, rest = body.partition("\n")
-    for attempt in (body, "    " + first.lstrip() + "\n" + rest, textwrap.indent(textwrap.dedent(body), "    ")):
-        kept = _function_body(attempt)
-        whole = prompt.rstrip(" \t") + ("" if prompt.endswith("\n") else "\n") + kept
-        if kept.strip() and _parse(whole) is not None:
-            return whole
-    return None
+    stripped = ["    " + first + "\n" + rest, textwrap.indent(body, "    ")]
+    attempts = [_function_body(text) for text in ([body] if first[:1].isspace() else stripped)]
+    wholes = [
+        prompt.rstrip(" \t") + ("" if prompt.endswith("\n") else "\n") + kept for kept in attempts if kept.strip()
+    ]
+    return max((whole for whole in wholes if _parse(whole) is not None), key=len, default=None)
 
 
 def _function_body(text: str) -> str:

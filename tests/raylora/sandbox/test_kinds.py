@@ -25,7 +25,7 @@ def test_no_walls_only_where_that_is_said() -> None:
 
 def test_without_any_sandbox_code_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "lacks", lambda kind: f"no {kind} here")
-    with pytest.raises(UserError, match="landlock: no landlock here; .*--unsafe-code") as refused:
+    with pytest.raises(UserError, match=r"landlock: no landlock here; .*--unsafe-code") as refused:
         Sandbox()
     assert "\n" not in str(refused.value)
 
@@ -48,5 +48,5 @@ def test_every_kind_is_either_to_be_had_or_has_its_reason() -> None:
 
 
 def test_an_interpreter_that_is_not_there_is_named() -> None:
-    with pytest.raises(UserError, match="/no/such/python.*give another python"):
+    with pytest.raises(UserError, match=r"/no/such/python.*give another python"):
         Sandbox("none", unsafe=True, python="/no/such/python")

@@ -83,7 +83,9 @@ def test_keys_of_a_dict_equal_a_set(box: Sandbox) -> None:
 
 def test_an_iterator_can_be_gone_through(box: Sandbox) -> None:
     code = "def f(n):\n    for i in range(n):\n        yield i"
-    assert run(box, code, "assert list(f(3)) == [0, 1, 2]\nassert next(f(2)) == 0\nassert sorted(f(2)) == [0, 1]").passed
+    assert run(
+        box, code, "assert list(f(3)) == [0, 1, 2]\nassert next(f(2)) == 0\nassert sorted(f(2)) == [0, 1]"
+    ).passed
 
 
 def test_classes_of_the_program_can_be_used(box: Sandbox) -> None:

@@ -38,8 +38,7 @@ def run(code: str, call: str = "add(1, 2)") -> object:
         "~~~python\ndef add(a, b):\n    return a + b\n~~~",
         "1. First:\n   ```python\n   def add(a, b):\n       return a + b\n   ```",
         "```bash\npip install x\n```\n```python\ndef add(a, b):\n    return a + b\n```",
-        "```python\nimport math\nONE = 1\ndef one(): return ONE\nadd(0, 0)\n```\n"
-        "Then:\n```python\ndef add(a, b):\n    return int(math.fabs(a)) + b * one()\n```",
+        "```\nimport math\nONE = 1\nadd(0, 0)\n```\n```\ndef add(a, b):\n    return int(math.fabs(a)) + b * ONE\n```",
         "```python\nfrom __future__ import annotations\ndef add(a: Unknown, b):\n    return helper(a) + b\n```",
         "```python\r\ndef add(a, b):\r\n    return a + b\r\n```",
     ],
