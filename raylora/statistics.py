@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+RESAMPLES = 500
+SEED = 0
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -19,6 +22,27 @@ def standard_error(values: Sequence[float]) -> float:
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return math.nan
     return statistics.stdev(values) / math.sqrt(len(values))
+
+
+def bootstrap_error(
+    table: np.ndarray, value: Callable[[np.ndarray], float], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> float | None:
+    """Standard error of any function of rows by the bootstrap (Efron, 1979); None for fewer than two rows.
+
+    It is the standard deviation of `value` over resamples of the rows, drawn with replacement. The same rows in the
+    same order give the same error; 500 resamples know it to about 3 % of itself.
+
+    Args:
+        table: what is known of each row, `(n, k)`.
+        value: what is estimated from a table of `n` rows; finite.
+        resamples: how many; at least 2.
+        seed: of the draws.
+    """
+    count = len(table)
+    if count < 2:
+        return None
+    draw = np.random.default_rng(seed)
+    return float(np.std([value(table[draw.integers(0, count, count)]) for _ in range(resamples)], ddof=1))
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:

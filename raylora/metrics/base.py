@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from raylora.errors import UserError
-from raylora.metrics.core.bootstrap import bootstrap_error
-from raylora.statistics import standard_error
+from raylora.statistics import bootstrap_error, standard_error
 
 MetricRow = Mapping[str, Any]
 Needs = Literal["text", "samples", "loss", "options"]
@@ -115,15 +116,16 @@ class CorpusMetric(Metric):
     """A metric that is no mean of rows: a function of all of them, with a bootstrapped standard error."""
 
     def summarise(self, values: Sequence[Value]) -> Estimate:
+        if not values:
+            return Estimate(math.nan, None)
         # Sorted: the error must not depend on how many workers scored the rows, and in which order they came.
         rows = sorted(tuple(value) if isinstance(value, Sequence) else (value,) for value in values)
-        if not rows:
-            return Estimate(math.nan, None)
-        return Estimate(self.value(rows), bootstrap_error(rows, self.value))
+        table, value = self.estimator(rows)
+        return Estimate(value(table), bootstrap_error(table, value))
 
     @abstractmethod
-    def value(self, rows: Sequence[tuple[Any, ...]]) -> float:
-        """The metric of these rows' values, at least one; finite."""
+    def estimator(self, rows: Sequence[tuple[Any, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
+        """The values of at least one row as a table `(n, k)`, and what the metric of any rows of it is, finite."""
 
 
 def mean_estimate(values: Sequence[float]) -> Estimate:
@@ -131,6 +133,19 @@ def mean_estimate(values: Sequence[float]) -> Estimate:
     if not values:
         return Estimate(math.nan, None)
     return Estimate(math.fsum(values) / len(values), standard_error(values) if len(values) > 1 else None)
+
+
+def parts_estimate(values: Sequence[Value], names: Sequence[str], chosen: str) -> Estimate:
+    """Mean and error of each of several figures per row; `chosen` is the value, and all are its parts.
+
+    Args:
+        values: the figures of each row, `(n, len(names))`.
+        names: what the figures are called.
+        chosen: one of `names`.
+    """
+    rows = [value if isinstance(value, Sequence) else (value,) for value in values]
+    parts = {name: mean_estimate([float(row[place]) for row in rows]) for place, name in enumerate(names)}
+    return Estimate(parts[chosen].value, parts[chosen].error, parts)
 
 
 def check_lengths(outputs: Sequence[Any], rows: Sequence[MetricRow]) -> None:

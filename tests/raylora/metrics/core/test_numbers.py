@@ -55,14 +55,14 @@ def test_what_is_no_number_has_none(text):
     ("text", "number"),
     [
         ("1 " * 20_000, 1),
-        ("1,000" * 8_000, 1000),
-        ("1/" * 20_000, None),
+        ("1,000 " * 8_000, 1000),
+        ("1/" * 20_000, 1),
         ("(" * 40_000, None),
         ("\\frac{" * 8_000, None),
     ],
 )
 def test_text_without_an_end_is_read_too(text, number):
-    assert last_number(text) in {number, Decimal(1)}
+    assert last_number(text) == number
 
 
 def test_without_a_number_after_the_mark_the_last_one_of_the_text_counts():

@@ -1,0 +1,55 @@
+"""Mathematical answers, compared by meaning."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+
+from raylora.errors import UserError
+from raylora.metrics.base import Metric, MetricRow, check_lengths
+from raylora.metrics.core.answers import final_answer, is_words, plain_number, spelt, squeezed
+from raylora.metrics.core.math_worker import MathWorker
+from raylora.metrics.core.missing import library
+
+
+class Math(Metric):
+    r"""Share of completions whose final answer means the same as the row's: LaTeX, numbers, sets, intervals, matrices.
+
+    A completion's answer is its last `\boxed{...}`, else what follows its last `answer is`, else its last formula,
+    else its last line. The row's answer is read in the same way, so that it may be an answer or a whole solution. Spelling is
+    made alike first (units, spaces, per cent and degree signs do not count); words are compared as words, numbers by
+    value, and the rest by math-verify, in a process of its own. A comparison that is not done in time counts as wrong.
+
+    Args:
+        timeout: processor time for one comparison, in seconds.
+    """
+
+    name = "math"
+    summary = "the final answer means the same: LaTeX and numeric equivalence by math-verify"
+    key = "accuracy"
+
+    def __init__(self, *, timeout: float = 5.0) -> None:
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0.0 < timeout <= 600.0:
+            raise UserError(f"math.timeout: {timeout!r} is not allowed; give seconds, more than 0 and 600 at most")
+        self.timeout = timeout
+        if importlib.util.find_spec("math_verify") is None:
+            library("math_verify", self.name)
+        self._worker = MathWorker(float(timeout))
+
+    def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[float]:
+        check_lengths(outputs, rows)
+        return [float(self.equal(row["answer"], text)) for text, row in zip(outputs, rows, strict=True)]
+
+    def equal(self, answer: str, given: str) -> bool:
+        """Whether the final answers of two texts mean the same."""
+        wanted, found = spelt(final_answer(answer)), spelt(final_answer(given))
+        if not wanted or not found:
+            return False
+        if squeezed(wanted) == squeezed(found):
+            return True
+        if is_words(wanted) or is_words(found):
+            return False
+        numbers = plain_number(wanted), plain_number(found)
+        if numbers[0] is not None and numbers[1] is not None:
+            return numbers[0] == numbers[1]
+        return self._worker.equal(wanted, found)

@@ -1,0 +1,89 @@
+"""A user's own function as a metric."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from raylora.errors import UserError
+from raylora.metrics.base import Metric, MetricRow, check_choice, check_lengths
+
+_FORM = "give package.module:function"
+
+
+class Python(Metric):
+    """The mean of what a function of the user's own gives each row.
+
+    `function(completions, rows)` is called with a list of texts and the list of the rows that they answer (mappings
+    with `prompt`, `response`, `answer` and `metadata`), and returns a finite number for each. It runs as the user who
+    started the run, in every process that scores, with all that this user may do: it is the user's own code, not the
+    model's.
+
+    Args:
+        function: where it is, such as `my_package.scores:politeness`; a module in the working folder is found too.
+        mode: `max` or `min`, the better end.
+        worst: what a diverged trial is worth.
+    """
+
+    name = "python"
+    summary = "a function of your own: package.module:function, called with completions and rows"
+
+    def __init__(self, *, function: str, mode: str = "max", worst: float = 0.0) -> None:
+        check_choice(self.name, "mode", mode, ("max", "min"))
+        if isinstance(worst, bool) or not isinstance(worst, int | float) or not math.isfinite(worst):
+            raise UserError(f"python.worst: {worst!r} is not allowed; give a finite number")
+        self.function, self.worst = function, float(worst)
+        self.mode = "max" if mode == "max" else "min"
+        self.key = str(function).partition(":")[2]
+        # Another process may run in another folder.
+        self._folder = str(Path.cwd())
+        self._load()
+
+    def _load(self) -> Callable[[list[str], list[MetricRow]], Any]:
+        module, _, name = str(self.function).partition(":")
+        if not module or not name.isidentifier():
+            raise UserError(f"python.function: {self.function!r} names no function; {_FORM}")
+        added = self._folder not in sys.path
+        if added:
+            sys.path.append(self._folder)
+        try:
+            found = getattr(import_module(module), name, None)
+        except Exception as error:  # whatever the user's module does when it is imported
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UserError(f"python.function: {self.function!r} cannot be imported ({reason}); {_FORM}") from error
+        finally:
+            if added:
+                sys.path.remove(self._folder)
+        if not callable(found):
+            raise UserError(f"python.function: {module} has no function {name!r}; {_FORM}")
+        return found
+
+    def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[float]:
+        check_lengths(outputs, rows)
+        if not rows:
+            return []
+        try:
+            values = list(self._load()(list(outputs), list(rows)))
+        except UserError:
+            raise
+        except Exception as error:  # whatever the user's function does
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UserError(f"python.function: {self.function} failed ({reason}); mend it") from error
+        if len(values) != len(rows):
+            raise UserError(
+                f"python.function: {self.function} gave {len(values)} values for {len(rows)} rows; give one each"
+            )
+        return [self._checked(value, place) for place, value in enumerate(values)]
+
+    def _checked(self, value: Any, place: int) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(f"python.function: {self.function} gave {value!r} for row {place}; give a finite number")
+        return number
