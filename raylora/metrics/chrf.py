@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from raylora.metrics.base import Metric, MetricRow, check_count, check_lengths
+import numpy as np
+
+from raylora.metrics.base import CorpusMetric, MetricRow, check_count, check_lengths
 from raylora.metrics.core.missing import library
 from raylora.metrics.core.references import references_of
 
 
-class Chrf(Metric):
-    """chrF (Popović, 2015) by sacrebleu, 0 to 100: F-score of character n-grams, the mean of all rows' own scores.
+class Chrf(CorpusMetric):
+    """Corpus chrF (Popović, 2015) by sacrebleu, 0 to 100: F-score of character n-grams; the error is bootstrapped.
 
     A row's references are the texts under `references` in its metadata, or its answer; the best of them counts.
 
@@ -20,7 +22,7 @@ class Chrf(Metric):
     """
 
     name = "chrf"
-    summary = "F-score of character n-grams by sacrebleu (chrF, chrF++), 0 to 100, mean of rows"
+    summary = "F-score of character n-grams by sacrebleu (chrF, chrF++), 0 to 100"
 
     def __init__(self, *, word_order: int = 0) -> None:
         check_count(self.name, "word_order", word_order, least=0)
@@ -30,10 +32,20 @@ class Chrf(Metric):
     def _scorer(self) -> Any:
         return library("sacrebleu.metrics", self.name).CHRF(word_order=self.word_order)
 
-    def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[float]:
+    def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[tuple[float | str, ...]]:
+        """Of each row and order of n-gram: those of the completion, of the reference, and of both, `(n, 3 orders)`."""
         check_lengths(outputs, rows)
         scorer = self._scorer()
-        return [
-            float(scorer.sentence_score(text, references_of(row)).score)
-            for text, row in zip(outputs, rows, strict=True)
-        ]
+        return [_counts(scorer, text, references_of(row)) for text, row in zip(outputs, rows, strict=True)]
+
+    def estimator(self, rows: Sequence[tuple[Any, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
+        scorer = self._scorer()
+        # sacrebleu has its own bootstrap on these sums, and no public name for them.
+        return np.asarray(rows, dtype=float), lambda table: float(
+            scorer._compute_score_from_stats(table.sum(axis=0).astype(int).tolist()).score
+        )
+
+
+def _counts(scorer: Any, text: str, references: list[str]) -> tuple[float | str, ...]:
+    (counts,) = scorer._extract_corpus_statistics([text], [[reference] for reference in references])
+    return tuple(map(float, counts))

@@ -16,9 +16,10 @@ class Math(Metric):
     r"""Share of completions whose final answer means the same as the row's: LaTeX, numbers, sets, intervals, matrices.
 
     A completion's answer is its last `\boxed{...}`, else what follows its last `answer is`, else its last formula,
-    else its last line. The row's answer is read in the same way, so that it may be an answer or a whole solution. Spelling is
-    made alike first (units, spaces, per cent and degree signs do not count); words are compared as words, numbers by
-    value, and the rest by math-verify, in a process of its own. A comparison that is not done in time counts as wrong.
+    else its last line. The row's answer is read in the same way, so that it may be an answer or a whole solution.
+    Spelling is made alike first (units, spaces, per cent and degree signs do not count); words are compared as words,
+    numbers by value, and the rest by math-verify, in a process of its own. A comparison that is not done in time counts
+    as wrong.
 
     Args:
         timeout: processor time for one comparison, in seconds.
