@@ -21,6 +21,8 @@ QUIET = {
     # Hosts and the surrogate share the cores: a thread that waits must not spin for long. But not to spin at all costs
     # small batches half of their speed, waking threads for thousands of short loops per step.
     "GOMP_SPINCOUNT": "20000",
+    # Tune would end the search as if its time were over: Ctrl-C has to interrupt the run.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }

@@ -18,6 +18,13 @@ class UserError(ValueError):
         allowed: what would be taken instead: values, or words.
 
     All survive pickling. From a remote call they come back through `user_error_of`.
+
+    Example:
+        >>> try:
+        ...     raylora.load_spec("spec.yaml", overrides={"search.trials": 0})
+        ... except raylora.UserError as error:
+        ...     print(error)
+        search.trials = 0: allowed: at least 1
     """
 
     def __init__(self, message: str, *, field: str = "", value: object = None, allowed: object = None) -> None:
@@ -50,3 +57,7 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(found))
         yield found
         waiting += [getattr(found, "cause", None), found.__cause__]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a run. The message says how to go on."""

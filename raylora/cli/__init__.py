@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, ClusterError) as error:
         print(f"raylora: {error}", file=sys.stderr)
         return MISTAKE
-    except KeyboardInterrupt:
-        print("raylora: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"raylora: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.run.export import export
+    from raylora.api.tuning import export
 
     folder = export(options.run_dir, options.to, merge=options.merge)
     answer(options, {"folder": str(folder), "merged": options.merge}, lambda: print(folder))

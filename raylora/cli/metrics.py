@@ -12,8 +12,8 @@ add_arguments = add_json
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.metrics import METRICS
+    from raylora.api.listing import list_metrics
 
-    rows = [{"name": name, "summary": cls.summary} for name, cls in METRICS.classes().items()]
+    rows = list_metrics()
     table = [[row["name"], row["summary"]] for row in rows]
     answer(options, rows, lambda: print_table(["metric", "what it measures"], table))

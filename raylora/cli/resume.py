@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.run import experiment
+    from raylora.api.tuning import resume
 
-    summary = experiment.resume(options.run_dir, quiet=options.quiet)
+    summary = resume(options.run_dir, quiet=options.quiet).summary
     answer(options, summary, lambda: show_summary(summary))

@@ -12,8 +12,8 @@ add_arguments = add_json
 
 
 def run(options: argparse.Namespace) -> None:
-    from searchers import SEARCHERS
+    from raylora.api.listing import list_searchers
 
-    rows = [{"name": name, "summary": cls.summary} for name, cls in SEARCHERS.classes().items()]
+    rows = list_searchers()
     table = [[row["name"], row["summary"]] for row in rows]
     answer(options, rows, lambda: print_table(["searcher", "what it is"], table))

@@ -12,7 +12,7 @@ add_arguments = add_json
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.tasks import available
+    from raylora.api.listing import list_tasks
 
-    names = available()
+    names = list_tasks()
     answer(options, names, lambda: print("\n".join(names)))

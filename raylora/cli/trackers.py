@@ -12,8 +12,8 @@ add_arguments = add_json
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.trackers import TRACKERS
+    from raylora.api.listing import list_trackers
 
-    rows = [{"name": name, "summary": cls.summary} for name, cls in TRACKERS.classes().items()]
+    rows = list_trackers()
     table = [[row["name"], row["summary"]] for row in rows]
     answer(options, rows, lambda: print_table(["tracker", "what it is"], table))

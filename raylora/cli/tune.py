@@ -17,9 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.run import experiment
-    from raylora.run.checks import load_checked
+    from raylora.api.tuning import tune
+    from raylora.spec import load
 
-    spec = load_checked(options.spec, options.overrides)
-    summary = experiment.tune(spec, quiet=options.quiet)
+    summary = tune(load(options.spec, options.overrides), quiet=options.quiet).summary
     answer(options, summary, lambda: show_summary(summary))

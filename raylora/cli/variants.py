@@ -14,9 +14,9 @@ add_arguments = add_json
 
 
 def run(options: argparse.Namespace) -> None:
-    from trainables.variants import describe
+    from raylora.api.listing import list_variants
 
-    rows = describe()
+    rows = list_variants()
     answer(options, rows, lambda: _show(rows))
 
 

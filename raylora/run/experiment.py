@@ -9,11 +9,13 @@ from typing import Any
 
 from raylora import __version__
 from raylora.cluster import connected
+from raylora.errors import Interrupted
 from raylora.progress import describe
 from raylora.run.final import final_stage
 from raylora.run.folder import RUN_MARK, archive_attempt, new_run_folder, read_run, write_best, write_summary
 from raylora.run.prepare import Run, prepare, stop_actors
 from raylora.run.search import search
+from raylora.run.state import held
 from raylora.run.trials import best_trial, with_both_alphas
 from raylora.spec import Spec
 from trainables.journal import Journal
@@ -36,23 +38,30 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> dict[str, Any]:
 
     Finished trials are not trained again, interrupted ones go on from their checkpoints, and the searcher
     goes on from its state.
+
+    Raises:
+        UserError: It is no run folder, or another process runs it.
     """
     folder, spec = read_run(run_dir)
     spec = spec.model_copy(update={"storage_path": str(folder.parent), "name": folder.name})
-    archive_attempt(folder)
     return _run(spec, folder, quiet, again=True)
 
 
 def _run(spec: Spec, folder: Path, quiet: bool, again: bool = False) -> dict[str, Any]:
     started = time.time()
-    with connected():
-        run = prepare(spec, folder, quiet)
-        try:
-            search(run, again)
-            summary = _finish(run, started)
-        finally:
-            stop_actors(run)
-    return summary
+    try:
+        with held(folder):
+            if again:
+                archive_attempt(folder)
+            with connected():
+                run = prepare(spec, folder, quiet)
+                try:
+                    search(run, again)
+                    return _finish(run, started)
+                finally:
+                    stop_actors(run)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; `raylora resume {folder}` goes on") from None
 
 
 def _finish(run: Run, started: float) -> dict[str, Any]:

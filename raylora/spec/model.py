@@ -297,7 +297,12 @@ class ResourcesSpec(_Part):
 
 
 class Spec(_Part):
-    """A whole experiment. `load` reads one from YAML, `to_yaml` writes one that `load` reads back equal."""
+    """A whole experiment. `load` reads one from YAML, `to_yaml` writes one that `load` reads back equal.
+
+    Example:
+        >>> raylora.Spec(model="smollm2-135m", task={"name": "instruct", "path": "rows.jsonl"}).search.trials
+        30
+    """
 
     model: str = Field(description="Base model: bundled alias, local folder or hub id.")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Of the base weights.")

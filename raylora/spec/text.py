@@ -67,25 +67,33 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of `data` with each `dotted.key=value` put in; later ones win. Errors: UserError."""
+    return put(data, [_parsed(override) for override in overrides])
+
+
+def _parsed(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not all(key.split(".")):
+        raise UserError(f"override {override!r}: not of the form dotted.key=value, such as search.trials=20")
+    try:
+        return key, parse_value(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{key} = {text!r}: not valid YAML, {_where(error)}") from None
+
+
+def put(data: Mapping[str, Any], values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A copy of `data` with each value put in at its dotted key; later ones win. Errors: UserError."""
     result = _copy(data)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        parts = key.strip().split(".")
-        if not equals or not all(parts):
-            raise UserError(f"override {override!r}: not of the form dotted.key=value, such as search.trials=20")
-        try:
-            value = parse_value(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"{key.strip()} = {text!r}: not valid YAML, {_where(error)}") from None
+    for key, value in values.items() if isinstance(values, Mapping) else values:
+        parts = key.split(".")
         inner = result
         for depth, part in enumerate(parts[:-1], 1):
             if inner.get(part) is None:
                 inner[part] = {}
             inner = inner[part]
             if not isinstance(inner, dict):
-                raise UserError(
-                    f"override {override!r}: {'.'.join(parts[:depth])} is {short(inner)}, which has no keys below it"
-                )
+                told = f"override '{key}={value}': {'.'.join(parts[:depth])} is {short(inner)}"
+                raise UserError(f"{told}, which has no keys below it")
         inner[parts[-1]] = value
     return result
 

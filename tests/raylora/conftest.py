@@ -89,3 +89,50 @@ def start_raylora(tmp_path):
         )
 
     return start
+
+
+# Two runs in one process, each with a Ray of its own; the first is what the documentation's examples open.
+TWO_RUNS = """
+import sys
+import raylora
+assert not {"torch", "ray", "transformers", "pandas"} & set(sys.modules), "importing raylora is slow"
+first = raylora.tune("spec.yaml", name="sums", quiet=True)
+second = raylora.tune("spec.yaml", name="again", trials=1, overrides={"final.enabled": False}, quiet=True)
+import ray
+assert not ray.is_initialized()
+print(first.state, second.state)
+"""
+
+
+@pytest.fixture(scope="session")
+def workplace(tiny_model, sums, tmp_path_factory) -> Path:
+    """A folder with `spec.yaml`, its finished run `runs/sums` and another one, `runs/again`, without a final stage."""
+    folder = tmp_path_factory.mktemp("workplace")
+    spec = {
+        "model": str(tiny_model),
+        "dtype": "float32",
+        "storage_path": str(folder / "runs"),
+        "task": {"name": "instruct", "path": str(sums), "validation_rows": 8, "proxy": 0.5, "max_new_tokens": 4},
+        "space": {"rank": 2, "alpha_ratio": 2, "learning_rate": [1e-3, 5e-3], "batch_size": 8, "dropout": 0.0},
+        "default_recipe": {"rank": 4, "alpha": 8, "batch_size": 8},
+        "search": {"searcher": "random", "trials": 2},
+        "resources": {"cpus_per_host": 1},
+    }
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_RUNS], env=environment(), cwd=folder, text=True, capture_output=True, check=False
+    )
+    assert done.stdout.strip() == "finished finished", done.stderr
+    return folder
+
+
+@pytest.fixture
+def interrupted(workplace, tmp_path) -> Path:
+    """The folder of a run that was killed after its first trial."""
+    run = tmp_path / "killed"
+    run.mkdir()
+    for name in (".raylora", "spec.yaml"):
+        (run / name).write_text((workplace / "runs" / "sums" / name).read_text())
+    rows = (workplace / "runs" / "sums" / "trials.jsonl").read_text().splitlines(keepends=True)
+    (run / "trials.jsonl").write_text("".join(rows[:3]))
+    return run

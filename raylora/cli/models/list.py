@@ -12,7 +12,7 @@ add_arguments = add_json
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.models import list_models
+    from raylora.api.listing import list_models
 
     rows = list_models()
     columns = ["alias", "source", "path"]

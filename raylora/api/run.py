@@ -1,0 +1,232 @@
+"""A run by its folder, as Python sees it."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylora.errors import UserError
+from raylora.spec import RecipeSpec, Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from raylora.api.tuned import TunedModel
+    from raylora.run.state import RunStatus, State
+
+LABELS = {"best": "found", "default": "default", "base": "base"}
+_OWN = ("variant", "rank", "alpha", "learning_rate", "batch_size", "dropout")
+
+
+class Run:
+    """A run of `raylora.tune`, finished or not; what it says is read from its folder at the moment of asking.
+
+    Args:
+        run_dir: the run's folder.
+
+    Raises:
+        UserError: It is no run folder.
+
+    Example:
+        >>> run = raylora.Run("runs/sums")
+        >>> run.state, run.best.variant, len(run.trials())
+        ('finished', 'lora', 2)
+    """
+
+    folder: Path
+    spec: Spec
+
+    def __init__(self, run_dir: str | Path) -> None:
+        from raylora.run.folder import read_run
+
+        self._shown = str(run_dir)
+        self.folder, self.spec = read_run(run_dir)
+
+    @property
+    def state(self) -> State:
+        """`finished`, `running` (some process works on it now) or `interrupted` (`raylora.resume` goes on).
+
+        Example:
+            >>> raylora.open_run("runs/sums").state
+            'finished'
+        """
+        from raylora.run.state import run_state
+
+        return run_state(self.folder)
+
+    @property
+    def status(self) -> RunStatus:
+        """Where the run stands, as `raylora status --json` tells it: state, trials by outcome, best so far.
+
+        Example:
+            >>> raylora.open_run("runs/sums").status["counts"]["finished"]
+            2
+        """
+        from raylora.run.state import run_status
+
+        return run_status(self.folder)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` holds: scores of the base, the default and the found recipe, and what it cost.
+
+        Raises:
+            UserError: The run is not finished.
+
+        Example:
+            >>> summary = raylora.open_run("runs/sums").summary
+            >>> summary["metric"], summary["trials"]
+            ('accuracy', 2)
+        """
+        file = self.folder / "summary.json"
+        if not file.is_file():
+            raise UserError(f"RUN_DIR: {self.folder} has no summary yet; finish the run with `raylora resume` first")
+        return json.loads(file.read_text())
+
+    @property
+    def best(self) -> RecipeSpec:
+        """The best recipe, of an unfinished run the best one so far; fields as in the spec's `default_recipe`.
+
+        Raises:
+            UserError: No trial has a result yet.
+
+        Example:
+            >>> best = raylora.open_run("runs/sums").best
+            >>> best.rank, best.alpha
+            (2, 4.0)
+        """
+        if (self.folder / "summary.json").is_file():
+            config = self.summary["best"]["config"]
+        else:
+            found = self.status["best"]
+            if found is None:
+                raise UserError(f"RUN_DIR: no trial of {self.folder} has a result yet; `raylora resume` goes on")
+            config = found["config"]
+        # The rows say 8 where the recipe says 8.0; what is left over belongs to the variant.
+        own = {name: config[name] for name in _OWN if name in config}
+        extra = {name: value for name, value in config.items() if name not in (*_OWN, "alpha_ratio")}
+        return RecipeSpec(**own, extra=extra)
+
+    def trials(self) -> pd.DataFrame:
+        """One row per trial in order of start: `trial`, `key`, `status`, the knobs, the metrics.
+
+        Example:
+            >>> raylora.open_run("runs/sums").trials()[["trial", "status", "variant"]].values.tolist()
+            [[1, 'finished', 'lora'], [2, 'finished', 'lora']]
+        """
+        from raylora.run.trials import trial_table
+
+        return trial_table(self.folder)
+
+    def predictions(self, split: str = "test", *, seed: int = 0) -> pd.DataFrame:
+        """Rows of a split with the answers to them, from the final stage.
+
+        Args:
+            split: `test`, or `validation`, which the untouched base did not answer.
+            seed: which training of each recipe, counted from 0 (`final.seeds`).
+
+        Returns:
+            `row` (index in the split), `prompt` (as the model read it), `answer` (the right one), then per model
+            (`found`, `default`, `base`) its answer under that name and `<name>_score`.
+
+        Raises:
+            UserError: The final stage has not written that split.
+
+        Example:
+            >>> answers = raylora.open_run("runs/sums").predictions("test")
+            >>> list(answers)[:5]
+            ['row', 'prompt', 'answer', 'found', 'found_score']
+        """
+        import pandas as pd
+
+        table: pd.DataFrame | None = None
+        for label, name in LABELS.items():
+            place = self.folder / "final" / (label if label == "base" else f"{label}-{seed}")
+            # Several workers write a file each.
+            files = sorted([*place.glob(f"{split}.parquet"), *place.glob(f"{split}-*.parquet")])
+            if not files:
+                continue
+            part = pd.concat([pd.read_parquet(file) for file in files])
+            part = part.rename(columns={"completion": name, "score": f"{name}_score"})
+            rows = ["row", "prompt", "answer"]
+            part = part[[*rows, *[column for column in part if column not in rows]]]
+            table = part if table is None else table.merge(part.drop(columns=rows[1:]), on="row", how="outer")
+        if table is None:
+            raise UserError(
+                f"split = {split!r}: the final stage of {self.folder} wrote no answers to it; "
+                "allowed: test or validation, of a run with final.enabled that is finished"
+            )
+        return table.sort_values("row", ignore_index=True)
+
+    @property
+    def adapter_dir(self) -> Path:
+        """The folder of the found recipe's adapter.
+
+        Raises:
+            UserError: There is none: the run is not finished, or `final.enabled` is false.
+
+        Example:
+            >>> raylora.open_run("runs/sums").adapter_dir.name
+            'adapter'
+        """
+        folder = self.folder / "adapter"
+        if not folder.is_dir():
+            raise UserError(
+                f"RUN_DIR: {self.folder} has no adapter; finish the run with `raylora resume`, with final.enabled"
+            )
+        return folder
+
+    def export(self, to: str | Path, *, merge: bool = False) -> Path:
+        """See `raylora.export`.
+
+        Example:
+            >>> raylora.open_run("runs/sums").export("merged", merge=True).name
+            'merged'
+        """
+        from raylora.run.export import export
+
+        return export(self.folder, to, merge=merge)
+
+    def load(self, *, device: str = "auto") -> TunedModel:
+        """The tuned model, ready to answer: the base with the found recipe's adapter over it, and the tokenizer.
+
+        Args:
+            device: `cpu`, `cuda`, ...; `auto` is the GPU where there is one.
+
+        Raises:
+            UserError: The run has no adapter.
+
+        Example:
+            >>> tuned = raylora.open_run("runs/sums").load()
+            >>> len(tuned.answer(["2 + 2 = ?", "3 + 4 = ?"]))
+            2
+            >>> model, tokenizer = tuned
+        """
+        from raylora.api.tuned import load_tuned
+
+        return load_tuned(self.spec, self.adapter_dir, device)
+
+    def __repr__(self) -> str:
+        done = sum(count for name, count in self.status["counts"].items() if name != "unfinished")
+        return f"Run({self._shown!r}): {self.state}, {done} of {self.spec.search.trials} trials"
+
+    def _repr_html_(self) -> str:
+        """A notebook's view: the answer as a table, of an unfinished run how far it is."""
+        head = f"<p><b>{html.escape(repr(self))}</b></p>"
+        if self.state != "finished":
+            return head
+        import pandas as pd
+
+        from raylora.progress import describe
+
+        summary = self.summary
+        rows = []
+        for label, name in LABELS.items():
+            entry = summary.get(label, {})
+            if entry:
+                recipe = describe({k: v for k, v in entry.get("config", {}).items() if k != "alpha_ratio"})
+                rows.append([name, recipe, entry.get("validation"), entry.get("test"), entry.get("test_se")])
+        table = pd.DataFrame(rows, columns=["model", "recipe", "validation", "test", "± test"])
+        return head + f"<p>{html.escape(summary['metric'])}</p>" + table.to_html(index=False, na_rep="")

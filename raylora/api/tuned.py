@@ -1,0 +1,102 @@
+"""A tuned model in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raylora.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass
+class TunedModel:
+    """A base model with the found adapter over it, and its tokenizer; unpacks into the two.
+
+    Attributes:
+        model: for PEFT's adapters a `peft.PeftModel`, for variants that tune whole matrices the model itself; in
+            evaluation mode.
+        tokenizer: of the base.
+        spec: of the run: how prompts are put to the model.
+        max_new_tokens: longest answer, tokens.
+
+    Example:
+        >>> tuned = raylora.open_run("runs/sums").load()
+        >>> isinstance(tuned.answer("2 + 2 = ?"), str)
+        True
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    spec: Spec
+    max_new_tokens: int
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.model, self.tokenizer))
+
+    def answer(self, prompts: str | Sequence[str], *, max_new_tokens: int | None = None) -> Any:
+        """Greedy answers to prompts, put to the model as in training: system message and chat template of the spec.
+
+        Args:
+            prompts: one prompt, or several.
+            max_new_tokens: longest answer; default: the spec's.
+
+        Returns:
+            The answer, or a list of answers.
+        """
+        from raylora.data.tokenise import encode
+
+        several = [prompts] if isinstance(prompts, str) else list(prompts)
+        task = self.spec.task
+        _, prompt_ids, _ = encode(
+            self.tokenizer, several, [""] * len(several), system=task.system, chat_template=task.chat_template
+        )
+        answers = [self._continue(ids, max_new_tokens or self.max_new_tokens) for ids in prompt_ids]
+        return answers[0] if isinstance(prompts, str) else answers
+
+    def _continue(self, ids: Sequence[int], longest: int) -> str:
+        import torch
+
+        from trainables.run import end_tokens, pad_token
+
+        model: Any = self.model
+        given = torch.tensor([list(ids)], device=next(model.parameters()).device)  # (1, prompt)
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=given,
+                attention_mask=torch.ones_like(given),
+                max_new_tokens=longest,
+                do_sample=False,
+                eos_token_id=end_tokens(model, self.tokenizer),
+                pad_token_id=pad_token(self.tokenizer),
+            )
+        return self.tokenizer.decode(out[0, given.shape[1] :], skip_special_tokens=True)
+
+
+def load_tuned(spec: Spec, adapter: Path, device: str = "auto") -> TunedModel:
+    """The spec's base model in its dtype with the adapter of that folder over it.
+
+    Raises:
+        UserError: The base model cannot be had.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from raylora.build import build_task
+    from raylora.models import resolve
+    from trainables.session import pick_device, pick_dtype
+    from trainables.variants.core.export import merge_folder
+
+    place = pick_device(device)
+    folder = resolve(spec.model)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(spec.dtype, place)).to(place)
+    if (adapter / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter))
+    else:
+        model = merge_folder(model, adapter)
+    return TunedModel(model.eval(), AutoTokenizer.from_pretrained(folder), spec, build_task(spec).max_new_tokens)

@@ -1,0 +1,160 @@
+"""Start, resume, open and export a run from Python. Imports neither torch nor ray until a run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raylora.api.run import Run
+from raylora.spec import Spec, from_dict
+from raylora.spec.text import put, read_yaml
+
+SpecLike = str | Path | Mapping[str, Any] | Spec
+
+
+def load_spec(spec: SpecLike, *, overrides: Mapping[str, Any] | None = None) -> Spec:
+    """A spec from a YAML file, plain data, or another spec, with changes.
+
+    Args:
+        spec: path of a YAML file, a mapping such as the file would hold, or a `Spec`.
+        overrides: values by dotted key, put in before the spec is checked.
+
+    Returns:
+        The spec, checked in itself; `tune` holds it against this machine as well.
+
+    Raises:
+        UserError: one line, for everything that can be wrong within it.
+
+    Example:
+        >>> spec = raylora.load_spec("spec.yaml", overrides={"search.trials": 2, "space.rank": [2, 4]})
+        >>> spec.search.trials, spec.space.rank
+        (2, [2, 4])
+    """
+    if isinstance(spec, Spec):
+        data = spec.to_dict()
+    else:
+        data = dict(spec) if isinstance(spec, Mapping) else read_yaml(Path(spec))
+    return from_dict(put(data, overrides or {}))
+
+
+def tune(
+    spec: SpecLike,
+    *,
+    model: str | None = None,
+    path: str | None = None,
+    variants: str | Sequence[str] | None = None,
+    trials: int | None = None,
+    searcher: str | None = None,
+    hosts: int | None = None,
+    seed: int | None = None,
+    name: str | None = None,
+    storage_path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Search, train the best recipe on the full data, and write the run's folder: `raylora tune`.
+
+    Connects to the running Ray where there is one (in a job, or where `ray.init` was called), else starts a local one
+    for the duration. Works in a notebook, and any number of times in one process.
+
+    Args:
+        spec: path of a YAML file, a mapping such as the file would hold, or a `Spec`.
+        model: base model: alias, local folder or hub id.
+        path: `task.path`: file, folder or hub id of the rows.
+        variants: `space.variant`.
+        trials: `search.trials`.
+        searcher: `search.searcher`; the options of the spec's own searcher are left out where another one is named.
+        hosts: `resources.hosts`: trials at a time.
+        seed: of everything that is drawn.
+        name: the run's folder below `storage_path`.
+        storage_path: folder or URI above the run's folder.
+        overrides: any other field by dotted key, such as `{"train.epochs": 2}`; they win over the arguments above.
+        quiet: no lines of progress.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        UserError: a mistake in the spec, a folder that is in use, or no trial with a result.
+        KeyboardInterrupt: Ctrl-C; `resume` goes on.
+
+    Example:
+        >>> run = raylora.tune("spec.yaml", trials=1, name="first", overrides={"final.enabled": False}, quiet=True)
+        >>> run.state
+        'finished'
+    """
+    from raylora.run import experiment
+    from raylora.run.checks import check_world
+
+    common: dict[str, Any] = {
+        "model": model,
+        "task.path": path,
+        "space.variant": [variants] if isinstance(variants, str) else variants and list(variants),
+        "search.trials": trials,
+        "search.searcher": searcher,
+        "resources.hosts": hosts,
+        "seed": seed,
+        "name": name,
+        "storage_path": None if storage_path is None else str(storage_path),
+    }
+    changes = {key: value for key, value in common.items() if value is not None}
+    if searcher is not None and load_spec(spec).search.searcher != searcher:
+        changes["search.options"] = {}
+    checked = load_spec(spec, overrides={**changes, **(overrides or {})})
+    check_world(checked)
+    return Run(experiment.tune(checked, quiet=quiet)["run_dir"])
+
+
+def resume(run_dir: str | Path | Run, *, quiet: bool = False) -> Run:
+    """Finish a run that was interrupted at any moment: `raylora resume`.
+
+    Finished trials are not trained again, and interrupted ones go on from their checkpoints. A finished run is
+    returned as it is.
+
+    Raises:
+        UserError: It is no run folder, or another process runs it.
+
+    Example:
+        >>> raylora.resume("runs/sums", quiet=True).state
+        'finished'
+    """
+    from raylora.run import experiment
+
+    run = run_dir if isinstance(run_dir, Run) else Run(run_dir)
+    if run.state != "finished":
+        experiment.resume(run.folder, quiet=quiet)
+    return run
+
+
+def open_run(run_dir: str | Path) -> Run:
+    """A run by its folder, finished or not.
+
+    Raises:
+        UserError: It is no run folder.
+
+    Example:
+        >>> raylora.open_run("runs/sums")
+        Run('runs/sums'): finished, 2 of 2 trials
+    """
+    return Run(run_dir)
+
+
+def export(run_dir: str | Path | Run, to: str | Path, *, merge: bool = False) -> Path:
+    """Copy a run's adapter to `to`, or write the merged model there: `raylora export`.
+
+    Args:
+        run_dir: a finished run, or its folder.
+        to: a new or empty folder. Plain `peft` loads the adapter from it; with `merge`, plain `transformers` loads
+            the model (float32).
+        merge: write the merged model.
+
+    Raises:
+        UserError: The run has no adapter yet, or `to` is in use.
+
+    Example:
+        >>> sorted(path.name for path in raylora.export("runs/sums", "adapter").glob("adapter_*"))
+        ['adapter_config.json', 'adapter_model.safetensors']
+    """
+    run = run_dir if isinstance(run_dir, Run) else Run(run_dir)
+    return run.export(to, merge=merge)

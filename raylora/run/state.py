@@ -1,0 +1,125 @@
+"""Where a run stands, told from its folder: finished, running or interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from raylora.errors import UserError
+from raylora.run.folder import RUN_MARK, read_run
+from raylora.run.trials import best_trial, trial_table, with_both_alphas
+from trainables.journal import Journal
+
+State = Literal["finished", "running", "interrupted"]
+STATUSES = ("finished", "stopped", "diverged", "failed", "unfinished")
+
+
+class RunStatus(TypedDict):
+    """A run at a moment; `best` is null as long as no trial has a result."""
+
+    run_dir: str
+    state: State
+    model: str
+    task: str
+    searcher: str
+    metric: str | None
+    mode: str | None
+    trials: int  # asked for
+    counts: dict[str, int]  # trials so far by status: finished, stopped, diverged, failed, unfinished
+    best: dict[str, Any] | None  # config, validation
+    started: float | None  # seconds since 1970
+    last_event: float | None
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Marks the run as running for the duration, for as long as this process lives.
+
+    Raises:
+        UserError: another process runs it.
+    """
+    with (folder / RUN_MARK).open("r+") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"RUN_DIR: another process runs {folder}; wait until it ends, or stop it first") from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+
+
+def run_state(folder: Path) -> State:
+    """What the folder's files say; a run of which no process is alive and that has no summary was interrupted."""
+    with (folder / RUN_MARK).open() as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return "running"
+        except OSError:
+            pass
+    return "finished" if (folder / "summary.json").is_file() else "interrupted"
+
+
+def run_status(run_dir: str | Path) -> RunStatus:
+    """Where a run stands. Reads the folder alone, at any moment, and starts nothing.
+
+    Raises:
+        UserError: It is no run folder.
+    """
+    folder, spec = read_run(run_dir)
+    rows = Journal(folder).rows()
+    metric, mode = _aim(folder)
+    best = None
+    if metric is not None and mode is not None:
+        with contextlib.suppress(UserError):
+            found = best_trial(folder, metric, mode)
+            best = {"config": with_both_alphas(found["config"]), "validation": found[metric]}
+    table = trial_table(folder)
+    counts = Counter(table["status"]) if len(table) else Counter()
+    return {
+        "run_dir": str(folder),
+        "state": run_state(folder),
+        "model": spec.model,
+        "task": spec.task.name,
+        "searcher": spec.search.searcher,
+        "metric": metric,
+        "mode": mode,
+        "trials": spec.search.trials,
+        "counts": {status: counts[status] for status in STATUSES},
+        "best": best,
+        "started": rows[0]["time"] if rows else None,
+        "last_event": rows[-1]["time"] if rows else None,
+    }
+
+
+def _aim(folder: Path) -> tuple[str | None, str | None]:
+    """The metric and its direction; of a task that cannot be built here (its data are elsewhere), neither."""
+    summary = folder / "summary.json"
+    if summary.is_file():
+        told = json.loads(summary.read_text())
+        return told["metric"], told["mode"]
+    from raylora.build import build_task
+
+    try:
+        task = build_task(read_run(folder)[1])
+    except UserError:
+        return None, None
+    return task.metric, task.mode
+
+
+def find_runs(folder: str | Path) -> list[Path]:
+    """The runs right below a folder, the newest first.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise UserError(f"FOLDER: {str(folder)!r} is no folder; give the storage_path of your runs")
+    marks = place.glob(f"*/{RUN_MARK}")
+    return [mark.parent for mark in sorted(marks, key=lambda mark: mark.stat().st_mtime, reverse=True)]

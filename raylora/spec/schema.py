@@ -1,0 +1,50 @@
+"""The spec as a JSON schema, for the completion of editors and for programs that write specs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raylora.spec.model import SpaceSpec, Spec
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema(examples: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+    """What pydantic says of `Spec`, and what it cannot know: a knob's scalar stands for a list of one.
+
+    Args:
+        examples: names that editors offer, by dotted key (`space.variant`); other names stay allowed.
+    """
+    schema = Spec.model_json_schema()
+    for knob, field in schema["$defs"][SpaceSpec.__name__]["properties"].items():
+        if knob != "placement":
+            _accept_scalars(field)
+    # The values of further knobs, by name.
+    extra = schema["$defs"][SpaceSpec.__name__]["properties"]["extra"]
+    _accept_scalars(extra["additionalProperties"])
+    for key, names in (examples or {}).items():
+        _field(schema, key)["examples"] = list(names)
+    return {"$schema": DIALECT, "title": "raylora spec", **{k: v for k, v in schema.items() if k != "title"}}
+
+
+def _accept_scalars(field: dict[str, Any]) -> None:
+    """`[x, y]` or `x`, in place."""
+    options = field.pop("anyOf", None)
+    if options is None:
+        if field.get("type") != "array":
+            return
+        words = ("type", "items", "minItems", "maxItems")
+        options = [{word: field.pop(word) for word in words if word in field}]
+    scalars = [option["items"] for option in options if option.get("type") == "array"]
+    field["anyOf"] = [*options, *scalars]
+
+
+def _field(schema: dict[str, Any], key: str) -> dict[str, Any]:
+    """The schema of the field at a dotted key."""
+    part = schema
+    for name in key.split("."):
+        part = part["properties"][name]
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].rpartition("/")[2]]
+    return part

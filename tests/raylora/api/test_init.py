@@ -1,0 +1,52 @@
+"""What `import raylora` offers: quick to import, and every name with an example that holds."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import raylora
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def examples(name: str) -> list[doctest.DocTest]:
+    found = doctest.DocTestFinder().find(getattr(raylora, name), name, module=False, globs={"raylora": raylora})
+    return [test for test in found if test.examples]
+
+
+def test_import_loads_nothing_heavy() -> None:
+    code = "import sys, raylora, raylora.cli; print(sorted({'torch', 'ray', 'pandas', 'pydantic'} & set(sys.modules)))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_names_that_are_offered_are_listed_and_others_are_refused() -> None:
+    assert set(raylora.__all__) <= set(dir(raylora))
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = raylora.nonsense
+
+
+@pytest.mark.parametrize("name", raylora.__all__)
+def test_examples_of_a_public_name_hold(name, workplace, ray_local, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("spec.yaml", "runs"):
+        (tmp_path / file).symlink_to(workplace / file)
+    tests = examples(name)
+    assert tests, f"raylora.{name} has no example"
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    told: list[str] = []
+    for test in tests:
+        runner.run(test, out=told.append)
+    assert not runner.summarize(verbose=False).failed, "".join(told)
+
+
+@pytest.mark.parametrize("name", [name for name in vars(raylora.Run) if not name.startswith("_")])
+def test_every_part_of_a_run_has_an_example(name) -> None:
+    assert any(test.name == f"Run.{name}" for test in examples("Run"))

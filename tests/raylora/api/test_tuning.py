@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import raylora
+from raylora.run import experiment
+from raylora.spec import Spec
+
+PLAIN = {"model": "smollm2-135m", "task": {"name": "reasoning_gym/chain_sum"}, "search": {"options": {"pool": 64}}}
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture
+def tuned(monkeypatch, tmp_path):
+    """The spec that `raylora.tune` would run with."""
+    monkeypatch.setattr("raylora.run.checks.check_world", lambda spec: None)
+
+    def tune(spec, **changes) -> Spec:
+        given: list[Spec] = []
+
+        def run(spec: Spec, *, quiet: bool) -> None:
+            given.append(spec)
+            raise Stopped
+
+        monkeypatch.setattr(experiment, "tune", run)
+        with pytest.raises(Stopped):
+            raylora.tune(spec, **changes)
+        return given[0]
+
+    return tune
+
+
+def test_path_mapping_and_spec_are_the_same_spec(tmp_path) -> None:
+    spec = raylora.load_spec(PLAIN)
+    file = tmp_path / "spec.yaml"
+    file.write_text(spec.to_yaml())
+    assert raylora.load_spec(file) == raylora.load_spec(str(file)) == raylora.load_spec(spec) == spec
+
+
+def test_overrides_do_not_change_the_mapping_that_was_given() -> None:
+    assert raylora.load_spec(PLAIN, overrides={"search.trials": 7, "space.rank": 4}).space.rank == [4]
+    assert "trials" not in PLAIN["search"] and "space" not in PLAIN
+
+
+def test_common_fields_are_keyword_arguments(tuned) -> None:
+    spec = tuned(PLAIN, trials=5, variants=["lora", "dora"], hosts=2, seed=3, name="mine", storage_path=Path("here"))
+    assert (spec.search.trials, spec.space.variant, spec.resources.hosts) == (5, ["lora", "dora"], 2)
+    assert (spec.seed, spec.name, spec.storage_path) == (3, "mine", "here")
+    assert tuned(PLAIN, variants="dora").space.variant == ["dora"]
+
+
+def test_dotted_overrides_win_over_keyword_arguments(tuned) -> None:
+    assert tuned(PLAIN, trials=5, overrides={"search.trials": 6}).search.trials == 6
+
+
+def test_another_searcher_does_not_get_the_options_of_the_specs_own(tuned) -> None:
+    assert tuned(PLAIN, searcher="tpe").search.options == {}
+    assert tuned(PLAIN, searcher="language").search.options == {"pool": 64}
+
+
+def test_mistake_is_an_exception_of_one_line() -> None:
+    with pytest.raises(raylora.UserError, match=r"search\.trials = 0: allowed: at least 1"):
+        raylora.tune(PLAIN, trials=0)
+    with pytest.raises(raylora.UserError, match="which has no keys below it"):
+        raylora.load_spec(PLAIN, overrides={"model.name": 1})
+
+
+def test_run_folder_in_use_is_refused(workplace) -> None:
+    with pytest.raises(raylora.UserError, match="is in use"):
+        raylora.tune(workplace / "spec.yaml", name="sums", quiet=True)
