@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from raylora.cli._summary import show_summary
+
+
+def test_mistake_in_a_spec_is_one_line_before_anything_starts(write_spec, mistake, tmp_path) -> None:
+    spec = write_spec()
+    assert mistake("tune", spec, "search.trials=0") == "search.trials = 0: allowed: at least 1"
+    assert "no such key" in mistake("tune", spec, "search.trails=3", "--quiet", "--json")
+    assert "no such file" in mistake("tune", tmp_path / "none.yaml")
+    assert not (tmp_path / "runs" / "run").exists()
+
+
+def test_run_that_exists_is_not_written_over(workplace, mistake) -> None:
+    assert "is in use" in mistake("tune", workplace / "spec.yaml", "name=sums")
+
+
+def test_summary_shows_the_three_models_with_errors(capsys) -> None:
+    recipe = {"variant": "lora", "rank": 4, "alpha": 8, "alpha_ratio": 2}
+    entry = {"config": recipe, "validation": 0.5, "test": 0.25, "test_se": 0.125}
+    show_summary(
+        {"metric": "accuracy", "trials": 3, "wall_s": 9.6, "base": {"test": 0}, "default": entry, "best": entry}
+    )
+    shown = capsys.readouterr().out
+    assert "accuracy after 3 trials, 10 s" in shown and "0.2500 ± 0.1250" in shown
+    assert shown.count("lora rank=4 alpha=8") == 2 and "base, untouched" in shown
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_130_and_the_line_that_goes_on(write_spec, start_raylora, tmp_path) -> None:
+    import os
+    import signal
+    import time
+
+    run = tmp_path / "runs" / "run"
+    process = start_raylora("tune", write_spec(search__trials=8, train__epochs=50))
+    deadline = time.monotonic() + 200
+    while not (run / "trials.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.strip().splitlines()[-1] == f"raylora: interrupted; `raylora resume {run}` goes on"
