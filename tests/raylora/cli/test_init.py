@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from raylora import __version__, cli
 from raylora.errors import Interrupted, UserError
 
 ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "cli.md"
 
 
 def commands() -> list[str]:
@@ -65,3 +68,24 @@ def test_unknown_command_is_a_mistake(capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["tun"])
     assert ended.value.code == 2 and "invalid choice" in capsys.readouterr().err
+
+
+def parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    below = {
+        name: command for group in groups for part in group.choices.values() for name, command in parsers(part).items()
+    }
+    return below if groups else {parser.prog.removeprefix("raylora "): parser}
+
+
+def test_page_has_the_answer_of_every_command_that_takes_json() -> None:
+    rows = [line for line in PAGE.read_text().partition("## JSON")[2].splitlines() if line.startswith("| `")]
+    told = {name for row in rows for name in re.findall("`([^`]+)`", row.split("|")[1])}
+    answers = {name for name, parser in parsers(cli.make_parser()).items() if "--json" in parser.format_help()}
+    assert told == answers - {"schema"}
+
+
+def test_page_has_every_exit_status() -> None:
+    listed = [line.split("|")[1].strip() for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    statuses = [cli.DONE, cli.FAILED, cli.MISTAKE, cli.INTERRUPTED]
+    assert [int(status) for status in listed if status.isdigit()] == statuses

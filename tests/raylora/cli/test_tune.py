@@ -28,7 +28,7 @@ def test_summary_shows_the_three_models_with_errors(capsys) -> None:
     assert shown.count("lora rank=4 alpha=8") == 2 and "base, untouched" in shown
 
 
-@pytest.mark.slow
+@pytest.mark.real
 def test_ctrl_c_ends_with_130_and_the_line_that_goes_on(write_spec, start_raylora, tmp_path) -> None:
     import os
     import signal
