@@ -11,6 +11,8 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -67,7 +69,8 @@ def fields() -> str:
         for key, field in model.model_fields.items():
             if not _model(field):
                 dotted = f"{name}.{key}" if name else key
-                rows.append(f"| `{dotted}` | {_type(field)} | {_default(field)} | {_cell(field.description or '')} |")
+                kind = f"`{_type(field.annotation)}{_bounds(field)}`"
+                rows.append(f"| `{dotted}` | {kind} | {_default(field)} | {field.description or ''} |")
         text.append("\n".join(rows))
     return "\n\n".join(text) + "\n"
 
@@ -98,17 +101,28 @@ def _model(field: FieldInfo) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _type(field: FieldInfo) -> str:
-    name = getattr(field.annotation, "__name__", "") if isinstance(field.annotation, type) else str(field.annotation)
-    return f"`{_cell(name.replace('typing.', ''))}`"
+def _type(kind: Any) -> str:
+    """A type in words: `list of int`, `'ddp' or 'deepspeed'`."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _type(inside[0])
+    if origin is Literal:
+        return " or ".join(map(repr, inside))
+    if origin in (Union, UnionType):
+        return " or ".join(map(_type, inside))
+    if origin is not None:
+        return f"{origin.__name__} of {' to '.join(map(_type, inside))}"
+    return {NoneType: "null", Any: "any"}.get(kind) or getattr(kind, "__name__", str(kind))
+
+
+def _bounds(field: FieldInfo) -> str:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    found = [(signs[name], getattr(rule, name)) for rule in field.metadata for name in signs if hasattr(rule, name)]
+    return "".join(f", {sign} {limit}" for sign, limit in found)
 
 
 def _default(field: FieldInfo) -> str:
-    return "required" if field.is_required() else f"`{_cell(repr(field.get_default(call_default_factory=True)))}`"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
