@@ -34,7 +34,7 @@ from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
 from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.variants import get_variant
-from trainables.variants.core.base import AdapterConfig, Surroundings
+from trainables.variants.core.config import AdapterConfig, Surroundings
 from trainables.variants.core.matching import effective_rank
 
 
@@ -153,13 +153,13 @@ class TrialRun:
         self._loss_sum, self._loss_steps, self._train_s, self._generating_s = 0.0, 0, 0.0, 0.0
         reset_peak_memory(self.device)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
-        self.variant.surroundings = replace(
+        around = replace(
             surroundings or Surroundings(), validation=self._validation_batches(self.variant.validation_rows)
         )
         started = time.perf_counter()
         config = adapter_config(knobs, settings, steps=self.steps, model=model)
         self.effective_rank = config.rank
-        self.adapted = self.variant.attach(model, config, self._attach_batches())
+        self.adapted = self.variant.attach(model, config, self._attach_batches(), around)
         self.attach_s = time.perf_counter() - started
         try:
             self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())
@@ -281,16 +281,16 @@ class TrialRun:
             "attach_s": self.attach_s,
             "peak_memory_gb": peak_memory_gb(self.device),
             "trainable_parameters": self.variant.parameter_count(),
-            "adapter_parameters": costs["adapter_parameters"],
-            "hypernetwork_parameters": costs["hypernetwork_parameters"],
-            "hypernetwork_s": costs["hypernetwork_s"] - self._generating_s,
-            "optimizer_mb": self._optimizer_mb() + costs["moment_mb"],
+            "adapter_parameters": costs.adapter_parameters,
+            "hypernetwork_parameters": costs.hypernetwork_parameters,
+            "hypernetwork_s": costs.hypernetwork_s - self._generating_s,
+            "optimizer_mb": self._optimizer_mb() + costs.moment_mb,
             "effective_rank": self.effective_rank,
             "diverged": self.diverged,
             **self.variant.figures(),
         }
         self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0
-        self._generating_s = costs["hypernetwork_s"]
+        self._generating_s = costs.hypernetwork_s
         return figures
 
     def _optimizer_mb(self) -> float:

@@ -17,7 +17,7 @@ import torch
 from trainables.journal import Journal, trial_key
 from trainables.protocols import Row, TrialSetup
 from trainables.run import Parallel, TrialRun, pad_token
-from trainables.variants.core.base import Surroundings
+from trainables.variants.core.config import Surroundings
 
 
 def native_bf16() -> bool:

@@ -26,7 +26,7 @@ import numpy as np
 from raylora.errors import UserError
 from raylora.progress import Progress
 from searchers.space import Space, default_space
-from searchers.surrogate.actor import SurrogateActor
+from searchers.surrogate.actor import Proposal, SurrogateActor
 from searchers.surrogate.setup import Setup
 
 if TYPE_CHECKING:
@@ -172,24 +172,22 @@ class _Watched(SurrogateActor):
     kept: tuple[Surrogate, Inputs] | None = None
     steps = 0
 
-    def _fit(self, *args: Any, **kwargs: Any) -> Any:
+    def propose(self, *args: Any, **kwargs: Any) -> Proposal:
         from torch.optim.optimizer import register_optimizer_step_post_hook
 
         self.steps = 0
         handle = register_optimizer_step_post_hook(self._count)
         try:
-            return super()._fit(*args, **kwargs)
+            return super().propose(*args, **kwargs)
         finally:
             handle.remove()
 
     def _count(self, *args: Any) -> None:
         self.steps += 1
 
-    def _inputs(self, rows: np.ndarray, extra: np.ndarray, model: Surrogate) -> Inputs:
-        inputs = super()._inputs(rows, extra, model)
-        at = {int(index): row for row, index in enumerate(self.candidates.pool[rows])}
+    def about_to_score(self, model: Surrogate, inputs: Inputs, indices: np.ndarray) -> None:
+        at = {int(index): row for row, index in enumerate(indices)}
         self.kept = (model, inputs.rows([at[int(index)] for index in self.sample]))
-        return inputs
 
 
 def _run_fast(folder: str, space: Space, setup: Setup, observed: int, sample: int, seed: int, quiet: bool) -> _Fast:

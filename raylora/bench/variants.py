@@ -19,6 +19,8 @@ from raylora.progress import Progress
 if TYPE_CHECKING:
     import torch
 
+    from trainables.variants.core.costs import Costs
+
 Figures = dict[str, Any]
 
 STEPS = 2  # timed per turn, or a variant's whole cycle of steps where that is longer
@@ -108,7 +110,8 @@ def _measure(
     from trainables.run import TrialRun
     from trainables.session import pick_device, pick_dtype
     from trainables.variants import get_variant
-    from trainables.variants.core.base import Surroundings
+    from trainables.variants.core.config import Surroundings
+    from trainables.variants.core.costs import Saturating
 
     names = list(arms)
     device = pick_device("auto")
@@ -119,23 +122,25 @@ def _measure(
     progress.say(f"{model} on {device} in {str(kind).removeprefix('torch.')}, rank {rank}, {rows} x {length} tokens")
 
     def steps_of(name: str) -> int:
-        return max(STEPS, get_variant(arms[name].variant).cycle)
+        return max(STEPS, get_variant(arms[name].variant).benchmark.cycle)
 
     def begin(name: str) -> TrialRun:
         variant = get_variant(arms[name].variant)
         knobs: dict[str, Any] = {"rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
         around = Surroundings(actor=actors.get(variant.name))
-        knobs |= {"variant": variant.name, **variant.whole_rank, **arms[name].options}
+        knobs |= {"variant": variant.name, **variant.benchmark.whole_rank, **arms[name].options}
         try:
             run = TrialRun(base, knobs, batch, _settings(rows, length), pad_id=0, surroundings=around)
         except ValueError as error:
             raise UserError(f"--variants {name}: {error}") from None
-        run.variant.saturate()
+        if isinstance(run.variant, Saturating):
+            run.variant.saturate()
         return run
 
     peaks: dict[str, float] = {}
     trainable: dict[str, int] = {}
-    costs: dict[str, dict[str, float]] = {}
+    costs: dict[str, Costs] = {}
+    optimizer_mb: dict[str, float] = {}
     for name in names:
         progress.say(f"memory: {name}")
 
@@ -145,7 +150,8 @@ def _measure(
                 for _ in range(1 + steps_of(name)):
                     run.train_step()
                 trainable[name] = run.variant.parameter_count()
-                costs[name] = run.variant.costs() | {"optimizer_mb": run.metrics()["optimizer_mb"]}
+                costs[name] = run.variant.costs()
+                optimizer_mb[name] = run.metrics()["optimizer_mb"]
             finally:
                 run.close()
 
@@ -193,11 +199,11 @@ def _measure(
                 "peak_memory": peaks[name] / peaks["lora"],
                 "trainable": trainable[name],
                 "attach_s": median(attaching[name]),
-                "adapter": costs[name]["adapter_parameters"],
-                "hypernetwork": costs[name]["hypernetwork_parameters"],
+                "adapter": costs[name].adapter_parameters,
+                "hypernetwork": costs[name].hypernetwork_parameters,
                 "hypernetwork_time": median(generating[name]) / lora,
-                "hypernetwork_gmac": costs[name]["hypernetwork_gmac"],
-                "optimizer_mb": costs[name]["optimizer_mb"],
+                "hypernetwork_gmac": costs[name].hypernetwork_gmac,
+                "optimizer_mb": optimizer_mb[name],
             }
             for name in names
         },

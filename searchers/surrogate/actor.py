@@ -142,6 +142,7 @@ class SurrogateActor:
         model, targets = self._fit(observations, seed, state, clock)
         inputs = self._inputs(pool, extra, model)
         indices = np.concatenate([self.candidates.pool[pool], extra])
+        self.about_to_score(model, inputs, indices)
         running = self._some(list(pending), model)
         clock("read")
         staged = self._pick(model, inputs, indices, running, None, k, rng)
@@ -150,6 +151,9 @@ class SurrogateActor:
             branches = self._branches(model, targets, inputs, indices, running, list(pending), k, rng)
         clock("score")
         return Proposal(staged, branches, model.export(), self.seconds)
+
+    def about_to_score(self, model: Surrogate, inputs: Inputs, indices: np.ndarray) -> None:
+        """Told of the fitted surrogate and its candidates, `(c,)` indices and their inputs; for those who watch."""
 
     # -- stages ----------------------------------------------------------------------------------------------------
 

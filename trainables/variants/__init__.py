@@ -20,7 +20,8 @@ from trainables.registry import PluginError, Registry
 from trainables.variants.core.declared import Declared, declared_of, read_declared
 
 if TYPE_CHECKING:
-    from trainables.variants.core.base import AdapterConfig, Variant
+    from trainables.variants.core.base import Variant
+    from trainables.variants.core.config import AdapterConfig
     from trainables.variants.core.plain import PlainLora
 
 __all__ = [
@@ -36,7 +37,7 @@ __all__ = [
     "start_actors",
 ]
 
-_CORE = {"AdapterConfig": "base", "PlainLora": "plain", "Variant": "base"}
+_CORE = {"AdapterConfig": "config", "PlainLora": "plain", "Variant": "base"}
 
 VARIANTS: Registry[Variant] = Registry(
     __name__, group="raylora.variants", base=f"{__name__}.core.base:Variant", apart=("testing",)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.export import ADAPTER, peft_number
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_number
 from trainables.variants.core.peft_variant import PeftVariant
 from trainables.variants.core.plain import PlainLora
 
@@ -54,10 +56,10 @@ class AdaLora(PeftVariant):
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
         for name in ("warmup", "final", "interval"):
-            cls.check_number(config, name, lambda value: 0 <= value < 1, "use a share of the steps, from 0 up to 1")
-        cls.check_number(config, "orthogonality", lambda value: value >= 0, "use 0 or a number above 0")
+            check_number(cls, config, name, lambda value: 0 <= value < 1, "use a share of the steps, from 0 up to 1")
+        check_number(cls, config, "orthogonality", lambda value: value >= 0, "use 0 or a number above 0")
         for name in ("beta1", "beta2"):
-            cls.check_number(config, name, lambda value: 0 < value < 1, "use a number between 0 and 1")
+            check_number(cls, config, name, lambda value: 0 < value < 1, "use a number between 0 and 1")
 
     def peft_config(self, targets: list[str]) -> PeftConfig:
         from peft import AdaLoraConfig

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.core.base import AdapterConfig, Batches
+from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.data_start import DataStart, attended_tokens, observe_inputs
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_choice
 
 DAMPING = 0.01  # of the mean diagonal of C: PEFT's and the authors' first value
 
@@ -35,7 +36,7 @@ class Corda(DataStart):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_choice(config, "mode", ("ipm", "kpm"))
+        check_choice(cls, config, "mode", ("ipm", "kpm"))
 
     def observe(self, model: nn.Module, batches: Batches) -> dict[str, Tensor]:
         sums: dict[str, Tensor] = {}

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.layers import AdaptedLinear, kaiming, place
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_choice, check_whole
 from trainables.variants.core.plain import PlainLora
 
 
@@ -50,8 +52,8 @@ class DyLora(Variant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_choice(config, "frozen", (False, True))
-        cls.check_whole(config, "r_min", most=config.rank)
+        check_choice(cls, config, "frozen", (False, True))
+        check_whole(cls, config, "r_min", most=config.rank)
 
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
         config = self.config

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.core.base import AdapterConfig, Batches
+from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.data_start import IGNORED, attended_tokens, check_batches, observe_inputs, start_from_data
 from trainables.variants.core.matrices import Matrix, compact_names
+from trainables.variants.core.options import check_choice, check_number
 from trainables.variants.core.peft_variant import PeftVariant
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Eva(PeftVariant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_number(config, "rho", lambda value: value >= 1, "use a number of at least 1")
-        cls.check_choice(config, "label_mask", (True, False))
+        check_number(cls, config, "rho", lambda value: value >= 1, "use a number of at least 1")
+        check_choice(cls, config, "label_mask", (True, False))
 
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
         given = check_batches(self.name, batches)

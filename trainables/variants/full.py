@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.variants.core.base import Batches, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import Batches
 from trainables.variants.core.layers import place
 from trainables.variants.core.matrices import Matrix
 

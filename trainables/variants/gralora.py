@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainables.variants.core.base import AdapterConfig, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.export import ADAPTER, peft_number
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_whole
 from trainables.variants.core.peft_variant import PeftVariant
 from trainables.variants.core.plain import PlainLora
 
@@ -36,7 +38,7 @@ class Gralora(PeftVariant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_whole(config, "k", least=1)
+        check_whole(cls, config, "k", least=1)
         k = config.extra.get("k", cls.options["k"])
         if config.rank % k:
             raise ValueError(f"variant gralora: k = {k} does not divide rank {config.rank}: use a k that does")

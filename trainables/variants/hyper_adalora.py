@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from trainables.hypernet.allocation import budgets, prune, sensitivity
 from trainables.variants.adalora import first_rank
-from trainables.variants.core.base import AdapterConfig, Batches
+from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.hyper import SHARED_OPTIONS, HyperVariant, export, normal
 from trainables.variants.core.layers import AdaptedLinear
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_number
 from trainables.variants.core.plain import PlainLora
 
 _SCHEDULES: Mapping[str, Mapping[str, float]] = {
@@ -75,13 +76,13 @@ class HyperAdaLora(HyperVariant):
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
         super().check_options(config, matrices)
-        cls.check_number(config, "orthogonality", lambda value: value >= 0, "use 0 or a number above 0")
-        cls.check_number(config, "final", lambda value: value >= 0, _STEPS)
+        check_number(cls, config, "orthogonality", lambda value: value >= 0, "use 0 or a number above 0")
+        check_number(cls, config, "final", lambda value: value >= 0, _STEPS)
         for name in ("warmup", "interval"):
             if config.extra.get(name) is not None:
-                cls.check_number(config, name, lambda value: value >= 0, _STEPS)
+                check_number(cls, config, name, lambda value: value >= 0, _STEPS)
         if config.extra.get("smoothing") is not None:
-            cls.check_number(config, "smoothing", lambda value: 0 <= value < 1, "use a number from 0 up to 1")
+            check_number(cls, config, "smoothing", lambda value: 0 <= value < 1, "use a number from 0 up to 1")
 
     def scheduled(self, name: str) -> float:
         """An option of the pruning, or what the preset says about it."""

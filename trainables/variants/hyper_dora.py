@@ -79,7 +79,7 @@ class HyperDora(HyperLora):
     def save_adapter(self, folder: Path, base_model: str) -> Path:
         from peft import LoraConfig
 
-        model = self._live()[0]
+        model = self.base
         config = LoraConfig(
             r=self.config.rank,
             lora_alpha=peft_number(self.config.alpha),

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.hyper import SHARED_OPTIONS, export
 from trainables.variants.core.layers import AdaptedLinear
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_whole
 from trainables.variants.core.plain import PlainLora
 from trainables.variants.dylora import draw, exported_rank
 from trainables.variants.hyper_lora import GeneratedLinear, HyperLora
@@ -45,7 +46,7 @@ class HyperDyLora(HyperLora):
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
         super().check_options(config, matrices)
-        cls.check_whole(config, "r_min", most=config.rank)
+        check_whole(cls, config, "r_min", most=config.rank)
 
     def make_layer(self, matrix: Matrix, leaves: Mapping[str, Tensor]) -> AdaptedLinear:
         layer = GeneratedDyLinear(matrix, leaves, self.config.alpha, self.config.dropout)

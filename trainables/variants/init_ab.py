@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.layers import kaiming
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_choice
 from trainables.variants.core.peft_variant import PeftVariant, RewritingVariant
 from trainables.variants.core.plain import PlainLora
 
@@ -32,7 +33,7 @@ class InitAB(RewritingVariant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_choice(config, "plus", (False, True))
+        check_choice(cls, config, "plus", (False, True))
 
     def start(self, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
         (rows, columns), rank = weight.shape, self.config.rank

@@ -27,10 +27,13 @@ from trainables.lelora.history import History
 from trainables.lelora.optimizer import SliceAdamW
 from trainables.lelora.policy import Baseline, Outcome, PolicySettings, cost_of, describe, random_choice
 from trainables.lelora.slices import POSITIONS, SlicedLinear, choosable, window
-from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig, Batches
+from trainables.variants.core.costs import Benchmark
 from trainables.variants.core.decompositions import window_svd
 from trainables.variants.core.layers import place
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_choice, check_number, check_whole
 from trainables.variants.core.plain import PlainLora
 
 _log = logging.getLogger(__name__)
@@ -108,17 +111,16 @@ class LeLora(Variant):
     }
     trains_factors = False  # the triplets are of W itself, and their gradients have no graph of their own
     validation_rows = 32
-    cycle = 10
-    whole_rank = {"dimensions": "max"}
+    benchmark = Benchmark(cycle=10, whole_rank={"dimensions": "max"})
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_choice(config, "policy", ("per_trial", "shared", "random"))
-        cls.check_choice(config, "reward", ("both", "l1", "l2"))
-        cls.check_choice(config, "preset", ("default", "paper"))
-        cls.check_whole(config, "reward_every")
-        cls.check_number(config, "policy_rate", lambda value: value > 0, "use a number above 0")
-        cls.check_number(config, "reward_alpha", lambda value: value >= 0, "use 0 or a number above 0")
+        check_choice(cls, config, "policy", ("per_trial", "shared", "random"))
+        check_choice(cls, config, "reward", ("both", "l1", "l2"))
+        check_choice(cls, config, "preset", ("default", "paper"))
+        check_whole(cls, config, "reward_every")
+        check_number(cls, config, "policy_rate", lambda value: value > 0, "use a number above 0")
+        check_number(cls, config, "reward_alpha", lambda value: value >= 0, "use 0 or a number above 0")
         for option, parse in (
             ("dimensions", lambda value: parse_dimensions(value, config.rank)),
             ("positions", parse_positions),

@@ -24,8 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.config import AdapterConfig
+from trainables.variants.core.costs import Benchmark
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_number
 from trainables.variants.core.peft_variant import PeftVariant
 
 CUTOFF = 1e-6  # of K's largest eigenvalue; smaller ones belong to directions that V does not span
@@ -47,11 +49,11 @@ class Loft(PeftVariant):
     rate_of = "full"  # its steps are those of full fine-tuning, which curvature at the start does not show
     runs_on = frozenset({"hosted", "ddp"})  # DeepSpeed replaces the optimizer's view of its parameters
     options = {"eps": 1e-8}
-    cycle = 2  # one factor moves at even steps, the other at odd ones
+    benchmark = Benchmark(cycle=2)  # one factor moves at even steps, the other at odd ones
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_number(config, "eps", lambda value: 0 < value <= 1, "use a number above 0, up to 1")
+        check_number(cls, config, "eps", lambda value: 0 < value <= 1, "use a number above 0, up to 1")
 
     def make_optimizer(self) -> LoftAdamW:
         pairs = [(*self.factors(matrix.name), self.scale(matrix.name)) for matrix in self.matrices]

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.core.base import AdapterConfig, Batches
+from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.data_start import DataStart, weight_gradients
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_number
 
 
 class LoraGa(DataStart):
@@ -32,7 +33,7 @@ class LoraGa(DataStart):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_number(config, "gamma", lambda value: value > 0, "use a number above 0")
+        check_number(cls, config, "gamma", lambda value: value > 0, "use a number above 0")
 
     def observe(self, model: nn.Module, batches: Batches) -> dict[str, Tensor]:
         return weight_gradients(model, self.matrices, batches)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_number
 from trainables.variants.core.peft_variant import PeftVariant
 
 
@@ -25,7 +26,7 @@ class LoraPlus(PeftVariant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_number(config, "ratio", lambda value: value > 0, "use a number above 0")
+        check_number(cls, config, "ratio", lambda value: value > 0, "use a number above 0")
 
     def param_groups(self) -> list[dict[str, Any]]:
         pairs = [self.factors(matrix.name) for matrix in self.matrices]

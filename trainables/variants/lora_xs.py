@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.decompositions import top_svd
 from trainables.variants.core.layers import AdaptedLinear, place
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_number, check_whole
 from trainables.variants.core.plain import PlainLora
 
 
@@ -52,8 +54,8 @@ class LoraXS(Variant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_whole(config, "niter", least=0)
-        cls.check_number(config, "sigma", lambda value: 0 < value <= 1, "use a number above 0, up to 1")
+        check_whole(cls, config, "niter", least=0)
+        check_number(cls, config, "sigma", lambda value: 0 < value <= 1, "use a number above 0, up to 1")
 
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
         config = self.config

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.layers import AdaptedLinear, kaiming, place
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_whole
 from trainables.variants.core.plain import PlainLora
 
 
@@ -47,7 +49,7 @@ class MeLora(Variant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        minis = cls.check_whole(config, "minis")
+        minis = check_whole(cls, config, "minis")
         for matrix in matrices:
             if matrix.rows % minis or matrix.columns % minis:
                 raise ValueError(

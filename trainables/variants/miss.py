@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainables.variants.core.base import AdapterConfig, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.export import ADAPTER
 from trainables.variants.core.matrices import Matrix
 from trainables.variants.core.peft_variant import PeftVariant

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.layers import AdaptedLinear, place
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_choice
 
 SHARING_FROM = 128  # the paper shares at ranks 128 and 256 and rotates at rank 8
 
@@ -89,7 +91,7 @@ class Mora(Variant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_choice(config, "kind", ("auto", "sharing", "rotation"))
+        check_choice(cls, config, "kind", ("auto", "sharing", "rotation"))
 
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
         config, kind = self.config, self.option("kind")

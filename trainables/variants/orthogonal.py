@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.matrices import Matrix
 from trainables.variants.core.peft_variant import PeftVariant
 

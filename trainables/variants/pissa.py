@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.decompositions import top_svd
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_whole
 from trainables.variants.core.peft_variant import RewritingVariant
 
 
@@ -29,7 +30,7 @@ class Pissa(RewritingVariant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_whole(config, "niter", least=0)
+        check_whole(cls, config, "niter", least=0)
 
     def start(self, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
         u, s, v = top_svd(weight, self.config.rank, self.option("niter"))  # (m, r), (r,), (n, r)

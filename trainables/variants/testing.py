@@ -31,7 +31,8 @@ import torch
 from torch import nn
 
 from trainables.variants import VARIANTS, get_variant
-from trainables.variants.core.base import AdapterConfig, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.declared import SCALES
 from trainables.variants.core.export import exported_adapter, merge_folder
 from trainables.variants.core.snapshot import fingerprint, fingerprint_tensors

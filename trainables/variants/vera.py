@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainables.variants.core.base import AdapterConfig, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.export import ADAPTER
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_number
 from trainables.variants.core.peft_variant import PeftVariant
 from trainables.variants.core.plain import PlainLora
 
@@ -39,7 +41,7 @@ class Vera(PeftVariant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_number(config, "d_initial", lambda value: value != 0, "use a number other than 0")
+        check_number(cls, config, "d_initial", lambda value: value != 0, "use a number other than 0")
 
     def peft_config(self, targets: list[str]) -> PeftConfig:
         from peft import VeraConfig

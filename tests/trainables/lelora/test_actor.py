@@ -19,7 +19,7 @@ from trainables.lelora.policy import Outcome, PolicySettings, describe
 from trainables.protocols import TrainSettings
 from trainables.run import TrialRun
 from trainables.testing import make_tiny_tokenizer, tokenised_rows
-from trainables.variants.core.base import Surroundings
+from trainables.variants.core.config import Surroundings
 
 SETTINGS = PolicySettings((0, 1), ("q_proj", "q_proj"), (0, 2, 4), ("primary", "minor"))
 FEATURES = describe([np.linspace(5, 1, 16), np.linspace(9, 2, 16)])
@@ -200,7 +200,7 @@ def train(folder, actor):
     from trainables.protocols import TrainSettings
     from trainables.run import TrialRun
     from trainables.testing import make_tiny_tokenizer, tokenised_rows
-    from trainables.variants.core.base import Surroundings
+    from trainables.variants.core.config import Surroundings
 
     knobs = {"variant": "lelora", "rank": 4, "alpha_ratio": 1, "learning_rate": 1e-3, "batch_size": 4,
              "reward_every": 2}

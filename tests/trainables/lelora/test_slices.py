@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.lelora.slices import POSITIONS, choosable, window
-from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.lelora import LeLora
 
 

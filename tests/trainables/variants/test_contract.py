@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from trainables.variants import Variant, available, get_variant
-from trainables.variants.core.base import Batches
+from trainables.variants.core.config import Batches
 from trainables.variants.lora import Lora
 from trainables.variants.testing import VariantConformance
 

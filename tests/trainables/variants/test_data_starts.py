@@ -11,7 +11,8 @@ from peft import LoraConfig, PeftModel, inject_adapter_in_model
 
 from trainables.variants import get_variant
 from trainables.variants.core import decompositions
-from trainables.variants.core.base import AdapterConfig, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.tiny import attached, make_base, make_batches, outputs, structure, train
 from trainables.variants.eva import share_ranks
 

@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, PeftModel, inject_adapter_in_model
 
 from trainables.variants import available, describe, get_variant
-from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.export import exported_adapter, merge_folder, merge_plain_lora, save_plain_lora
 from trainables.variants.core.matrices import select_matrices
 from trainables.variants.core.plain import PlainLora

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from trainables.variants import get_variant
-from trainables.variants.core.base import AdapterConfig, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.tiny import make_base, make_batches, train
 from trainables.variants.mora import Mora
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.matrices import find_matrices
 from trainables.variants.core.tiny import attached, make_base, make_batches, outputs, train
 
@@ -131,19 +131,19 @@ def test_costs_tell_the_hypernetworks_from_the_adapter(name: str) -> None:
     networks = sum(p.numel() for p in variant.module.hypernetworks.parameters())
     train(variant, make_batches(), 1)
     costs = variant.costs()
-    assert (costs["adapter_parameters"], costs["hypernetwork_parameters"]) == (adapter, networks)
+    assert (costs.adapter_parameters, costs.hypernetwork_parameters) == (adapter, networks)
     trained_apart = sum(m for m, _ in shapes) if name == "hyper_dora" else 0
     assert variant.parameter_count() == networks + trained_apart
     generated = adapter - trained_apart
-    assert costs["moment_mb"] == pytest.approx(3 * 4 * generated / 1e6)
-    assert costs["hypernetwork_s"] > 0 and costs["hypernetwork_gmac"] > 0
+    assert costs.moment_mb == pytest.approx(3 * 4 * generated / 1e6)
+    assert costs.hypernetwork_s > 0 and costs.hypernetwork_gmac > 0
 
 
 def test_a_plain_variant_has_no_hypernetwork_to_pay_for() -> None:
     variant = attached("lora")
     costs = variant.costs()
-    assert costs["adapter_parameters"] == variant.parameter_count()
-    assert costs["hypernetwork_parameters"] == costs["hypernetwork_s"] == costs["moment_mb"] == 0
+    assert costs.adapter_parameters == variant.parameter_count()
+    assert costs.hypernetwork_parameters == costs.hypernetwork_s == costs.moment_mb == 0
 
 
 def test_one_network_of_each_kind_serves_all_matrices_and_is_gone_after_detach() -> None:
@@ -184,8 +184,8 @@ def test_at_rate_zero_the_network_stays_at_its_start() -> None:
     for name, p in variant.module.hypernetworks.named_parameters():
         assert torch.equal(p, before[name])
     costs, learning = variant.costs(), attached("hyper_lora").costs()
-    assert costs["hypernetwork_parameters"] == costs["hypernetwork_gmac"] == 0
-    assert costs["adapter_parameters"] == learning["adapter_parameters"] and learning["hypernetwork_gmac"] > 0
+    assert costs.hypernetwork_parameters == costs.hypernetwork_gmac == 0
+    assert costs.adapter_parameters == learning.adapter_parameters and learning.hypernetwork_gmac > 0
 
 
 @pytest.mark.parametrize(

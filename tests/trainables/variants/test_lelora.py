@@ -13,7 +13,7 @@ import torch
 from trainables.decode import mean_loss
 from trainables.lelora.policy import Baseline
 from trainables.lelora.slices import POSITIONS
-from trainables.variants.core.base import AdapterConfig, Surroundings
+from trainables.variants.core.config import AdapterConfig, Surroundings
 from trainables.variants.core.export import exported_adapter
 from trainables.variants.core.snapshot import fingerprint_tensors
 from trainables.variants.core.tiny import attached, make_base, make_batches, outputs, train
@@ -129,9 +129,8 @@ def test_trials_share_a_key_only_under_policy_shared() -> None:
     for policy in ("shared", "per_trial"):
         for trial in ("a", "b"):
             variant = LeLora()
-            variant.surroundings = Surroundings(trial=trial)
             config = AdapterConfig(4, 4.0, seed=len(trial), extra={"policy": policy})
-            variant.attach(make_base(), config, make_batches())
+            variant.attach(make_base(), config, make_batches(), Surroundings(trial=trial))
             recorder = variant.strategist = Recorder()
             variant.before_step(0)
             keys[policy, trial] = recorder.requests[0].key
@@ -157,8 +156,8 @@ def test_touched_parameters_are_counted_per_step_and_in_total() -> None:
 def test_run_with_rewards_resumes_to_the_same_bits_in_the_middle_of_an_interval(tmp_path: Path) -> None:
     def start() -> Any:
         variant = LeLora()
-        variant.surroundings = Surroundings(trial="t", log_folder=tmp_path)
-        variant.attach(make_base(), AdapterConfig(4, 4.0, 0.0, 5e-3, extra={"reward_every": 2}), make_batches())
+        config = AdapterConfig(4, 4.0, 0.0, 5e-3, extra={"reward_every": 2})
+        variant.attach(make_base(), config, make_batches(), Surroundings(trial="t", log_folder=tmp_path))
         return variant, variant.make_optimizer()
 
     whole, optimizer = start()

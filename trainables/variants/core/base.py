@@ -1,4 +1,4 @@
-"""The contract that every LoRA variant fulfils, and the values that pass through it.
+"""The contract that every LoRA variant fulfils.
 
 Notation, used in all files of this package: a base matrix W0 is (m, n) = (outputs, inputs); A is (r, n); B is
 (m, r); s is the scale, alpha / r unless a variant says otherwise; an adapted matrix computes (W0 + s B A) x.
@@ -6,99 +6,32 @@ Notation, used in all files of this package: a base matrix W0 is (m, n) = (outpu
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
+from trainables.variants.core.config import AdapterConfig, Batches, Surroundings
+from trainables.variants.core.costs import Benchmark, Costs
 from trainables.variants.core.declared import Declared
-from trainables.variants.core.export import (
-    merge_plain_lora,
-    merge_through_folder,
-    merge_tuned_weights,
-    save_plain_lora,
-    save_tuned_weights,
-)
+from trainables.variants.core.exported import Exported
 from trainables.variants.core.matrices import Matrix, select_matrices
-from trainables.variants.core.plain import PlainLora
 from trainables.variants.core.snapshot import Snapshot, seeded
 
-Batches = Sequence[Mapping[str, torch.Tensor]]
-
 
 @dataclass(frozen=True)
-class AdapterConfig:
-    """Hyperparameters of one attachment.
-
-    Attributes:
-        rank: r >= 1.
-        alpha: > 0; the scale s is alpha / rank for most variants.
-        dropout: probability in [0, 1) on the adapter's input. Drawn from PyTorch's global generator at each
-            forward.
-        learning_rate: > 0.
-        weight_decay: >= 0, decoupled (AdamW).
-        placement: `"all-linear"` (every linear matrix but the language-model head) or names of matrices; see
-            `select_matrices`.
-        seed: of everything drawn at attachment.
-        steps: optimizer steps that the run will take, >= 1; only variants with a schedule of their own look.
-        extra: the variant's own options; unknown ones are refused at `attach`.
-
-    Raises:
-        ValueError: a value is outside its range.
-    """
-
-    rank: int
-    alpha: float
-    dropout: float = 0.0
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    placement: str | tuple[str, ...] = "all-linear"
-    seed: int = 0
-    steps: int = 1000
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.rank, bool) or self.rank != int(self.rank) or self.rank < 1:
-            raise ValueError(f"rank is {self.rank!r}: use a whole number of at least 1")
-        object.__setattr__(self, "rank", int(self.rank))
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ValueError(f"alpha is {self.alpha!r}: use a number above 0")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout!r}: use a number from 0 up to, not including, 1")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate is {self.learning_rate!r}: use a number above 0")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay is {self.weight_decay!r}: use 0 or a number above 0")
-        if isinstance(self.steps, bool) or self.steps != int(self.steps) or self.steps < 1:
-            raise ValueError(f"steps is {self.steps!r}: use a whole number of at least 1")
-        if not isinstance(self.placement, str):
-            object.__setattr__(self, "placement", tuple(self.placement))
+class _Attachment:
+    base: nn.Module
+    module: nn.Module
+    snapshot: Snapshot
+    config: AdapterConfig
+    surroundings: Surroundings
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What a run offers to a variant beside the model; each part may be absent.
-
-    Attributes:
-        validation: keyword arguments for forward calls with `labels` (-100 outside the completion), from
-            `validation_rows` rows drawn from train.
-        actor: handle of the actor that the variant declared, shared by all its trials of a search.
-        trial: name of the trial, fit for a file name.
-        log_folder: where the variant may write what is worth looking at afterwards.
-    """
-
-    validation: Batches = ()
-    actor: Any = None
-    trial: str = ""
-    log_folder: Path | None = None
-
-
-class Variant(ABC):
+class Variant(Exported):
     """One way of adapting a model; one instance is one attachment.
 
     The life of an instance: `attach`, then for each step `before_step`, forward and loss (plus `extra_loss`),
@@ -113,8 +46,7 @@ class Variant(ABC):
     Class attributes:
         name, summary, paper: for lists and reports.
         parameters: trainable parameters per (m, n) matrix, as text.
-        exports_lora: whether `to_lora` gives a plain LoRA.
-        saves: what `save_adapter` writes: "peft", a folder that PEFT reads, or "merged", the tuned matrices.
+        exports_lora, saves: see `Exported`.
         runs_on: where it can be trained: "hosted" (one process that owns the base), "ddp", "deepspeed"
             (attached before the engine is built; under ZeRO stage 3 gather the trainable parameters around
             `state`).
@@ -124,16 +56,13 @@ class Variant(ABC):
             its curvature compares with LoRA's (`trainables.curvature`).
         scale_rule, rate_of, actor: see `Declared`; strings in the class's own body, because its file is read for them.
         validation_rows: rows of train that it wants as `Surroundings.validation`.
-        cycle: steps after which the costs of a step repeat; for benchmarks.
-        whole_rank: options with which every matrix is at its rank all the time; for benchmarks.
+        benchmark: how it wants to be measured.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
     parameters: ClassVar[str]
-    exports_lora: ClassVar[bool] = True
-    saves: ClassVar[str] = "peft"
     runs_on: ClassVar[frozenset[str]] = frozenset({"hosted", "ddp", "deepspeed"})
     options: ClassVar[Mapping[str, Any]] = {}
     rank_limited: ClassVar[bool] = True
@@ -142,20 +71,15 @@ class Variant(ABC):
     rate_of: ClassVar[str | None] = None
     actor: ClassVar[str | None] = None
     validation_rows: ClassVar[int] = 0
-    cycle: ClassVar[int] = 1
-    whole_rank: ClassVar[Mapping[str, Any]] = {}
+    benchmark: ClassVar[Benchmark] = Benchmark()
 
     def __init__(self) -> None:
-        self.surroundings = Surroundings()  # set before `attach` by a run that has something to offer
-        self._attached: tuple[nn.Module, nn.Module, Snapshot, AdapterConfig] | None = None
+        self._attached: _Attachment | None = None
         self._own: frozenset[str] = frozenset()
         self.matrices: list[Matrix] = []
         self._trainable: dict[str, nn.Parameter] = {}
 
     # What a subclass writes.
-
-    def saturate(self) -> None:  # noqa: B027 (a hook: doing nothing is the default)
-        """Brings what grows during a run to the size that it comes to; for benchmarks."""
 
     @abstractmethod
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
@@ -177,7 +101,13 @@ class Variant(ABC):
 
     # The life of an attachment.
 
-    def attach(self, model: nn.Module, config: AdapterConfig, batches: Batches | None = None) -> nn.Module:
+    def attach(
+        self,
+        model: nn.Module,
+        config: AdapterConfig,
+        batches: Batches | None = None,
+        surroundings: Surroundings | None = None,
+    ) -> nn.Module:
         """Puts the adapter on a model.
 
         Args:
@@ -185,6 +115,7 @@ class Variant(ABC):
             config: hyperparameters. The same seed gives the same adapter; global generators are left as
                 found.
             batches: keyword arguments for forward calls, for variants whose start depends on data.
+            surroundings: what else the run has to offer.
 
         Returns:
             The module to call: same call signature and outputs as the base, same training mode.
@@ -198,7 +129,7 @@ class Variant(ABC):
         self.matrices = self.check(model, config)
         self._own = frozenset(vars(self))
         snapshot = Snapshot(model)
-        self._attached = (model, model, snapshot, config)
+        self._attached = _Attachment(model, model, snapshot, config, surroundings or Surroundings())
         try:
             with seeded(config.seed):
                 model.requires_grad_(False)
@@ -209,7 +140,7 @@ class Variant(ABC):
         for part in module.modules():
             if id(part) not in snapshot.modules:
                 part.training = model.training
-        self._attached = (model, module, snapshot, config)
+        self._attached = replace(self._attached, module=module)
         self._trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
         return module
 
@@ -238,34 +169,9 @@ class Variant(ABC):
         cls.check_options(config, matrices)
         return matrices
 
-    @classmethod  # noqa: B027
+    @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
         """Raises ValueError for values of the variant's own options that are impossible on these matrices."""
-
-    @classmethod
-    def check_choice(cls, config: AdapterConfig, option: str, allowed: Sequence[Any]) -> None:
-        """Raises ValueError unless the option is one of `allowed`."""
-        value = config.extra.get(option, cls.options[option])
-        if not any(value == known and type(value) is type(known) for known in allowed):
-            names = ", ".join(str(known).lower() if isinstance(known, bool) else str(known) for known in allowed)
-            raise ValueError(f"variant {cls.name}: option {option} is {value!r}: use one of {names}")
-
-    @classmethod
-    def check_whole(cls, config: AdapterConfig, option: str, least: int = 1, most: int | None = None) -> int:
-        """The option's value. Raises ValueError unless it is a whole number from `least` to `most`."""
-        value = config.extra.get(option, cls.options[option])
-        if isinstance(value, bool) or not isinstance(value, int) or value < least or (most and value > most):
-            allowed = f"from {least} to {most}" if most else f"of at least {least}"
-            raise ValueError(f"variant {cls.name}: option {option} is {value!r}: use a whole number {allowed}")
-        return value
-
-    @classmethod
-    def check_number(cls, config: AdapterConfig, option: str, allowed: Callable[[float], bool], remedy: str) -> None:
-        """Raises ValueError, ending in `remedy`, unless the option is a finite number that is allowed."""
-        value = config.extra.get(option, cls.options[option])
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or not allowed(value):
-            raise ValueError(f"variant {cls.name}: option {option} is {value!r}: {remedy}")
 
     def detach(self) -> nn.Module:
         """Takes the adapter off and returns the base exactly as it was before `attach`.
@@ -273,34 +179,44 @@ class Variant(ABC):
         Bits, `requires_grad`, hooks, module classes and attributes, training mode and configuration are those
         of the moment of `attach`; what others changed on the modules in between is undone too.
         """
-        model, _, snapshot, _ = self._live()
-        snapshot.restore()
+        attached = self._live()
+        attached.snapshot.restore()
         for name in vars(self).keys() - self._own:
             delattr(self, name)
         self._attached = None
         self.matrices = []
         self._trainable = {}
-        return model
+        return attached.base
 
-    def _live(self) -> tuple[nn.Module, nn.Module, Snapshot, AdapterConfig]:
+    def _live(self) -> _Attachment:
         if self._attached is None:
             raise RuntimeError(f"{self.name} is not attached: call attach first")
         return self._attached
 
     @property
+    def base(self) -> nn.Module:
+        """The model that `attach` was given."""
+        return self._live().base
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What the run has to offer."""
+        return self._live().surroundings
+
+    @property
     def module(self) -> nn.Module:
         """The module that `attach` returned."""
-        return self._live()[1]
+        return self._live().module
 
     @property
     def snapshot(self) -> Snapshot:
         """The way back, and the way to change base weights."""
-        return self._live()[2]
+        return self._live().snapshot
 
     @property
     def config(self) -> AdapterConfig:
         """The configuration attached with."""
-        return self._live()[3]
+        return self._live().config
 
     def option(self, name: str) -> Any:
         """One of the variant's own options, or its default."""
@@ -328,22 +244,10 @@ class Variant(ABC):
         """Trainable scalars that belong to no matrix but serve all: those of hypernetworks."""
         return 0
 
-    def costs(self) -> dict[str, float]:
-        """What the adapter takes, and what generating it takes beside it.
-
-        Returns:
-            `adapter_parameters`: scalars trained or generated on the matrices; `hypernetwork_parameters`: see
-            `shared_parameters`; `hypernetwork_s`: seconds spent in generating since `attach`;
-            `hypernetwork_gmac`: their multiply-adds of one step, in 10^9; `moment_mb`: what the variant keeps between
-            steps in place of optimizer state, in MB.
-        """
-        return {
-            "adapter_parameters": self.parameter_count() - self.shared_parameters(),
-            "hypernetwork_parameters": self.shared_parameters(),
-            "hypernetwork_s": 0.0,
-            "hypernetwork_gmac": 0.0,
-            "moment_mb": 0.0,
-        }
+    def costs(self) -> Costs:
+        """What the adapter takes, and what generating it takes beside it."""
+        shared = self.shared_parameters()
+        return Costs(adapter_parameters=self.parameter_count() - shared, hypernetwork_parameters=shared)
 
     def figures(self) -> dict[str, float]:
         """What the variant has to report beside the metrics of every trial."""
@@ -364,17 +268,17 @@ class Variant(ABC):
         """AdamW over `param_groups`, betas (0.9, 0.999)."""
         return torch.optim.AdamW(self.param_groups(), betas=(0.9, 0.999))
 
-    def before_step(self, step: int) -> None:  # noqa: B027 (a hook: doing nothing is the default)
+    def before_step(self, step: int) -> None:
         """Before the first forward pass of optimizer step `step` (from 0)."""
 
     def extra_loss(self) -> torch.Tensor | None:
         """A scalar to add to the loss of each forward pass, or None."""
         return None
 
-    def after_backward(self, step: int) -> None:  # noqa: B027
+    def after_backward(self, step: int) -> None:
         """After the last backward pass of the step, before the optimizer moves: gradients are there."""
 
-    def after_step(self, step: int) -> None:  # noqa: B027
+    def after_step(self, step: int) -> None:
         """After the optimizer has moved."""
 
     # State and results.
@@ -408,40 +312,3 @@ class Variant(ABC):
                     f"variant {self.name}: saved tensor {name!r} is {found}, not {tuple(shape)}: "
                     "attach with the rank and placement it was saved with"
                 )
-
-    def to_lora(self) -> PlainLora | None:
-        """The adapter as plain LoRA against the original weights, or None where there is no such thing."""
-        return None
-
-    def tuned_weights(self) -> dict[str, torch.Tensor]:
-        """The adapted matrices with the update in them, module name -> `(m, n)`, fp32 on the CPU.
-
-        What a variant without plain LoRA and without a PEFT form (`saves` is "merged") is saved as.
-        """
-        raise NotImplementedError
-
-    def save_adapter(self, folder: Path, base_model: str) -> Path:
-        """Writes a folder that `exported_adapter` and `merge_folder` read, and PEFT unless `saves` is "merged".
-
-        `PeftModel.from_pretrained(original_base, folder)` then gives the same outputs.
-
-        Args:
-            folder: made if absent.
-            base_model: what the folder names as its base (`base_model_name_or_path`).
-        """
-        plain = self.to_lora()
-        if plain is None:
-            return save_tuned_weights(self.tuned_weights(), self.name, folder, base_model)
-        return save_plain_lora(plain, folder, base_model, model=self._live()[0])
-
-    def merge_into(self, model: nn.Module) -> nn.Module:
-        """Adds what was learned to `model`, another copy of the original base, in place, and returns it.
-
-        Sums are fp32 and rounded once to the base's type.
-        """
-        plain = self.to_lora()
-        if plain is not None:
-            return merge_plain_lora(model, plain)
-        if self.saves == "merged":
-            return merge_tuned_weights(model, self.tuned_weights())
-        return merge_through_folder(model, lambda folder: self.save_adapter(folder, ""))

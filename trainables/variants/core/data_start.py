@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainables.modes import evaluating
 from trainables.variants.core import decompositions
-from trainables.variants.core.base import Batches
+from trainables.variants.core.config import Batches
 from trainables.variants.core.matrices import Matrix
 from trainables.variants.core.peft_variant import PeftVariant, RewritingVariant
 from trainables.variants.core.snapshot import fingerprint, fingerprint_tensors, seeded

@@ -27,9 +27,12 @@ from torch import Tensor, nn
 
 from trainables.hypernet.factors import Factors, ResidualFactors, Stack
 from trainables.hypernet.networks import KINDS, make_network
-from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig, Batches
+from trainables.variants.core.costs import Costs
 from trainables.variants.core.layers import AdaptedLinear, place
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import check_choice, check_number, check_whole
 
 PRESETS = ("default", "paper")
 _MODULE = "hypernetworks"
@@ -89,11 +92,11 @@ class HyperVariant(Variant):
 
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
-        cls.check_choice(config, "preset", PRESETS)
-        cls.check_choice(config, "hypernet", KINDS)
-        cls.check_number(config, "network_rate", lambda value: value >= 0, "use 0 or a number above 0")
+        check_choice(cls, config, "preset", PRESETS)
+        check_choice(cls, config, "hypernet", KINDS)
+        check_number(cls, config, "network_rate", lambda value: value >= 0, "use 0 or a number above 0")
         if config.extra.get("hidden") is not None:
-            hidden = cls.check_whole(config, "hidden")
+            hidden = check_whole(cls, config, "hidden")
             heads = _sizes(config)["heads"]
             if hidden % heads:
                 raise ValueError(
@@ -234,18 +237,18 @@ class HyperVariant(Variant):
     def shared_parameters(self) -> int:
         return sum(p.numel() for p in self.networks())
 
-    def costs(self) -> dict[str, float]:
+    def costs(self) -> Costs:
         stacks = [stack for factors in self.factors.values() for stack in factors.stacks.values()]
         kept = sum(t.numel() * t.element_size() for stack in stacks for t in stack.moments.values())
         own = self.parameter_count() - self.shared_parameters()
-        return {
-            "adapter_parameters": own + sum(stack.value.numel() for stack in stacks),
-            "hypernetwork_parameters": self.shared_parameters() if self.networks_run else 0,
-            "hypernetwork_s": self._seconds,
+        return Costs(
+            adapter_parameters=own + sum(stack.value.numel() for stack in stacks),
+            hypernetwork_parameters=self.shared_parameters() if self.networks_run else 0,
+            hypernetwork_s=self._seconds,
             # forward, forward again, and a backward pass of twice as much
-            "hypernetwork_gmac": 4e-9 * sum(f.macs() for f in self.factors.values()) if self.networks_run else 0.0,
-            "moment_mb": kept / 1e6,
-        }
+            hypernetwork_gmac=4e-9 * sum(f.macs() for f in self.factors.values()) if self.networks_run else 0.0,
+            moment_mb=kept / 1e6,
+        )
 
     def _kept_state(self) -> dict[str, Tensor]:
         """Live tensors to save beside the trained parameters."""

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from trainables.variants import get_variant
-from trainables.variants.core.base import AdapterConfig, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.matrices import Matrix, select_matrices
 
 

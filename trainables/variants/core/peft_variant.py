@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from trainables.variants.core.base import Batches, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import Batches
 from trainables.variants.core.export import ADAPTER, peft_number, save_native
 from trainables.variants.core.matrices import Matrix, compact_names
 from trainables.variants.core.plain import PlainLora

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from trainables.variants import get_variant
-from trainables.variants.core.base import AdapterConfig, Batches, Variant
+from trainables.variants.core.base import Variant
+from trainables.variants.core.config import AdapterConfig, Batches
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM

@@ -8,7 +8,7 @@ import torch
 from trainables.protocols import TrainSettings
 from trainables.run import adapter_config
 from trainables.variants import available, get_variant
-from trainables.variants.core.base import AdapterConfig
+from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.matching import impossible, matched_rank
 from trainables.variants.core.matrices import select_matrices
 from trainables.variants.core.tiny import make_base
