@@ -8,6 +8,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from searchers.base import Observation
+from searchers.latent import LatentBOSearch
 from searchers.random import RandomSearch
 from searchers.testing import drive, small_space
 
@@ -97,3 +98,18 @@ def test_what_is_asked_for_is_proposed_although_excluded() -> None:
     made.exclude([3])
     made.enqueue([small_space().decode(3)])
     assert made.suggest("a") == small_space().decode(3)
+
+
+def test_options_are_those_of_the_constructors_without_what_all_share() -> None:
+    class Deeper(LatentBOSearch):
+        def __init__(self, *, depth: int = 2, **others: Any) -> None:
+            super().__init__(**others)
+
+    assert Deeper.options() == {"depth", "width", "n_initial", "candidates", "fit_steps"}
+    assert RandomSearch.options() == frozenset()
+
+
+def test_options_that_a_searcher_refuses_are_told_by_check() -> None:
+    LatentBOSearch.check({"width": 8})
+    with pytest.raises(ValueError, match="width: 0 is too small"):
+        LatentBOSearch.check({"width": 0})

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from raylora.build import build_task
+from raylora.errors import UserError
+from raylora.run.searcher import build_searcher
+from raylora.spec import load
+from searchers.random import RandomSearch
+
+
+def test_a_searcher_is_given_what_it_wants(write_spec, monkeypatch) -> None:
+    spec = load(write_spec(space__variant=["lora", "loft"]))
+    task, given = build_task(spec), {}
+
+    def keep(self, *, samples=None, scales=None, ratios=None, **common) -> None:
+        given.update(samples=samples, scales=scales, ratios=ratios)
+
+    monkeypatch.setattr(RandomSearch, "__init__", keep)
+    monkeypatch.setattr(RandomSearch, "wants", lambda options: frozenset({"samples", "scales", "ratios"}))
+    build_searcher(spec, task, 96, ratios={"lora": 1.0, "loft": 3.0})
+    assert given["samples"] == 96 and given["scales"]["loft"] == "1"
+    # Whatever was measured of LoFT: its rate is that of full fine-tuning.
+    assert given["ratios"] == {"lora": 1.0, "loft": 0.1}
+
+
+def test_what_no_run_knows_is_refused_in_one_line(write_spec, monkeypatch) -> None:
+    spec = load(write_spec())
+    monkeypatch.setattr(RandomSearch, "wants", lambda options: frozenset({"weather"}))
+    with pytest.raises(UserError, match=r"search.searcher = 'random': wants 'weather'; allowed: learn_from, llm, "):
+        build_searcher(spec, build_task(spec), 96)
