@@ -6,13 +6,14 @@ import base64
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 from raylora.errors import UserError
-from raylora.sandbox import syscalls
+from raylora.sandbox import syscalls, wasm
 from raylora.sandbox.inside.confine import landlock_abi
 from raylora.sandbox.runtime import Runtime
 
@@ -112,10 +113,15 @@ def _no_bubblewrap() -> str | None:
     return _no_filter()
 
 
-def command(kind: str, runtime: Runtime, scratch: str) -> list[str]:
-    """What is put before the interpreter: nothing, or bubblewrap with the folders that the interpreter reads."""
-    if kind != "bubblewrap":
-        return []
+def command(kind: str, runtime: Runtime, scratch: str, boot: str, orders_fd: int) -> list[str]:
+    """The command that starts one role: the interpreter, within bubblewrap, or the host of WebAssembly."""
+    if kind == "wasm":
+        return [sys.executable, "-c", wasm.HOST, str(orders_fd), wasm.compiled()]
+    before = _bubblewrap(runtime, scratch) if kind == "bubblewrap" else []
+    return [*before, runtime.python, "-S", "-s", "-P", "-B", "-u", "-c", boot, str(orders_fd)]
+
+
+def _bubblewrap(runtime: Runtime, scratch: str) -> list[str]:
     # Libraries are found by names that are links within their folder, so bubblewrap is shown the folder.
     shown = {os.path.dirname(path) for path in runtime.libraries} | set(runtime.files) | set(runtime.trees)
     binds = ["--dev", "/dev", "--tmpfs", "/tmp"]
@@ -148,5 +154,6 @@ def policy(kind: str, runtime: Runtime, scratch: str) -> dict[str, Any]:
             "trees": runtime.trees,
             "scratch": scratch,
         }
-    seccomp = None if kind == "none" else base64.b64encode(syscalls.compiled()).decode()
-    return {"landlock": landlock, "seccomp": seccomp}
+    filtered = kind in ("landlock", "bubblewrap")
+    seccomp = base64.b64encode(syscalls.compiled()).decode() if filtered else None
+    return {"landlock": landlock, "seccomp": seccomp, "scratch": scratch}

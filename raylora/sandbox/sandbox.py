@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from raylora.errors import UserError
-from raylora.sandbox import kinds, supervise
+from raylora.sandbox import kinds, supervise, wasm
 from raylora.sandbox.program import Limits, Outcome, Program
 from raylora.sandbox.runtime import Runtime, runtime
 
@@ -21,7 +21,7 @@ class Sandbox:
         unsafe: run without walls where none can be had. The programs then run as you.
         limits: bounds on each program.
         workers: programs at a time; None is the number of processors, 8 at most.
-        python: the interpreter to run programs in; None is this one.
+        python: the interpreter to run programs in; None is this one. `wasm` brings its own.
 
     Raises:
         UserError: the walls asked for, or any at all, cannot be had here; one line with the remedy.
@@ -40,6 +40,8 @@ class Sandbox:
         self.limits = limits or Limits()
         self.workers = workers or min(8, os.cpu_count() or 1)
         self._runtime = _runtime(python)
+        if self.kind == "wasm":
+            wasm.compiled()
 
     def run(self, program: Program | str, limits: Limits | None = None) -> Outcome:
         """The outcome of one program; a text alone passes where it runs to its end."""

@@ -158,7 +158,8 @@ class _Start:
             "role": role,
             "payload": payload,
             "fds": fds,
-            "modules": _sources(role),
+            "modules": _sources(role, walls=self._kind != "wasm"),
+            "boot": _boot(),
             "policy": policy,
             "recursion": 1100,
         }
@@ -167,15 +168,14 @@ class _Start:
             with open(orders_fd, "wb", closefd=False) as file:
                 file.write(json.dumps(orders).encode())
             os.lseek(orders_fd, 0, os.SEEK_SET)
-            before = kinds.command(self._kind, self._runtime, scratch)
-            command = [*before, self._runtime.python, "-S", "-s", "-P", "-B", "-u", "-c", _boot(), str(orders_fd)]
+            command = kinds.command(self._kind, self._runtime, scratch, _boot(), orders_fd)
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd=scratch,
-                env={"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "HOME": scratch, "TMPDIR": scratch},
+                env=_environment(self._kind, scratch),
                 pass_fds=[*fds, orders_fd],
                 start_new_session=True,
             )
@@ -214,12 +214,19 @@ def _limits(limits: Limits) -> dict[str, tuple[int, int]]:
     }
 
 
+def _environment(kind: str, scratch: str) -> dict[str, str]:
+    if kind == "wasm":
+        # The host of the guest is raylora's own; the guest sees none of this.
+        return {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "HOME": scratch, "TMPDIR": scratch}
+
+
 @cache
 def _boot() -> str:
     return (files("raylora.sandbox.inside") / "boot.py").read_text()
 
 
 @cache
-def _sources(role: str) -> dict[str, str]:
-    walls = ["confine"] if sys.platform == "linux" else []
-    return {name: (files("raylora.sandbox.inside") / f"{name}.py").read_text() for name in [*walls, "wire", role]}
+def _sources(role: str, *, walls: bool) -> dict[str, str]:
+    names = [*(["confine"] if walls else []), "wire", role]
+    return {name: (files("raylora.sandbox.inside") / f"{name}.py").read_text() for name in names}

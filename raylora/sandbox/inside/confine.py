@@ -44,8 +44,8 @@ def landlock_abi() -> int:
 def confine(policy: dict[str, Any]) -> None:
     """Put up every wall of `policy`: `limits`, `landlock` (or None), `seccomp` (BPF in base64, or None)."""
     for name, (soft, hard) in policy["limits"].items():
-        _limit(getattr(resource, name), soft, hard)
-    _prctl(_PR_SET_PDEATHSIG, 9)
+        limit(name, soft, hard)
+    die_with_parent()
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
     _drop_capabilities()
@@ -55,13 +55,20 @@ def confine(policy: dict[str, Any]) -> None:
         _seccomp(base64.b64decode(policy["seccomp"]))
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends."""
+    _prctl(_PR_SET_PDEATHSIG, 9)
+
+
 def _check(result: int, what: str) -> int:
     if result < 0:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
     return result
 
 
-def _limit(kind: int, soft: int, hard: int) -> None:
+def limit(name: str, soft: int, hard: int) -> None:
+    """Set the resource limit called `name`, such as `RLIMIT_CPU`, or the lower one that is in force already."""
+    kind = getattr(resource, name)
     # An unprivileged process cannot raise a limit that its surroundings set lower already.
     ceiling = resource.getrlimit(kind)[1]
     if ceiling != resource.RLIM_INFINITY:
