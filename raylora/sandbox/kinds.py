@@ -124,12 +124,14 @@ def command(kind: str, runtime: Runtime, scratch: str, boot: str, orders_fd: int
 def _bubblewrap(runtime: Runtime, scratch: str) -> list[str]:
     # Libraries are found by names that are links within their folder, so bubblewrap is shown the folder.
     shown = {os.path.dirname(path) for path in runtime.libraries} | set(runtime.files) | set(runtime.trees)
-    binds = ["--dev", "/dev", "--tmpfs", "/tmp"]
+    binds = ["--dev", "/dev"]
     for path in sorted(path for path in shown if os.path.exists(path) and not os.path.islink(path)):
         if path.startswith("/dev/"):
             continue
         binds += ["--ro-bind", path, path]
-    return [*_BUBBLEWRAP, *binds, *_loader(), "--bind", scratch, scratch, "--chdir", scratch, "--"]
+    binds += [*_loader(), "--bind", scratch, scratch]
+    # The root and /dev are kept in memory, which no limit of the program bounds: nothing is written there.
+    return [*_BUBBLEWRAP, *binds, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", scratch, "--"]
 
 
 def _loader() -> list[str]:
