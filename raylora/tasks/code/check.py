@@ -1,0 +1,57 @@
+"""What the metric pass_at_k runs programs with: a completion and its row in, whether its tests passed out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raylora.errors import UserError
+from raylora.sandbox import Limits, Outcome, Program, Sandbox
+from raylora.tasks.code import humaneval, mbpp
+
+_FORMS: dict[str, tuple[Callable[..., Program], tuple[str, ...]]] = {
+    "humaneval": (humaneval.program, ("prompt", "entry_point", "test")),
+    "mbpp": (mbpp.program, ("test_list",)),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """Runs completions against the tests of their rows. Pickles, and travels to the actor that scores.
+
+    Attributes:
+        form: `humaneval` (EvalPlus too) or `mbpp`: how a row's `metadata` (JSON) holds its tests, with the published
+            field names.
+        kind: the sandbox, the first that can be had where None.
+        unsafe: run without walls where none can be had.
+        limits: bounds on each program.
+    """
+
+    form: str
+    kind: str | None = None
+    unsafe: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.form not in _FORMS:
+            raise UserError(f"form: {self.form!r} is no form of code tests; choose {', '.join(_FORMS)}")
+
+    def __call__(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Whether each passes, `(m,)`. Raises UserError for a row without tests, or where no sandbox can be had."""
+        return [outcome.passed for outcome in self.outcomes(completions, rows)]
+
+    def outcomes(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+        """What became of each, `(m,)`; raises as a call does."""
+        programs = [self._program(text, row) for text, row in zip(completions, rows, strict=True)]
+        return Sandbox(self.kind, unsafe=self.unsafe, limits=self.limits).run_tests(programs)
+
+    def _program(self, completion: str, row: Mapping[str, Any]) -> Program:
+        make, needed = _FORMS[self.form]
+        metadata = row.get("metadata") or {}
+        fields = json.loads(metadata) if isinstance(metadata, str) else dict(metadata)
+        missing = [name for name in needed if not fields.get(name)]
+        if missing:
+            raise UserError(f"metadata: a row of {self.form} without {', '.join(missing)}; keep the published columns")
+        return make(fields, completion)
