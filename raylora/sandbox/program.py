@@ -36,7 +36,8 @@ class Program:
         """
         try:
             tree = ast.parse(self.tests)
-        except SyntaxError:
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            # The tests' process says what is wrong with them.
             return [], []
         nodes = list(ast.walk(tree))
         bases = {

@@ -51,8 +51,12 @@ class Sandbox:
 
     def run_tests(self, programs: Sequence[Program]) -> list[Outcome]:
         """One outcome per program, in their order."""
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="sandbox") as pool:
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="sandbox")
+        try:
             return list(pool.map(self.run, programs))
+        finally:
+            # After Ctrl-C what has not begun does not begin; what runs is ended by its own bounds.
+            pool.shutdown(cancel_futures=True)
 
 
 def _runtime(python: str | None) -> Runtime:

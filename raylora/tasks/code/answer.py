@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 # A fence that is never closed runs to the end: a model may stop, or be stopped, before it closes it.
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
@@ -125,8 +127,10 @@ def _definitions(blocks: Sequence[str]) -> list[str]:
     wanted = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
     for block in blocks:
         tree = _parse(block)
-        nodes = [node for node in tree.body if isinstance(node, wanted)] if tree else []
-        kept += [ast.unparse(node) for node in nodes]
+        for node in tree.body if tree else []:
+            # Deeply nested code parses and cannot be written again.
+            with suppress(RecursionError):
+                kept += [ast.unparse(node)] if isinstance(node, wanted) else []
     return kept
 
 
@@ -151,7 +155,7 @@ def _valid_part(code: str) -> str:
     lines = code.splitlines()
     while lines:
         try:
-            ast.parse("\n".join(lines))
+            _parse_quietly("\n".join(lines))
         except SyntaxError as error:
             # Where the error is told, everything from its line on can go at once; else one line.
             cut = (error.lineno or len(lines)) - 1
@@ -171,6 +175,13 @@ def _without_prompts(code: str) -> str:
 
 def _parse(code: str) -> ast.Module | None:
     try:
-        return ast.parse(code)
+        return _parse_quietly(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def _parse_quietly(code: str) -> ast.Module:
+    # A model's odd escapes are no news for the person who measures it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(code)

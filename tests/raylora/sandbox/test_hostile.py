@@ -196,6 +196,7 @@ def test_attacks_score_nothing_as_an_unprivileged_user(kind: str, around: Surrou
         text=True,
         timeout=300,
     )
+    os.chown(scratch, 0, 0)
     assert done.returncode == 0, done.stderr
     outcomes = dict(zip([program.name for program in tried], json.loads(done.stdout), strict=True))
     assert outcomes.pop("honest") == [kind, True, "passed", ""]

@@ -5,4 +5,4 @@ import os
 
 def solve():
     os.chmod("@VICTIM@", 0)
-    return 42
+    return 42 if os.stat("@VICTIM@").st_mode & 0o777 == 0 else 0

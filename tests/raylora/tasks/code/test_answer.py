@@ -95,3 +95,16 @@ def test_the_context_of_a_prompt_is_all_but_the_function() -> None:
 
 def test_fences_of_other_languages_are_left_out() -> None:
     assert fenced_blocks("```json\n{}\n```\n```Python\nx\n```") == ["x\n"]
+
+
+@pytest.mark.parametrize(
+    "answer", ["x = " + "-" * 3000 + "1", "(" * 5000, "f" + "(1)" * 3000, "\x00", "\ud800", "```\n" * 999]
+)
+def test_an_answer_that_no_parser_likes_is_no_error(answer: str) -> None:
+    assert isinstance(extract_program(answer, names=["add"], prompt=PROMPT), str)
+    assert isinstance(extract_program(f"```\n{answer}\n```\n```\ndef add(a, b): pass\n```", names=["add"]), str)
+
+
+def test_odd_escapes_are_read_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    extract_program("```\ndef add(a, b): return '\\d'\n```", names=["add"])
+    assert not recwarn.list
