@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from trainables.journal import Ending
 
 ORDER = ("variant", "rank", "alpha", "alpha_ratio", "learning_rate", "batch_size", "dropout")
 SHORT = {"learning_rate": "lr", "batch_size": "batch", "alpha_ratio": "alpha/r"}
@@ -42,21 +45,22 @@ class Progress:
         count: int,
         total: int,
         config: Mapping[str, Any],
-        row: Mapping[str, Any],
+        end: Ending,
         best: float | None,
         replayed: bool,
     ) -> None:
         """One line per trial that ended."""
-        if row["event"] == "error":
-            outcome = f"failed: {row.get('message')}"
-        elif row.get("diverged"):
+        if end.failed:
+            outcome = f"failed: {end.message}"
+        elif end.diverged:
             outcome = "diverged"
         else:
-            seconds = (row.get("train_s") or 0) + (row.get("eval_s") or 0) + (row.get("attach_s") or 0)
-            loss = row.get("validation_loss")
-            shown = f"{row[self.metric]:.4f}" if row.get(self.metric) is not None else "none"
+            told = end.metrics
+            seconds = sum(told.get(name) or 0 for name in ("train_s", "eval_s", "attach_s"))
+            loss, value = told.get("validation_loss"), told.get(self.metric)
+            shown = "none" if value is None else f"{value:.4f}"
             outcome = f"{self.metric} {shown}" + (f"  loss {loss:.3f}" if loss is not None else "")
-            outcome += "  (stopped early)" if row.get("stopped") else ""
+            outcome += "  (stopped early)" if end.stopped else ""
             outcome += "  (from the journal)" if replayed else f"  {seconds:.0f} s"
         line = f"[{count}/{total}] {describe(config)}  ->  {outcome}"
         self.say(line + (f"  best {best:.4f}" if best is not None else ""))

@@ -13,9 +13,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from trainables.journal import Knobs
 from trainables.protocols import TrialSetup
+
+if TYPE_CHECKING:
+    from trainables.recipe import RecipeJob, RecipeResult
 
 RESULT_FILE = "result.json"
 
@@ -132,7 +136,6 @@ def train_worker(arguments: dict[str, Any]) -> None:
     import ray.train
 
     from trainables.host import quiet_libraries
-    from trainables.journal import journal_metrics
     from trainables.session import TrialSession, load_base
 
     quiet_libraries()
@@ -144,14 +147,14 @@ def train_worker(arguments: dict[str, Any]) -> None:
     over = session.begin(knobs, arguments["trial_id"])
     done = over is not None
     if over is not None:
-        ray.train.report(journal_metrics(over))
+        ray.train.report(dict(over.replay()))
     while not done:
         metrics = session.advance()
-        done = metrics["done"]
+        done = bool(metrics["done"])
         ray.train.report({**metrics, "replayed": False})
 
 
-def fit_group(knobs: dict[str, Any], setup: TrialSetup, group: WorkerGroup, storage: str) -> None:
+def fit_group(knobs: Knobs, setup: TrialSetup, group: WorkerGroup, storage: str) -> None:
     """Tune function: run one trial as a Ray Train worker group and hand its reports on to Tune.
 
     A trial that the journal lists as over is answered from there; no worker group starts for it.
@@ -159,11 +162,11 @@ def fit_group(knobs: dict[str, Any], setup: TrialSetup, group: WorkerGroup, stor
     from ray import tune
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    from trainables.journal import Journal, journal_metrics, trial_key
+    from trainables.journal import Journal, trial_key
 
     over = Journal(setup.run_dir).concluded().get(trial_key(knobs))
     if over is not None:
-        tune.report(journal_metrics(over))
+        tune.report(dict(over.replay()))
         return
     trial_id = tune.get_context().get_trial_id()
     arguments = {"setup": setup, "group": group, "knobs": knobs, "trial_id": trial_id}
@@ -186,15 +189,17 @@ def recipe_worker(arguments: dict[str, Any]) -> None:
         result = run_recipe(job, setup, model, tokenizer, parallel)
         if parallel.rank == 0:
             # A Train result keeps only metrics that came with a checkpoint: hand ours over as a file.
-            (Path(job.folder) / RESULT_FILE).write_text(json.dumps(result))
+            (Path(job.folder) / RESULT_FILE).write_text(json.dumps(result.to_row()))
     ray.train.report({"done": True})
 
 
-def fit_recipes(jobs: Sequence[Any], setup: TrialSetup, group: WorkerGroup, storage: str) -> list[dict[str, Any]]:
+def fit_recipes(jobs: Sequence[RecipeJob], setup: TrialSetup, group: WorkerGroup, storage: str) -> list[RecipeResult]:
     """Train and score recipes of the final stage (`RecipeJob`s), one after the other on one worker group."""
+    from trainables.recipe import RecipeResult
+
     arguments = {"setup": setup, "group": group, "jobs": list(jobs)}
     _fit(recipe_worker, arguments, group, "final", storage, [])
-    return [json.loads((Path(job.folder) / RESULT_FILE).read_text()) for job in jobs]
+    return [RecipeResult.from_row(json.loads((Path(job.folder) / RESULT_FILE).read_text())) for job in jobs]
 
 
 def _fit(

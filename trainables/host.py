@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from trainables.journal import Ending, Knobs, Metrics, trial_key
 from trainables.protocols import TrainSettings, TrialSetup
 
 if TYPE_CHECKING:
-    from trainables.recipe import RecipeJob
+    from trainables.recipe import RecipeJob, RecipeResult
 
 
 Space = tuple[str, Sequence[int], Mapping[str, Sequence[Any]]]
@@ -67,15 +68,16 @@ class ModelHost:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
-    def begin(self, owner: str, knobs: Mapping[str, Any], trial_id: str = "") -> dict[str, Any] | None:
-        """Make `knobs` the running trial of `owner`. Returns its journal row where it is already over."""
+    def begin(self, owner: str, knobs: Knobs, trial_id: str = "") -> Ending | None:
+        """Make `knobs` the running trial of `owner`. Returns how it ended where it is already over."""
         self.owner = owner
         return self.session.begin(knobs, trial_id)
 
-    def advance(self, owner: str, knobs: Mapping[str, Any], trial_id: str = "") -> dict[str, Any]:
-        """Metrics at the next report. Begins (again) where another owner or a restart came between."""
-        from trainables.journal import trial_key
+    def advance(self, owner: str, knobs: Knobs, trial_id: str = "") -> Metrics | Ending:
+        """Metrics at the next report, or the ending of a trial that is over.
 
+        Begins (again) where another owner or a restart came between.
+        """
         if owner != self.owner or self.session.key != trial_key(knobs):
             over = self.begin(owner, knobs, trial_id)
             if over is not None:
@@ -83,8 +85,7 @@ class ModelHost:
         try:
             return self.session.advance()
         except Exception as error:
-            self.session.fail(self.session.key, knobs, error)
-            self.session._close()
+            self.session.abandon(knobs, error)
             raise
 
     def end(self, owner: str) -> None:
@@ -98,7 +99,7 @@ class ModelHost:
         if owner == self.owner and self.session.run is not None:
             self.session.run.save(folder)
 
-    def load(self, owner: str, knobs: Mapping[str, Any], folder: str, trial_id: str = "") -> None:
+    def load(self, owner: str, knobs: Knobs, folder: str, trial_id: str = "") -> None:
         """Go on from a state saved by `save`, unless the host's own checkpoint is further."""
         import json
 
@@ -114,7 +115,7 @@ class ModelHost:
 
     # ---- outside the search ---------------------------------------------------------------------------
 
-    def recipe(self, job: RecipeJob) -> dict[str, Any]:
+    def recipe(self, job: RecipeJob) -> RecipeResult:
         """Train and score one recipe of the final stage; see `run_recipe`."""
         from trainables.recipe import run_recipe
 

@@ -11,7 +11,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayActorError
 
-from trainables.journal import journal_metrics
+from trainables.journal import Ending, Metrics
 
 RETRIES = 20
 WAIT_S = 1.0
@@ -49,10 +49,10 @@ class HostedTrial(tune.Trainable):
         raise AssertionError("unreachable")
 
     def step(self) -> dict[str, Any]:
-        row = self._call("advance", self._knobs, self.trial_id)
-        metrics = journal_metrics(row) if "event" in row else {**row, "replayed": False}
+        answer: Metrics | Ending = self._call("advance", self._knobs, self.trial_id)
+        metrics = answer.replay() if isinstance(answer, Ending) else {**answer, "replayed": False}
         self.over = bool(metrics["done"])
-        return metrics
+        return dict(metrics)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._leave()

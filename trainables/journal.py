@@ -2,11 +2,14 @@
 
 One JSON object a line, appended under a file lock and fsynced before the writer goes on. Events:
 
+- `journal`: the first line of a file: its `version`. A file without one has version 1.
 - `start`: a configuration begins training (`key`, `config`, `trial_id`, `host`).
 - `continue`: training that something interrupted goes on, from optimizer step `from_step`.
-- `finish`: the trial is over; carries its metrics. `stopped: true` when a scheduler ended it early,
-  `diverged: true` when its loss became non-finite.
+- `report`: the metrics of a report before the last.
+- `finish`: the trial is over; carries its metrics, those of its last report. `stopped: true` when a scheduler ended it
+  early, `diverged: true` when its loss became non-finite.
 - `error`: the trial failed with `message`; it is not tried again.
+- `final`: a job of the final stage is done (`label`, `result`).
 
 A trial is finished once its `finish` line is on disk. Tune's own snapshots are periodic and may be older.
 """
@@ -19,11 +22,66 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CONCLUDED = ("finish", "error")
+VERSION = 1
+"""Of the file's form. A file of a higher one is not read: what its lines mean is not known here."""
+
+Knobs = Mapping[str, Any]
+"""A configuration: knob -> value (text, a number, a truth value, a list of matrix types)."""
+
+Metrics = Mapping[str, float | None]
+"""What a trial reports, by name; see `trainables.run.Figures` and `evaluate_model`. None where it was not finite."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A configuration that began training."""
+
+    key: str
+    config: Knobs
+    trial_id: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended: what its `finish` or `error` line says.
+
+    Attributes:
+        metrics: of its last report; empty where it failed, or was stopped before any.
+        time: of the line, seconds since the epoch.
+        message: why it failed; None where it did not.
+        stopped: whether a scheduler ended it before its budget was used.
+    """
+
+    key: str
+    config: Knobs
+    metrics: Metrics = field(default_factory=dict)
+    time: float = 0.0
+    message: str | None = None
+    stopped: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return self.message is not None
+
+    @property
+    def diverged(self) -> bool:
+        return bool(self.metrics.get("diverged"))
+
+    def replay(self) -> Metrics:
+        """The last report once more, as a trial that is answered from the journal gives it to Tune.
+
+        Raises:
+            RuntimeError: the trial failed.
+        """
+        if self.failed:
+            raise RuntimeError(f"this configuration failed before: {self.message}")
+        return {**self.metrics, "stopped": self.stopped, "done": True, "replayed": True}
 
 
 def canonical(value: Any) -> Any:
@@ -63,16 +121,20 @@ class Journal:
     def __init__(self, run_dir: str | Path) -> None:
         self.path = Path(run_dir) / "trials.jsonl"
 
+    # ---- writing --------------------------------------------------------------------------------------
+
     def append(self, event: str, key: str, **fields: Any) -> dict[str, Any]:
         """Write one line and return it; when this returns, the line is on disk."""
         row = {"event": event, "key": key, "time": time.time(), **fields}
-        line = (json.dumps(_plain(row), separators=(",", ":")) + "\n").encode()
+        line = _line(row)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.lseek(descriptor, 0, os.SEEK_END)
+            if not size:
+                line = _line({"event": "journal", "version": VERSION}) + line
             # A writer that was killed mid-line leaves a torn tail; start on a fresh line after it.
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            elif os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line
             os.write(descriptor, line)
             os.fsync(descriptor)
@@ -80,44 +142,97 @@ class Journal:
             os.close(descriptor)
         return row
 
+    def report(self, key: str, metrics: Metrics) -> None:
+        """Book a report before the last."""
+        self.append("report", key, **metrics)
+
+    def finish(self, key: str, config: Knobs, metrics: Metrics, *, stopped: bool = False) -> Ending:
+        """Book a trial's end with the metrics of its last report."""
+        row = self.append("finish", key, config=dict(config), stopped=stopped, **metrics)
+        return Ending(key, config, dict(metrics), row["time"], stopped=stopped)
+
+    def fail(self, key: str, config: Knobs, message: str) -> Ending:
+        """Book a trial that cannot be trained."""
+        row = self.append("error", key, config=dict(config), message=message)
+        return Ending(key, config, time=row["time"], message=message)
+
+    # ---- reading --------------------------------------------------------------------------------------
+
     def rows(self) -> list[dict[str, Any]]:
-        """All whole lines, oldest first; a torn line is passed over."""
+        """All whole lines after the first, oldest first; a torn line is passed over.
+
+        Raises:
+            ValueError: the file is of a later version.
+        """
+        return list(self._rows())
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
-            return []
-        rows = []
+            return
         for line in self.path.read_bytes().splitlines():
             try:
                 row = json.loads(line)
             except ValueError:
                 continue
-            if isinstance(row, dict) and "event" in row:
-                rows.append(row)
-        return rows
+            if not isinstance(row, dict) or "event" not in row:
+                continue
+            if row["event"] != "journal":
+                yield row
+            elif int(row.get("version", VERSION)) > VERSION:
+                raise ValueError(
+                    f"{self.path}: version {row['version']} of the journal, later than this release reads ({VERSION}); "
+                    "upgrade raylora"
+                )
 
-    def concluded(self) -> dict[str, dict[str, Any]]:
-        """Key -> its first `finish` or `error` line."""
-        found: dict[str, dict[str, Any]] = {}
-        for row in self.rows():
-            if row["event"] in CONCLUDED:
-                found.setdefault(row["key"], row)
+    def check_version(self) -> None:
+        """Raises ValueError where the file is of a version that is not read here."""
+        next(self._rows(), None)
+
+    def concluded(self) -> dict[str, Ending]:
+        """Key -> how its trial ended, by its first `finish` or `error` line."""
+        found: dict[str, Ending] = {}
+        for row in self._rows():
+            if row["event"] in ("finish", "error"):
+                found.setdefault(row["key"], _ending(row))
         return found
 
-    def started(self) -> dict[str, dict[str, Any]]:
-        """Key -> its `start` line, in order of start."""
-        found: dict[str, dict[str, Any]] = {}
-        for row in self.rows():
+    def started(self) -> dict[str, Start]:
+        """Key -> its start, in order of start."""
+        found: dict[str, Start] = {}
+        for row in self._rows():
             if row["event"] == "start":
-                found.setdefault(row["key"], row)
+                start = Start(row["key"], row["config"], row.get("trial_id", ""), row.get("host", ""))
+                found.setdefault(row["key"], start)
+        return found
+
+    def last_report(self, key: str) -> Metrics:
+        """The metrics of a trial's last report before its end; empty where there is none."""
+        found: Metrics = {}
+        for row in self._rows():
+            if row["event"] == "report" and row["key"] == key:
+                found = _metrics(row)
         return found
 
 
-def journal_metrics(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics of a journal's concluding line as a trial reports them.
+# What a line holds beside metrics.
+_FIELDS = frozenset({"event", "key", "time", "config", "message", "stopped"})
 
-    Raises:
-        RuntimeError: The line records an error.
-    """
-    if row["event"] == "error":
-        raise RuntimeError(f"this configuration failed before: {row['message']}")
-    hidden = ("event", "key", "time", "config")
-    return {**{k: v for k, v in row.items() if k not in hidden}, "replayed": True}
+
+def _metrics(row: Mapping[str, Any]) -> Metrics:
+    return {name: value for name, value in row.items() if name not in _FIELDS}
+
+
+def _ending(row: Mapping[str, Any]) -> Ending:
+    failed = row["event"] == "error"
+    return Ending(
+        key=row["key"],
+        config=row.get("config", {}),
+        metrics={} if failed else _metrics(row),
+        time=float(row.get("time", 0.0)),
+        message=str(row.get("message", "unknown error")) if failed else None,
+        stopped=bool(row.get("stopped")),
+    )
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return (json.dumps(_plain(row), separators=(",", ":")) + "\n").encode()

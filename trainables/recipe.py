@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import nn
 
+from trainables.journal import Knobs, Metrics
 from trainables.modes import evaluating
 from trainables.protocols import TrialSetup
 from trainables.run import Parallel, TrialRun, evaluate_model, pad_token
@@ -32,23 +33,43 @@ class RecipeJob:
 
     folder: str
     evaluate_on: Mapping[str, Sequence[Any]]
-    knobs: Mapping[str, Any] | None = None
+    knobs: Knobs | None = None
     train: Sequence[Any] = ()
     samples: int = 1
     seed: int = 0
     base_name: str = ""
 
 
+@dataclass(frozen=True)
+class RecipeResult:
+    """What came of a `RecipeJob`.
+
+    Attributes:
+        metrics: of training; empty for the untouched base model.
+        scores: split -> what `evaluate_model` found there.
+    """
+
+    metrics: Metrics = field(default_factory=dict)
+    scores: Mapping[str, Metrics] = field(default_factory=dict)
+
+    def to_row(self) -> dict[str, Any]:
+        """As the journal and result files hold it: the training metrics, and under each split's name its scores."""
+        return {**self.metrics, **self.scores}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> RecipeResult:
+        """Back from `to_row`."""
+        scores = {name: dict(value) for name, value in row.items() if isinstance(value, Mapping)}
+        return cls({name: value for name, value in row.items() if name not in scores}, scores)
+
+
 def run_recipe(
     job: RecipeJob, setup: TrialSetup, model: nn.Module, tokenizer: Any, parallel: Parallel | None = None
-) -> dict[str, Any]:
+) -> RecipeResult:
     """Train `job`'s recipe, write its adapter, score what was written.
 
     The scores belong to the adapter *as exported*, loaded by PEFT over the untouched base model, so they
     are what a user of the folder gets.
-
-    Returns:
-        Training metrics (none for the base model), and under each split's name its scores.
     """
     parallel = parallel or Parallel()
     folder = Path(job.folder)
@@ -56,7 +77,7 @@ def run_recipe(
         folder.mkdir(parents=True, exist_ok=True)
     if job.knobs is None:
         with evaluating(model):
-            return _scores(job, setup, model, tokenizer, parallel)
+            return RecipeResult(scores=_scores(job, setup, model, tokenizer, parallel))
     settings = replace(setup.settings, samples=job.samples, seed=job.seed)
     run = TrialRun(
         model,
@@ -76,17 +97,16 @@ def run_recipe(
     finally:
         run.close()
     if metrics["diverged"]:
-        worst = {setup.scorer.metric: setup.scorer.worst}
-        return {**metrics, **dict.fromkeys(job.evaluate_on, worst)}
+        return RecipeResult(metrics, {split: {setup.scorer.metric: setup.scorer.worst} for split in job.evaluate_on})
     with exported_adapter(model, folder / "adapter") as adapted, evaluating(adapted):
-        return {**metrics, **_scores(job, setup, adapted, tokenizer, parallel)}
+        return RecipeResult(metrics, _scores(job, setup, adapted, tokenizer, parallel))
 
 
 def _scores(
     job: RecipeJob, setup: TrialSetup, module: nn.Module, tokenizer: Any, parallel: Parallel
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Metrics]:
     """Scores per split; the first worker's predictions go to `<split>.parquet`."""
-    scores = {}
+    scores: dict[str, Metrics] = {}
     device = next(module.parameters()).device
     for split, refs in job.evaluate_on.items():
         predictions: list[dict[str, Any]] = []

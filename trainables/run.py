@@ -8,10 +8,10 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -30,6 +30,7 @@ from trainables.batching import (
     trained_tokens,
 )
 from trainables.decode import generate_and_score_loss, mean_loss
+from trainables.journal import Knobs
 from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
 from trainables.protocols import Row, Scorer, TrainSettings
@@ -38,8 +39,33 @@ from trainables.variants.core.config import AdapterConfig, Surroundings
 from trainables.variants.core.matching import effective_rank
 
 
+class Figures(TypedDict):
+    """What a trial reports of its training, whatever its variant.
+
+    Of the time since the last report: `loss` (mean over steps, nats per completion token), `step_time_s` (mean),
+    `train_s`, `hypernetwork_s`. In all: `step`, `samples`, `tokens`, `attach_s`, `peak_memory_gb`, `optimizer_mb`.
+    `effective_rank` is the rank that was trained, `diverged` whether the loss became non-finite.
+    """
+
+    loss: float
+    step: int
+    samples: int
+    tokens: int
+    step_time_s: float
+    train_s: float
+    attach_s: float
+    peak_memory_gb: float
+    trainable_parameters: int
+    adapter_parameters: float
+    hypernetwork_parameters: float
+    hypernetwork_s: float
+    optimizer_mb: float
+    effective_rank: int
+    diverged: bool
+
+
 def adapter_config(
-    knobs: Mapping[str, Any], settings: TrainSettings, *, steps: int = 1, model: nn.Module | None = None
+    knobs: Knobs, settings: TrainSettings, *, steps: int = 1, model: nn.Module | None = None
 ) -> AdapterConfig:
     """Knobs of a configuration -> what its variant needs. `alpha` wins over `alpha_ratio` (alpha / rank).
 
@@ -132,7 +158,7 @@ class TrialRun:
     def __init__(
         self,
         model: nn.Module,
-        knobs: Mapping[str, Any],
+        knobs: Knobs,
         train: Sequence[Row],
         settings: TrainSettings,
         *,
@@ -267,11 +293,11 @@ class TrialRun:
         """Nats per completion token of the reference answers, as `evaluate` has it, without generating any."""
         return mean_loss(self.adapted, self._labelled_rows(rows))
 
-    def metrics(self) -> dict[str, Any]:
-        """Training figures since the last call of this method, and totals."""
+    def metrics(self) -> dict[str, float]:
+        """Training figures since the last call of this method, and totals: `Figures` and those of the variant."""
         steps = max(1, self._loss_steps)
         costs = self.variant.costs()
-        figures = {
+        figures: Figures = {
             "loss": self._loss_sum / steps,
             "step": self.step,
             "samples": self.samples,
@@ -287,11 +313,10 @@ class TrialRun:
             "optimizer_mb": self._optimizer_mb() + costs.moment_mb,
             "effective_rank": self.effective_rank,
             "diverged": self.diverged,
-            **self.variant.figures(),
         }
         self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0
         self._generating_s = costs.hypernetwork_s
-        return figures
+        return {**cast(dict[str, float], figures), **self.variant.figures()}
 
     def _optimizer_mb(self) -> float:
         """Size of the optimizer's state, in MB."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainables.journal import Journal, trial_key
+from trainables.journal import Ending, Journal, Knobs, Metrics, trial_key
 from trainables.protocols import Row, TrialSetup
 from trainables.run import Parallel, TrialRun, pad_token
 from trainables.variants.core.config import Surroundings
@@ -100,13 +100,13 @@ class TrialSession:
     def checkpoint_folder(self, key: str) -> Path:
         return Path(self.setup.run_dir) / "checkpoints" / key
 
-    def begin(self, knobs: Mapping[str, Any], trial_id: str = "") -> dict[str, Any] | None:
-        """Start a configuration, go on from its checkpoint, or answer with its journal row if it is over."""
+    def begin(self, knobs: Knobs, trial_id: str = "") -> Ending | None:
+        """Start a configuration, go on from its checkpoint, or answer with its ending if it is over."""
         self.leave()
         key = trial_key(knobs)
-        row = self.journal.concluded().get(key)
-        if row is not None:
-            return row
+        over = self.journal.concluded().get(key)
+        if over is not None:
+            return over
         known = key in self.journal.started()
         if self.leader and not known:
             self.journal.append("start", key, config=dict(knobs), trial_id=trial_id, host=self.where)
@@ -124,7 +124,7 @@ class TrialSession:
             if (folder / "position.json").exists():
                 self.run.load(folder)
         except ValueError as error:
-            self.fail(key, knobs, error)
+            self._fail(key, knobs, error)
             raise
         if self.leader and known:
             self.journal.append("continue", key, trial_id=trial_id, host=self.where, from_step=self.run.step)
@@ -132,13 +132,17 @@ class TrialSession:
         self._checkpointed = time.monotonic()
         return None
 
-    def fail(self, key: str, knobs: Mapping[str, Any], error: Exception) -> None:
-        """Record a configuration that cannot be trained; it is not tried again."""
+    def _fail(self, key: str, knobs: Knobs, error: Exception) -> None:
         if self.leader:
-            self.journal.append("error", key, config=dict(knobs), message=f"{type(error).__name__}: {error}")
+            self.journal.fail(key, knobs, f"{type(error).__name__}: {error}")
 
-    def advance(self) -> dict[str, Any]:
-        """Train up to the next report, evaluate, and return the metrics; the last one has `done: true`."""
+    def abandon(self, knobs: Knobs, error: Exception) -> None:
+        """Record that the running trial failed, so that it is not tried again, and drop its adapter."""
+        self._fail(self.key, knobs, error)
+        self._close()
+
+    def advance(self) -> Metrics:
+        """Train up to the next report, evaluate, journal and return the metrics; the last one has `done: true`."""
         run = self._require()
         settings, scorer = self.setup.settings, self.setup.scorer
         interval = settings.samples / max(1, settings.reports)
@@ -148,22 +152,23 @@ class TrialSession:
         while not run.done and run.samples < target:
             run.advance(run.samples + 1)
             self._maybe_checkpoint()
-        if run.diverged:
-            scores: dict[str, Any] = {scorer.metric: scorer.worst}
-        else:
+        scores: Metrics = {scorer.metric: scorer.worst}
+        if not run.diverged:
             scores = run.evaluate(self.validation, scorer, self.tokenizer)
-        metrics = {**run.metrics(), **scores, "done": run.done}
+        metrics: Metrics = {**run.metrics(), **scores, "done": run.done}
         if run.done:
             self.conclude(metrics)
         else:
+            if self.leader:
+                self.journal.report(self.key, metrics)
             self._maybe_checkpoint()
         return metrics
 
-    def conclude(self, metrics: Mapping[str, Any]) -> None:
+    def conclude(self, metrics: Metrics) -> None:
         """Write the trial's last line, then drop its checkpoint and its adapter."""
         run, key = self._require(), self.key
         if self.leader:
-            self.journal.append("finish", key, config=run.knobs, stopped=False, **metrics)
+            self.journal.finish(key, run.knobs, metrics)
             shutil.rmtree(self.checkpoint_folder(key), ignore_errors=True)
         self._close()
 

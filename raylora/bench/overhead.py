@@ -125,7 +125,7 @@ def _search(
 def _overheads(run_dir: str, started: float) -> tuple[float, float]:
     """Seconds beyond training and evaluation of the first trial, and the mean of the later ones."""
     ends = list(Journal(run_dir).concluded().values())
-    times = [started, *(row["time"] for row in ends)]
-    own = [row["train_s"] + row["eval_s"] for row in ends]
+    times = [started, *(end.time for end in ends)]
+    own = [(end.metrics["train_s"] or 0.0) + (end.metrics["eval_s"] or 0.0) for end in ends]
     costs = [b - a - o for a, b, o in zip(times[:-1], times[1:], own, strict=True)]
     return costs[0], sum(costs[1:]) / max(1, len(costs) - 1)

@@ -93,7 +93,7 @@ def run_specs(specs: Sequence[str], overrides: Sequence[str], seeds: Sequence[in
 
 def run_name(task: str, seed: int, spec: Spec) -> str:
     """The folder of a run: the same for the same spec, so that a run is taken up again only as what it was."""
-    digest = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:8]
+    digest = hashlib.sha256(spec.model_dump_json(exclude={"version"}).encode()).hexdigest()[:8]
     return f"compare-{task}-seed{seed}-{digest}"
 
 

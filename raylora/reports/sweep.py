@@ -98,11 +98,11 @@ def _from_run(folder: Path) -> Sweep:
     folder, spec = read_run(folder)
     task = build_task(spec)
     runs = []
-    for row in Journal(folder).concluded().values():
-        if row["event"] != "finish":
+    for end in Journal(folder).concluded().values():
+        if end.failed:
             continue
-        kept = {name: row[name] for name in (task.metric, f"{task.metric}_se", *_KEPT) if name in row}
-        runs.append({"config": row["config"], "diverged": bool(row.get("diverged")), **kept})
+        kept = {name: end.metrics[name] for name in (task.metric, f"{task.metric}_se", *_KEPT) if name in end.metrics}
+        runs.append({"config": end.config, "diverged": end.diverged, **kept})
     if not runs:
         raise UserError(f"SOURCE: {folder} has no finished trial; finish the run with `raylora resume {folder}`")
     about = {

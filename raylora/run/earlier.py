@@ -38,16 +38,13 @@ def _run(field: str, folder: Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{field}: {error}", field=field, value=str(folder)) from None
     sign = -1.0 if task.mode == "min" else 1.0
-    done = [
-        row
-        for row in Journal(folder).concluded().values()
-        if row["event"] == "finish" and not row.get("stopped") and row.get(task.metric) is not None
-    ]
+    ends = Journal(folder).concluded().values()
+    done = [(end, value) for end in ends if not end.stopped and (value := end.metrics.get(task.metric)) is not None]
     return {
         "name": folder.name,
-        "configs": [row["config"] for row in done],
-        "values": [sign * row[task.metric] for row in done],
-        "samples": max((row.get("samples") or 0 for row in done), default=0) or None,
+        "configs": [end.config for end, _ in done],
+        "values": [sign * value for _, value in done],
+        "samples": int(max((end.metrics.get("samples") or 0 for end, _ in done), default=0)) or None,
     }
 
 

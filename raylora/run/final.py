@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from raylora.run.prepare import Run
+from raylora.run.summary import FinalSummary, RecipeSummary
 from raylora.run.trials import with_both_alphas
 from raylora.statistics import mean_and_error
-from trainables.journal import Journal, trial_key
+from trainables.journal import Journal, Knobs, trial_key
+
+if TYPE_CHECKING:
+    from trainables.recipe import RecipeJob, RecipeResult
 
 
-def final_stage(run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
+def final_stage(run: Run, best: Knobs) -> FinalSummary:
     """Score the untouched base, and the default and the best recipe trained on the full data.
 
     This alone reads the test split. Each piece is journaled, so a resumed run does only what is missing.
@@ -39,18 +44,14 @@ def final_stage(run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
             )
     run.progress.say(f"final stage: base, default and best recipe; {samples} samples, {spec.final.seeds} seed(s)")
     results = _run_jobs(run, jobs)
-    summary: dict[str, Any] = {"base": {"test": results["base"]["test"][metric]}}
-    for label, knobs in recipes.items():
-        runs = [results[f"{label}-{k}"] for k in range(spec.final.seeds)]
-        entry: dict[str, Any] = {"config": with_both_alphas(knobs)}
-        for split in both:
-            mean, error = mean_and_error([r[split][metric] for r in runs])
-            entry[split] = mean
-            # One seed: the standard error over the rows; several: over the seeds.
-            entry[f"{split}_se"] = error if error is not None else runs[0][split].get(f"{metric}_se")
-        summary[label] = entry
+    seeds = range(spec.final.seeds)
+    summary: FinalSummary = {
+        "base": {"test": _score(results["base"], "test", metric)},
+        "default": _entry(recipes["default"], [results[f"default-{k}"] for k in seeds], metric),
+        "best": _entry(recipes["best"], [results[f"best-{k}"] for k in seeds], metric),
+    }
     sign = 1 if run.task.mode == "max" else -1
-    chosen = max(range(spec.final.seeds), key=lambda k: sign * results[f"best-{k}"]["validation"][metric])
+    chosen = max(seeds, key=lambda k: sign * _score(results[f"best-{k}"], "validation", metric))
     source = final / f"best-{chosen}" / "adapter"
     if source.is_dir():
         shutil.rmtree(run.folder / "adapter", ignore_errors=True)
@@ -58,24 +59,48 @@ def final_stage(run: Run, best: Mapping[str, Any]) -> dict[str, Any]:
     return summary
 
 
-def _run_jobs(run: Run, jobs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _score(result: RecipeResult, split: str, metric: str) -> float:
+    value = result.scores[split][metric]
+    return math.nan if value is None else value
+
+
+def _entry(knobs: Knobs, results: Sequence[RecipeResult], metric: str) -> RecipeSummary:
+    """A recipe's scores over the seeds that it was trained under."""
+
+    def told(split: str) -> tuple[float, float | None]:
+        mean, error = mean_and_error([_score(result, split, metric) for result in results])
+        # One seed: the standard error over the rows; several: over the seeds.
+        return mean, error if error is not None else results[0].scores[split].get(f"{metric}_se")
+
+    (validation, validation_se), (test, test_se) = told("validation"), told("test")
+    return {
+        "config": with_both_alphas(knobs),
+        "validation": validation,
+        "validation_se": validation_se,
+        "test": test,
+        "test_se": test_se,
+    }
+
+
+def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult]:
     """Results of the final stage's jobs, side by side over the hosts; those journaled already are read."""
     import ray
+
+    from trainables.recipe import RecipeResult
 
     journal = Journal(run.folder)
     identity = {
         label: trial_key({"knobs": dict(job.knobs or {}), "samples": job.samples, "seed": job.seed})
         for label, job in jobs.items()
     }
-    known = {row["key"]: row["result"] for row in journal.rows() if row["event"] == "final"}
+    known = {row["key"]: RecipeResult.from_row(row["result"]) for row in journal.rows() if row["event"] == "final"}
     results = {label: known[key] for label, key in identity.items() if key in known}
     waiting = [label for label in jobs if label not in results]
 
-    def book(label: str, result: dict[str, Any]) -> None:
-        journal.append("final", identity[label], label=label, result=result)
+    def book(label: str, result: RecipeResult) -> None:
+        journal.append("final", identity[label], label=label, result=result.to_row())
         results[label] = result
-        score = result["test"][run.task.metric]
-        run.progress.say(f"  {label}: {run.task.metric} {score:.4f} on test")
+        run.progress.say(f"  {label}: {run.task.metric} {_score(result, 'test', run.task.metric):.4f} on test")
 
     if run.group is not None:
         from trainables.distributed import fit_recipes

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from raylora.errors import UserError
+from raylora.run.journaled import STATE_FILE, STATE_MARK
 from raylora.spec import Spec, load
+from trainables.journal import Journal, Knobs
 
 # Made with a run's folder: resuming any other folder that happens to hold a spec.yaml would rearrange its files.
 RUN_MARK = ".raylora"
@@ -36,15 +36,25 @@ def read_run(run_dir: str | Path) -> tuple[Path, Spec]:
     """The folder of a run and the spec that it was started with.
 
     Raises:
-        UserError: It is no run folder.
+        UserError: It is no run folder, or one of a later release whose files mean something else.
     """
     folder = Path(run_dir).expanduser().absolute()
     if not (folder / "spec.yaml").is_file():
-        raise UserError(f"RUN_DIR: {folder} holds no spec.yaml; give the folder of a run that `raylora tune` made")
+        raise UserError(
+            f"RUN_DIR: {folder} holds no spec.yaml; give the folder of a run that `raylora tune` made",
+            field="RUN_DIR",
+            value=str(folder),
+        )
     if not (folder / RUN_MARK).is_file():
         raise UserError(
-            f"RUN_DIR: {folder} holds a spec.yaml but no run; `raylora tune {folder / 'spec.yaml'}` starts one"
+            f"RUN_DIR: {folder} holds a spec.yaml but no run; `raylora tune {folder / 'spec.yaml'}` starts one",
+            field="RUN_DIR",
+            value=str(folder),
         )
+    try:
+        Journal(folder).check_version()
+    except ValueError as error:
+        raise UserError(f"RUN_DIR: {error}", field="RUN_DIR", value=str(folder)) from None
     return folder, load(folder / "spec.yaml")
 
 
@@ -54,8 +64,8 @@ def archive_attempt(folder: Path) -> None:
     The resumed experiment lists all trials anew, the finished ones answered from the journal, so Tune's
     analysis of the run's folder shows one whole experiment.
     """
-    kept = "spec.yaml", "trials.jsonl", "searcher.pkl", "checkpoints", "strategies", "final", "attempts"
-    keep = {RUN_MARK, CURVATURE, *kept}
+    kept = "spec.yaml", "trials.jsonl", "checkpoints", "strategies", "final", "attempts"
+    keep = {RUN_MARK, CURVATURE, STATE_FILE, STATE_MARK, *kept}
     left = [path for path in folder.iterdir() if path.name not in keep]
     if left:
         attempts = folder / "attempts"
@@ -65,7 +75,7 @@ def archive_attempt(folder: Path) -> None:
             shutil.move(str(path), target / path.name)
 
 
-def write_best(run_dir: str | Path, spec: Spec, config: Mapping[str, Any]) -> Path:
+def write_best(run_dir: str | Path, spec: Spec, config: Knobs) -> Path:
     """`best.yaml`: a spec whose space holds the found recipe alone; `raylora tune` trains it again."""
     data = spec.to_dict()
     known = set(type(spec.space).model_fields)
@@ -80,11 +90,4 @@ def write_best(run_dir: str | Path, spec: Spec, config: Mapping[str, Any]) -> Pa
     path.write_text(
         "# raylora tune best.yaml\n# The found recipe: trains it on the proxy and the full data again.\n" + text
     )
-    return path
-
-
-def write_summary(run_dir: str | Path, summary: Mapping[str, Any]) -> Path:
-    """Write `summary.json` of a run; returns its path."""
-    path = Path(run_dir) / "summary.json"
-    path.write_text(json.dumps(summary, indent=2) + "\n")
     return path

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
+import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
-from trainables.journal import Journal, trial_key
+from trainables.journal import Journal, Knobs, trial_key
 
 if TYPE_CHECKING:
     from searchers.base import SpaceSearcher
 
 STATE_FILE = "searcher.pkl"
+STATE_MARK = "searcher.json"
 
 
 class JournaledSearcher(Searcher):
@@ -27,6 +30,10 @@ class JournaledSearcher(Searcher):
     - a configuration that finished is handed to Tune once more, so that the new experiment lists it; its
       trial is answered from the journal, and the searcher is told only if its state does not know the result;
     - a configuration that had started goes first, and continues from its checkpoint.
+
+    The state is a pickle: it is read only where `searcher.json`, written beside it, names its SHA-256, and left where
+    it does not load (its classes have moved since). The searcher then knows what the journal tells, which is every
+    result; only its random draws begin anew.
     """
 
     def __init__(
@@ -45,24 +52,30 @@ class JournaledSearcher(Searcher):
     def state_path(self) -> Path:
         return Path(str(self.run_dir)) / STATE_FILE
 
-    def catch_up(self) -> None:
-        """Take over the state on disk and reconcile it with the journal."""
+    @property
+    def mark_path(self) -> Path:
+        return Path(str(self.run_dir)) / STATE_MARK
+
+    def catch_up(self, say: Callable[[str], None] = lambda line: None) -> None:
+        """Take over the state on disk and reconcile it with the journal; `say` is told where the state is no use."""
         inner, journal = self._inner(), Journal(str(self.run_dir))
-        if self.state_path.exists():
-            inner.restore(str(self.state_path))
+        problem = self._take_over()
+        if problem is not None:
+            say(f"searcher: rebuilt from the journal, since {STATE_FILE} {problem}")
         space, concluded = inner.space, journal.concluded()
         if space is None:
             raise ValueError("the searcher has no space to catch up in")
         known = {observation.index for observation in inner.observations}
-        for key, row in journal.started().items():
-            config = self._respell(row["config"])
+        for key, start in journal.started().items():
+            config = self._respell(start.config)
             if key not in concluded:
                 inner.enqueue([config])
                 continue
             end = concluded[key]
             if space.encode(config) not in known:
-                value = end.get(str(self._metric)) if end["event"] == "finish" else None
-                inner.record(config, value, end.get("samples"))
+                value, error = (end.metrics.get(name) for name in (str(self._metric), f"{self._metric}_se"))
+                samples = end.metrics.get("samples")
+                inner.record(config, value, None if samples is None else int(samples), error or 0.0)
             self._replays.append(config)
         for trial_id, config in inner.pending.items():
             # Proposed, but its host never heard of it: propose it again. The old trial id is dead either way.
@@ -71,7 +84,32 @@ class JournaledSearcher(Searcher):
             else:
                 inner.enqueue([config])
 
-    def _respell(self, config: Mapping[str, Any]) -> dict[str, Any]:
+    def _take_over(self) -> str | None:
+        """Restore the state on disk; says what is wrong with it where that cannot be."""
+        if not self.state_path.exists():
+            return None
+        data = self.state_path.read_bytes()
+        if hashlib.sha256(data).hexdigest() not in self._marked():
+            return f"is not what {STATE_MARK} says was written" if self._marked() else f"has no {STATE_MARK}"
+        inner = self._inner()
+        blank = copy.copy(inner.__dict__)
+        try:
+            inner.restore(str(self.state_path))
+        except Exception as error:  # a pickle of other classes raises whatever they raise
+            inner.__dict__.clear()
+            inner.__dict__.update(blank)
+            return f"does not load ({type(error).__name__}: {' '.join(str(error).split())})"
+        return None
+
+    def _marked(self) -> list[str]:
+        """The SHA-256 of the states that may be on disk: the last one and, should a writer die, the one before."""
+        try:
+            found = json.loads(self.mark_path.read_text())["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return [str(digest) for digest in found]
+
+    def _respell(self, config: Knobs) -> dict[str, Any]:
         """The configuration in the space's own spelling of the values."""
         space = self._inner().space
         assert space is not None
@@ -109,6 +147,11 @@ class JournaledSearcher(Searcher):
         """Replace the state on disk in one step."""
         fresh = self.state_path.with_suffix(".fresh")
         self._inner().save(str(fresh))
+        digest = hashlib.sha256(fresh.read_bytes()).hexdigest()
+        mark = self.mark_path.with_suffix(".json.fresh")
+        # Before the state: whichever of the two a killed writer leaves there, the mark names it.
+        mark.write_text(json.dumps({"sha256": list(dict.fromkeys([digest, *self._marked()[:1]]))}) + "\n")
+        os.replace(mark, self.mark_path)
         os.replace(fresh, self.state_path)
 
     def save(self, checkpoint_path: str) -> None:
@@ -118,6 +161,4 @@ class JournaledSearcher(Searcher):
         """Tune's restore. The state beside the journal is newer than any snapshot: it wins."""
         inner = self._inner()
         inner.restore(checkpoint_path)
-        if self.state_path.exists():
-            with contextlib.suppress(OSError, EOFError):
-                inner.restore(str(self.state_path))
+        self._take_over()

@@ -24,7 +24,7 @@ def search(run: Run, again: bool) -> None:
         mode=run.task.mode,
     )
     if again:
-        searcher.catch_up()
+        searcher.catch_up(run.progress.say)
     callback = RunCallback(str(run.folder), run.task.metric, run.task.mode, spec.search.trials, show=run.progress.trial)
     trainable: Any
     if run.group is None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from raylora.errors import UserError
-from trainables.journal import Journal
+from trainables.journal import Ending, Journal, Knobs
 
-HIDDEN = ("event", "key", "time", "config", "message", "done", "host")
+# Of a trial's metrics, what its status says already.
+_TOLD = ("done", "diverged")
 
 
 def trial_table(run_dir: str | Path) -> pd.DataFrame:
@@ -25,10 +25,8 @@ def trial_table(run_dir: str | Path) -> pd.DataFrame:
     lines = []
     for number, (key, start) in enumerate(journal.started().items(), start=1):
         end = concluded.get(key)
-        metrics = {} if end is None else {k: v for k, v in end.items() if k not in (*HIDDEN, "stopped", "diverged")}
-        lines.append(
-            {"trial": number, "key": key, "status": _status(end), **with_both_alphas(start["config"]), **metrics}
-        )
+        metrics = {} if end is None else {k: v for k, v in end.metrics.items() if k not in _TOLD}
+        lines.append({"trial": number, "key": key, "status": _status(end), **with_both_alphas(start.config), **metrics})
     return pd.DataFrame(lines)
 
 
@@ -39,15 +37,15 @@ def write_trials(run_dir: str | Path) -> Path:
     return path
 
 
-def _status(end: Mapping[str, Any] | None) -> str:
+def _status(end: Ending | None) -> str:
     if end is None:
         return "unfinished"
-    if end["event"] == "error":
+    if end.failed:
         return "failed"
-    return "diverged" if end.get("diverged") else "stopped" if end.get("stopped") else "finished"
+    return "diverged" if end.diverged else "stopped" if end.stopped else "finished"
 
 
-def with_both_alphas(config: Mapping[str, Any]) -> dict[str, Any]:
+def with_both_alphas(config: Knobs) -> dict[str, Any]:
     """The configuration with `alpha` and `alpha_ratio` (alpha / rank) both spelled out."""
     config = dict(config)
     rank = config.get("rank")
@@ -58,25 +56,26 @@ def with_both_alphas(config: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def best_trial(run_dir: str | Path, metric: str, mode: str) -> dict[str, Any]:
-    """The journal's best line among trials that ran their whole budget and did not diverge.
+def best_trial(run_dir: str | Path, metric: str, mode: str) -> Ending:
+    """The best of a run's trials, among trials that ran their whole budget and did not diverge.
 
     Ties go to the lower validation loss. Trials stopped early compare only where nothing ran to its end.
 
     Raises:
         UserError: No trial has a result.
     """
-    rows = list(Journal(run_dir).concluded().values())
-    scored = [r for r in rows if r["event"] == "finish" and r.get(metric) is not None and not r.get("diverged")]
-    whole = [r for r in scored if not r.get("stopped")] or scored
+    ends = list(Journal(run_dir).concluded().values())
+    scored = [end for end in ends if end.metrics.get(metric) is not None and not end.diverged]
+    whole = [end for end in scored if not end.stopped] or scored
     if not whole:
-        failed = [r["message"] for r in rows if r["event"] == "error"]
+        failed = [end.message for end in ends if end.failed]
         reason = f"the first failure was: {failed[0]}" if failed else "all of them diverged; try lower learning rates"
-        raise UserError(f"search.trials: none of the {len(rows)} trials has a result; {reason}")
+        raise UserError(f"search.trials: none of the {len(ends)} trials has a result; {reason}", field="search.trials")
     sign = 1.0 if mode == "max" else -1.0
 
-    def merit(row: Mapping[str, Any]) -> tuple[float, float]:
-        loss = row.get("validation_loss")
-        return sign * row[metric], -(loss if loss is not None else float("inf"))
+    def merit(end: Ending) -> tuple[float, float]:
+        value, loss = end.metrics[metric], end.metrics.get("validation_loss")
+        assert value is not None
+        return sign * value, -(loss if loss is not None else float("inf"))
 
     return max(whole, key=merit)

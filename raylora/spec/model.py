@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from searchers.space import Space
 
 DEFAULT_LLM = "smollm2-135m"
+# Of the form of specs: goes up when an older release would misread a newer spec.
+VERSION = 1
 
 
 class _Part(BaseModel):
@@ -304,6 +306,7 @@ class Spec(_Part):
         30
     """
 
+    version: int = Field(VERSION, ge=1, description="Of the spec's form; one of a later release is refused.")
     model: str = Field(description="Base model: bundled alias, local folder or hub id.")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Of the base weights.")
     seed: int = Field(0, ge=0, lt=2**31)
@@ -395,10 +398,19 @@ class Spec(_Part):
 
 def from_dict(data: Mapping[str, Any]) -> Spec:
     """A spec from plain data, not checked against this machine. Errors: UserError, one line."""
+    version = data.get("version", VERSION)
+    # First: of a later form, everything else may be unknown too.
+    if isinstance(version, int) and version > VERSION:
+        raise UserError(
+            f"version = {version}: the spec is of a later release; allowed: up to {VERSION}, or upgrade raylora",
+            field="version",
+            value=version,
+            allowed=VERSION,
+        )
     try:
         return Spec.model_validate(dict(data))
     except ValidationError as error:
-        raise UserError(explain(error, Spec)) from None
+        raise explain(error, Spec) from None
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Spec:

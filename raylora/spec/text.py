@@ -98,13 +98,14 @@ def put(data: Mapping[str, Any], values: Mapping[str, Any] | Iterable[tuple[str,
     return result
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
+def explain(error: ValidationError, model: type[BaseModel]) -> UserError:
     """The first of pydantic's errors as one line: field, value, what is allowed."""
     errors = error.errors(include_url=False)
     # A misspelt key is the likeliest cause of the others ("missing"), so it is told first.
     first = min(errors, key=lambda item: item["type"] != "extra_forbidden")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return _line(first, model) + more
+    value = None if isinstance(first["input"], Mapping | BaseModel) else first["input"]
+    return UserError(_line(first, model) + more, field=_dotted(first["loc"]), value=value)
 
 
 def _line(item: Any, model: type[BaseModel]) -> str:

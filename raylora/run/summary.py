@@ -1,0 +1,65 @@
+"""What `summary.json` of a run holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+
+class RecipeSummary(TypedDict):
+    """A recipe and how it scored; `_se` are standard errors, None where nothing is known of them.
+
+    Without a final stage there is the validation score of its trial alone.
+    """
+
+    config: dict[str, Any]
+    validation: float
+    validation_se: NotRequired[float | None]
+    test: NotRequired[float]
+    test_se: NotRequired[float | None]
+
+
+class BaseSummary(TypedDict):
+    """The untouched base model's score."""
+
+    test: float
+
+
+class OnlyBest(TypedDict):
+    """What is found without a final stage."""
+
+    best: RecipeSummary
+
+
+class FinalSummary(TypedDict):
+    """What is found with a final stage."""
+
+    base: BaseSummary
+    default: RecipeSummary
+    best: RecipeSummary
+
+
+class Summary(TypedDict):
+    """A run in numbers.
+
+    `metric`, `mode`: of the task. `trials`: how many ended. `search`: how long the searcher's calls took.
+    `run_dir`: the run's folder. `wall_s`: seconds of this attempt.
+    """
+
+    metric: str
+    mode: str
+    trials: int
+    base: NotRequired[BaseSummary]
+    default: NotRequired[RecipeSummary]
+    best: RecipeSummary
+    search: NotRequired[dict[str, float]]
+    run_dir: str
+    wall_s: float
+
+
+def write_summary(run_dir: str | Path, summary: Summary) -> Path:
+    """Write `summary.json` of a run; returns its path."""
+    path = Path(run_dir) / "summary.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n")
+    return path
