@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,46 +28,114 @@ def sums(tmp_path_factory) -> Path:
     return folder
 
 
+def make_spec(folder: Path, model: Path, rows: Path, **changes) -> Path:
+    """Write `folder/spec.yaml`, a small experiment with `changes` (dotted keys, `__` for the dot)."""
+    spec = {
+        "model": str(model),
+        "dtype": "float32",
+        "storage_path": str(folder / "runs"),
+        "name": "run",
+        "task": {
+            "name": "instruct",
+            "path": str(rows),
+            "validation_rows": 8,
+            "proxy": 0.5,
+            "max_new_tokens": 4,
+        },
+        "space": {
+            "variant": ["lora", "pissa"],
+            "rank": [2, 4],
+            "alpha_ratio": [1, 2],
+            "learning_rate": [1e-3, 5e-3],
+            "batch_size": [4, 8],
+            "dropout": 0.0,
+        },
+        "default_recipe": {"rank": 4, "alpha": 8, "batch_size": 8},
+        "search": {"searcher": "random", "trials": 3, "llm": str(model)},
+        "resources": {"cpus_per_host": 1},
+    }
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        part = spec
+        for name in path:
+            part = part.setdefault(name, {})
+        part[last] = value
+    file = folder / "spec.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    return file
+
+
 @pytest.fixture
 def write_spec(tiny_model, sums, tmp_path):
-    """Write a spec file with `changes` (dotted keys) and return its path."""
+    """Write a spec file with `changes` (see `make_spec`) and return its path."""
 
     def write(**changes) -> Path:
-        spec = {
-            "model": str(tiny_model),
-            "dtype": "float32",
-            "storage_path": str(tmp_path / "runs"),
-            "name": "run",
-            "task": {
-                "name": "instruct",
-                "path": str(sums),
-                "validation_rows": 8,
-                "proxy": 0.5,
-                "max_new_tokens": 4,
-            },
-            "space": {
-                "variant": ["lora", "pissa"],
-                "rank": [2, 4],
-                "alpha_ratio": [1, 2],
-                "learning_rate": [1e-3, 5e-3],
-                "batch_size": [4, 8],
-                "dropout": 0.0,
-            },
-            "default_recipe": {"rank": 4, "alpha": 8, "batch_size": 8},
-            "search": {"searcher": "random", "trials": 3, "llm": str(tiny_model)},
-            "resources": {"cpus_per_host": 1},
-        }
-        for key, value in changes.items():
-            *path, last = key.split("__")
-            part = spec
-            for name in path:
-                part = part.setdefault(name, {})
-            part[last] = value
-        file = tmp_path / "spec.yaml"
-        file.write_text(yaml.safe_dump(spec))
-        return file
+        return make_spec(tmp_path, tiny_model, sums, **changes)
 
     return write
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that ended, for tests to read: nobody writes into its folder."""
+
+    folder: Path
+    spec: Path
+    summary: dict
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_model, sums, ray_local, tmp_path_factory) -> Finished:
+    """Four trials and the final stage, once for all tests that only look at what a run leaves."""
+    from raylora.run import experiment
+    from raylora.spec import load
+
+    place = tmp_path_factory.mktemp("finished")
+    file = make_spec(place, tiny_model, sums, search__trials=4)
+    summary = experiment.tune(load(file), quiet=True)
+    return Finished(place / "runs" / "run", file, summary)
+
+
+# ---- run folders of an earlier layout of the code ----------------------------------------------------------
+
+ASSETS = ROOT / "tests" / "assets" / "runs"
+
+
+@pytest.fixture(scope="session")
+def old_model(tmp_path_factory) -> Path:
+    """The model that the run folders of `tests/assets/runs` were made with."""
+    from trainables.testing import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("old") / "model", hidden=16, layers=1)
+
+
+@pytest.fixture(scope="session")
+def old_rows(tmp_path_factory) -> Path:
+    """The rows that they were made with."""
+    folder = tmp_path_factory.mktemp("old-rows")
+    rows = make_arithmetic_rows(40)
+    for name, part in (("train", rows[:32]), ("test", rows[32:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    return folder
+
+
+@pytest.fixture
+def old_run(old_model, old_rows, tmp_path):
+    """A copy of one of them, `finished` or `interrupted`, with this machine's paths in it."""
+
+    def copy(name: str) -> Path:
+        folder = tmp_path / name
+        shutil.copytree(ASSETS / name, folder)
+        paths = {"MODEL_FOLDER": old_model, "DATA_FOLDER": old_rows, "RUNS_FOLDER": tmp_path}
+        for file in folder.rglob("*"):
+            if file.suffix in (".yaml", ".json"):
+                text = file.read_text()
+                for placeholder, path in paths.items():
+                    text = text.replace(placeholder, str(path))
+                file.write_text(text)
+        return folder
+
+    return copy
 
 
 def environment() -> dict[str, str]:

@@ -93,7 +93,7 @@ def test_journal_line_precedes_the_answer_and_a_repeat_is_not_trained(start, tmp
     host = start()
     first = ray.get(host.advance.remote("a", KNOBS))
     again = ray.get(host.advance.remote("b", KNOBS))
-    assert again["event"] == "finish" and again["accuracy"] == first["accuracy"]
+    assert not again.failed and again.metrics["accuracy"] == first["accuracy"]
     assert [row["event"] for row in Journal(tmp_path).rows()] == ["start", "finish"]
 
 
@@ -109,7 +109,7 @@ def test_another_owner_puts_a_trial_aside_and_it_goes_on_from_there(start, tmp_p
     events = [
         (row["event"], row.get("from_step")) for row in Journal(tmp_path).rows() if row["key"] == trial_key(KNOBS)
     ]
-    assert events == [("start", None), ("continue", 2), ("finish", None)]
+    assert events == [("start", None), ("report", None), ("continue", 2), ("report", None), ("finish", None)]
 
 
 def test_killed_host_comes_back_and_the_trial_goes_on_from_its_checkpoint(start, tmp_path) -> None:
@@ -142,7 +142,7 @@ def test_non_finite_loss_is_recorded_as_diverged_and_the_next_trial_runs(start, 
     result = ray.get(host.advance.remote("a", wild))
     assert result["diverged"] and result["done"] and result["accuracy"] == ExactMatch().worst
     assert result["samples"] < 24
-    assert Journal(tmp_path).concluded()[trial_key(wild)]["diverged"] is True
+    assert Journal(tmp_path).concluded()[trial_key(wild)].diverged
     assert not ray.get(host.advance.remote("a", KNOBS))["diverged"]
 
 
@@ -153,7 +153,7 @@ def test_impossible_configuration_is_an_error_line_and_is_not_tried_again(start,
     wide = {**KNOBS, "rank": 4096}
     with pytest.raises(ValueError, match="rank"):
         ray.get(host.advance.remote("a", wide))
-    assert ray.get(host.advance.remote("a", wide))["event"] == "error"
+    assert ray.get(host.advance.remote("a", wide)).failed
     assert [row["event"] for row in Journal(tmp_path).rows()] == ["start", "error"]
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from trainables.journal import Journal, journal_metrics, trial_key
+from trainables.journal import VERSION, Ending, Journal, trial_key
 
 
 def test_key_ignores_order_and_spelling_of_numbers() -> None:
@@ -31,10 +31,48 @@ def test_torn_line_is_passed_over_and_the_next_one_survives(tmp_path) -> None:
 
 def test_non_finite_numbers_become_null(tmp_path) -> None:
     Journal(tmp_path).append("finish", "a", loss=float("nan"))
-    assert json.loads((tmp_path / "trials.jsonl").read_text())["loss"] is None
+    assert Journal(tmp_path).rows()[0]["loss"] is None
 
 
-def test_error_line_raises_instead_of_pretending_a_result() -> None:
+def test_a_failed_trial_raises_instead_of_pretending_a_result() -> None:
     with pytest.raises(RuntimeError, match="rank 512"):
-        journal_metrics({"event": "error", "message": "rank 512 is larger"})
-    assert journal_metrics({"event": "finish", "key": "a", "time": 0, "accuracy": 1})["replayed"]
+        Ending("a", {}, message="rank 512 is larger").replay()
+
+
+def test_a_trial_that_is_over_reports_what_it_did_and_that_it_is_done() -> None:
+    replayed = Ending("a", {}, {"accuracy": 1, "done": False}, stopped=True).replay()
+    assert replayed == {"accuracy": 1, "done": True, "stopped": True, "replayed": True}
+
+
+def test_what_is_booked_is_what_is_read(tmp_path) -> None:
+    journal, metrics = Journal(tmp_path), {"accuracy": 0.5, "accuracy_se": 0.125, "of_a_variant": 3}
+    booked = journal.finish("a", {"rank": 8}, metrics), journal.fail("b", {"rank": 9}, "no room")
+    assert list(journal.concluded().values()) == list(booked)
+
+
+def test_the_last_report_of_a_trial_is_kept_apart_from_its_end(tmp_path) -> None:
+    journal = Journal(tmp_path)
+    for accuracy in (0.25, 0.5):
+        journal.report("a", {"accuracy": accuracy, "accuracy_se": 0.1})
+    assert journal.last_report("a") == {"accuracy": 0.5, "accuracy_se": 0.1}
+    assert journal.last_report("b") == {} and journal.concluded() == {}
+
+
+def test_a_file_says_its_version_once(tmp_path) -> None:
+    for key in "ab":
+        Journal(tmp_path).append("start", key, config={})
+    first, *others = map(json.loads, (tmp_path / "trials.jsonl").read_text().splitlines())
+    assert first == {"event": "journal", "version": VERSION}
+    assert [row["key"] for row in others] == ["a", "b"]
+
+
+def test_a_file_without_a_version_is_read(tmp_path) -> None:
+    (tmp_path / "trials.jsonl").write_text('{"event":"finish","key":"a","time":1,"config":{"rank":8},"accuracy":0.5}\n')
+    assert Journal(tmp_path).concluded()["a"] == Ending("a", {"rank": 8}, {"accuracy": 0.5}, time=1)
+
+
+def test_a_file_of_a_later_version_is_refused_in_one_line(tmp_path) -> None:
+    (tmp_path / "trials.jsonl").write_text(json.dumps({"event": "journal", "version": VERSION + 1}) + "\n")
+    with pytest.raises(ValueError, match="upgrade raylora") as caught:
+        Journal(tmp_path).concluded()
+    assert "\n" not in str(caught.value)

@@ -62,38 +62,3 @@ def test_driver_killed_at_five_moments_finishes_without_repeating_a_trial(write_
     from ray.tune import ExperimentAnalysis
 
     assert len(ExperimentAnalysis(str(run)).trials) == TRIALS
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_a_searcher_catches_up_with_results_that_its_state_missed(tmp_path, known) -> None:
-    from raylora.run.journaled import JournaledSearcher
-    from searchers import make_searcher
-    from searchers.space import Space
-
-    space = Space.from_dict({"rank": [2, 4, 8, 16], "learning_rate": [1e-4, 1e-3]})
-
-    def fresh() -> JournaledSearcher:
-        inner = make_searcher("random", space=space, metric="accuracy", mode="max", seed=3)
-        return JournaledSearcher(inner, str(tmp_path), metric="accuracy", mode="max")
-
-    from trainables.journal import trial_key
-
-    journal, first = Journal(tmp_path), fresh()
-    done, running = first.suggest("a"), first.suggest("b")
-    for trial_id, config in (("a", done), ("b", running)):
-        journal.append("start", trial_key(config), config=config, trial_id=trial_id)
-    journal.append("finish", trial_key(done), config=done, accuracy=0.5, samples=10)
-    if known:
-        first.on_trial_complete("a", {"accuracy": 0.5, "samples": 10})
-    unheard = first.suggest("c")  # proposed, never started
-
-    second = fresh()
-    second.catch_up()
-    assert [o.value for o in second.inner.observations] == [0.5]
-    assert second.suggest("d") == done
-    second.on_trial_complete("d", {"accuracy": 0.5})
-    assert len(second.inner.observations) == 1
-    assert [second.suggest("e"), second.suggest("f")] == [running, unheard]
-    rest = [second.suggest(str(i)) for i in range(5)]
-    assert len({tuple(c.items()) for c in [done, running, unheard, *rest]}) == 8
-    assert second.suggest("z") == "FINISHED"

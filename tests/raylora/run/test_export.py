@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from raylora.cli import main
+from raylora.errors import UserError
+from raylora.run import experiment
+from raylora.run.export import export
+from raylora.spec import load
+
+
+@pytest.mark.parametrize("merge", [False, True], ids=["adapter", "merged"])
+def test_an_export_predicts_what_the_run_predicted(finished_run, tiny_model, tmp_path, merge) -> None:
+    import pyarrow.parquet as pq
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    target = export(finished_run.folder, tmp_path / "out", merge=merge)
+    if merge:
+        model = AutoModelForCausalLM.from_pretrained(target)
+    else:
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), target)
+    model.eval()
+    tokenizer = AutoTokenizer.from_pretrained(target if merge else tiny_model)
+    for row in pq.read_table(finished_run.folder / "final" / "best-0" / "test.parquet").to_pylist():
+        ids = tokenizer(row["prompt"], return_tensors="pt", add_special_tokens=False)
+        with torch.no_grad():
+            out = model.generate(**ids, max_new_tokens=4, do_sample=False)
+        text = tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert text == row["completion"]
+
+
+def test_a_folder_in_use_is_left_alone(finished_run, tmp_path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="empty folder"):
+        export(finished_run.folder, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_without_an_adapter_says_how_to_get_one(write_spec, tmp_path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write_spec().rename(run / "spec.yaml")
+    (run / ".raylora").write_text("raylora\n")
+    with pytest.raises(UserError, match="raylora resume"):
+        export(run, tmp_path / "out")
+
+
+def test_a_recipe_that_is_no_adapter_is_served_and_exported_merged(write_spec, ray_local, tmp_path, capsys) -> None:
+    file = write_spec(
+        space={"variant": "full", "rank": 2, "alpha_ratio": 1, "learning_rate": 1e-3, "batch_size": 8, "dropout": 0.0},
+        search__trials=1,
+    )
+    summary = experiment.tune(load(file), quiet=True)
+    assert "test" in summary["best"]
+    run, target = tmp_path / "runs" / "run", tmp_path / "merged"
+    assert main(["export", str(run), "--to", str(tmp_path / "x")]) == 2
+    assert "--merge" in capsys.readouterr().err
+    assert main(["export", str(run), "--to", str(target), "--merge"]) == 0
+    from safetensors.torch import load_file
+
+    tuned = load_file(run / "adapter" / "tuned_weights.safetensors")
+    merged = load_file(target / "model.safetensors")
+    assert all((merged[f"{name}.weight"] == weight).all() for name, weight in tuned.items())

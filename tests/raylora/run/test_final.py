@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raylora.progress import Progress
+from raylora.run.final import final_stage
+from raylora.spec import load
+from trainables.journal import Journal, trial_key
+
+BEST = {"variant": "lora", "rank": 2, "alpha_ratio": 1, "learning_rate": 1e-3, "batch_size": 4, "dropout": 0.0}
+
+
+@pytest.fixture
+def run(write_spec, tmp_path) -> Any:
+    """A run of two seeds whose final jobs are all in the journal; it has no host to train on."""
+    spec = load(write_spec(final={"seeds": 2, "samples": 8}))
+    journal = Journal(tmp_path)
+
+    def book(label: str, knobs: dict[str, Any], samples: int, seed: int, accuracy: float) -> None:
+        split = {"accuracy": accuracy, "accuracy_se": 0.1}
+        key = trial_key({"knobs": knobs, "samples": samples, "seed": seed})
+        journal.append("final", key, label=label, result={"loss": 1.0, "validation": split, "test": split})
+
+    book("base", {}, 1, 0, 0.125)
+    for seed, (default, best) in enumerate([(0.25, 0.5), (0.5, 1.0)]):
+        book(f"default-{seed}", spec.recipe_to_knobs(), 8, seed, default)
+        book(f"best-{seed}", BEST, 8, seed, best)
+        adapter = tmp_path / "final" / f"best-{seed}" / "adapter"
+        adapter.mkdir(parents=True)
+        (adapter / "seed").write_text(str(seed))
+    return SimpleNamespace(
+        spec=spec,
+        folder=tmp_path,
+        base_name="base",
+        task=SimpleNamespace(metric="accuracy", mode="max"),
+        progress=Progress(quiet=True),
+        data=SimpleNamespace(test=list, validation=[], train=[], counts={"train": 8}),
+        group=None,
+        hosts=[],
+    )
+
+
+def test_jobs_in_the_journal_are_not_run_again(run) -> None:
+    assert final_stage(run, BEST)["base"] == {"test": 0.125}
+
+
+def test_several_seeds_give_their_mean_and_its_error_over_them(run) -> None:
+    summary = final_stage(run, BEST)
+    assert summary["best"]["test"] == 0.75 and summary["best"]["test_se"] == pytest.approx(0.25)
+    assert summary["default"]["validation"] == 0.375
+    assert summary["best"]["config"]["alpha"] == 2
+
+
+def test_the_adapter_is_that_of_the_seed_with_the_best_validation(run) -> None:
+    final_stage(run, BEST)
+    assert (run.folder / "adapter" / "seed").read_text() == "1"

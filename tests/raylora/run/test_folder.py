@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from raylora.errors import UserError
+from raylora.run.folder import archive_attempt, new_run_folder, read_run, write_best
+from raylora.run.trials import best_trial
+from raylora.spec import from_dict, load
+
+
+@pytest.fixture
+def run(write_spec, tmp_path):
+    """A run's folder in which nothing has happened yet."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_spec().rename(folder / "spec.yaml")
+    (folder / ".raylora").write_text("raylora\n")
+    return folder
+
+
+def test_the_best_recipe_is_a_spec_of_its_own(finished_run) -> None:
+    again = load(finished_run.folder / "best.yaml")
+    assert again.space_size == 1
+    assert again.to_space().decode(0) == best_trial(finished_run.folder, "accuracy", "max").config
+
+
+def test_the_best_recipe_of_a_search_with_beliefs_needs_none_of_them(write_spec, tmp_path) -> None:
+    search = {"searcher": "language", "prior": {"rank": 2}, "knowledge": {"curvature": True}}
+    spec = load(write_spec(search=search))
+    config = spec.to_space().decode(3)
+    assert load(write_best(tmp_path, spec, config)).to_space().decode(0) == config
+
+
+def test_a_folder_with_a_spec_but_no_run_is_refused_and_left_alone(write_spec, tmp_path) -> None:
+    write_spec()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds a spec\.yaml but no run") as caught:
+        read_run(tmp_path)
+    assert (caught.value.field, caught.value.value) == ("RUN_DIR", str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "spec.yaml"]
+
+
+def test_a_journal_of_a_later_release_is_refused_in_one_line(run) -> None:
+    (run / "trials.jsonl").write_text(json.dumps({"event": "journal", "version": 99}) + "\n")
+    with pytest.raises(UserError, match=r"^RUN_DIR: .*version 99.*upgrade raylora$"):
+        read_run(run)
+
+
+def test_a_spec_of_a_later_release_is_refused_before_its_unknown_keys() -> None:
+    with pytest.raises(UserError, match=r"^version = 99: .*upgrade raylora") as caught:
+        from_dict({"version": 99, "of_the_future": 1})
+    assert caught.value.field == "version"
+
+
+def test_a_spec_says_its_version(run) -> None:
+    assert "version: 1\n" in read_run(run)[1].to_yaml()
+
+
+def test_what_an_attempt_left_of_tunes_own_is_set_aside(run) -> None:
+    for name in ("trials.jsonl", "searcher.pkl", "searcher.json", "tuner.pkl"):
+        (run / name).write_text("")
+    archive_attempt(run)
+    assert {path.name for path in run.iterdir()} == {
+        ".raylora", "spec.yaml", "trials.jsonl", "searcher.pkl", "searcher.json", "attempts"
+    }  # fmt: skip
+    assert (run / "attempts" / "1" / "tuner.pkl").exists()
+
+
+def test_a_folder_in_use_is_refused(run, tmp_path) -> None:
+    spec = load(run / "spec.yaml", [f"storage_path={tmp_path}"])
+    with pytest.raises(UserError, match="is in use"):
+        new_run_folder(spec)

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from raylora.run.journaled import JournaledSearcher
+from searchers import make_searcher
+from searchers.space import Space
+from trainables.journal import Journal, trial_key
+
+SPACE = {"rank": [2, 4, 8, 16], "learning_rate": [1e-4, 1e-3]}
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """Makes the searcher of a run in `tmp_path`, as each attempt does."""
+
+    def make() -> JournaledSearcher:
+        space = Space.from_dict(SPACE)
+        inner = make_searcher("random", space=space, metric="accuracy", mode="max", seed=3)
+        return JournaledSearcher(inner, str(tmp_path), metric="accuracy", mode="max")
+
+    return make
+
+
+@pytest.fixture
+def booked(fresh, tmp_path):
+    """A searcher whose first trial ended, and that trial's configuration."""
+    searcher = fresh()
+    config = searcher.suggest("a")
+    journal = Journal(tmp_path)
+    journal.append("start", trial_key(config), config=config, trial_id="a")
+    journal.finish(trial_key(config), config, {"accuracy": 0.5, "accuracy_se": 0.125, "samples": 10})
+    searcher.on_trial_complete("a", {"accuracy": 0.5, "accuracy_se": 0.125, "samples": 10})
+    return searcher, config
+
+
+def caught_up(searcher: JournaledSearcher) -> list[str]:
+    said: list[str] = []
+    searcher.catch_up(said.append)
+    return said
+
+
+def facts(searcher: JournaledSearcher) -> list[tuple[Any, ...]]:
+    assert searcher.inner is not None
+    return [(o.value, o.error, o.samples) for o in searcher.inner.observations]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_searcher_catches_up_with_results_that_its_state_missed(fresh, tmp_path, known) -> None:
+    journal, first = Journal(tmp_path), fresh()
+    done, running = first.suggest("a"), first.suggest("b")
+    for trial_id, config in (("a", done), ("b", running)):
+        journal.append("start", trial_key(config), config=config, trial_id=trial_id)
+    journal.finish(trial_key(done), done, {"accuracy": 0.5, "samples": 10})
+    if known:
+        first.on_trial_complete("a", {"accuracy": 0.5, "samples": 10})
+    unheard = first.suggest("c")  # proposed, never started
+
+    second = fresh()
+    second.catch_up()
+    assert [o.value for o in second.inner.observations] == [0.5]
+    assert second.suggest("d") == done
+    second.on_trial_complete("d", {"accuracy": 0.5})
+    assert len(second.inner.observations) == 1
+    assert [second.suggest("e"), second.suggest("f")] == [running, unheard]
+    rest = [second.suggest(str(i)) for i in range(5)]
+    assert len({tuple(c.items()) for c in [done, running, unheard, *rest]}) == 8
+    assert second.suggest("z") == "FINISHED"
+
+
+def test_a_result_that_the_state_missed_comes_with_its_error(fresh, tmp_path) -> None:
+    first = fresh()
+    config = first.suggest("a")
+    journal = Journal(tmp_path)
+    journal.append("start", trial_key(config), config=config)
+    journal.finish(trial_key(config), config, {"accuracy": 0.5, "accuracy_se": 0.125, "samples": 10})
+    second = fresh()
+    assert caught_up(second) == []
+    assert facts(second) == [(0.5, 0.125, 10)]
+
+
+def test_a_failed_trial_that_the_state_missed_is_not_proposed_again(fresh, tmp_path) -> None:
+    config = fresh().suggest("a")
+    Journal(tmp_path).append("start", trial_key(config), config=config)
+    Journal(tmp_path).fail(trial_key(config), config, "rank 512 is larger")
+    second = fresh()
+    second.catch_up()
+    second.suggest("replay")
+    assert config not in [second.suggest(str(i)) for i in range(7)]
+
+
+def test_the_state_goes_on_where_it_stopped(booked, fresh) -> None:
+    first, config = booked
+    second = fresh()
+    assert caught_up(second) == []
+    assert second.suggest("replay") == config
+    assert second.suggest("b") == first.suggest("b")
+
+
+def test_either_state_of_a_writer_that_died_between_mark_and_state_is_read(booked, fresh, tmp_path) -> None:
+    first, _ = booked
+    before = (tmp_path / "searcher.pkl").read_bytes()
+    first.suggest("b")
+    (tmp_path / "searcher.pkl").write_bytes(before)
+    assert caught_up(fresh()) == []
+
+
+def _without_a_mark(folder) -> None:
+    (folder / "searcher.json").unlink()
+
+
+def _of_another_hash(folder) -> None:
+    with (folder / "searcher.pkl").open("ab") as file:
+        file.write(b"more")
+
+
+def _torn(folder) -> None:
+    state = folder / "searcher.pkl"
+    state.write_bytes(state.read_bytes()[:20])
+
+
+def _of_moved_classes(folder) -> None:
+    data = b"cmoved.away\nGone\n."
+    with pytest.raises(ModuleNotFoundError):
+        pickle.loads(data)
+    (folder / "searcher.pkl").write_bytes(data)
+    (folder / "searcher.json").write_text(json.dumps({"sha256": [hashlib.sha256(data).hexdigest()]}))
+
+
+@pytest.mark.parametrize("harm", [_without_a_mark, _of_another_hash, _torn, _of_moved_classes])
+def test_a_state_that_is_no_use_is_rebuilt_from_the_journal_and_told_in_one_line(booked, fresh, tmp_path, harm) -> None:
+    harm(tmp_path)
+    second = fresh()
+    (line,) = caught_up(second)
+    assert line.startswith("searcher: rebuilt from the journal, since searcher.pkl") and "\n" not in line
+    assert facts(second) == [(0.5, 0.125, 10)]
+    assert second.suggest("replay") == booked[1]
+    assert booked[1] not in [second.suggest(str(i)) for i in range(7)]
+
+
+def test_a_state_without_a_mark_is_never_unpickled(booked, fresh, tmp_path) -> None:
+    (tmp_path / "searcher.json").unlink()
+    (tmp_path / "searcher.pkl").write_bytes(b"cbuiltins\nprint\n(Vunpickled\ntR.")
+    (line,) = caught_up(fresh())
+    assert "has no searcher.json" in line
+
+
+def test_the_first_write_after_a_rebuild_is_read_again(booked, fresh, tmp_path) -> None:
+    (tmp_path / "searcher.json").unlink()
+    second = fresh()
+    caught_up(second)
+    second.suggest("replay")
+    second.suggest("b")
+    assert caught_up(fresh()) == []
