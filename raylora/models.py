@@ -8,7 +8,6 @@ cache only when they are complete.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -17,11 +16,11 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raylora.errors import UserError
+from trainables.home import home
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +54,7 @@ def cache_folder(cache: str | Path | None = None) -> Path:
     """Where converted models are: `cache`, else `$RAYLORA_HOME/models`, else `~/.cache/raylora/models`."""
     if cache is not None:
         return Path(cache).expanduser()
-    home = os.environ.get("RAYLORA_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "raylora") / "models"
+    return home() / "models"
 
 
 def list_models(*, cache: str | Path | None = None) -> list[dict[str, str | None]]:
@@ -107,29 +105,6 @@ def parameter_count(folder: str | Path) -> int | None:
                     size *= side
                 total += size
     return total or None
-
-
-def weight_checksum(folder: str | Path) -> str:
-    """SHA-256 (hex) over the safetensors files of `folder`, in the order of their names.
-
-    Remembered within the process for as long as the files keep their size and modification time.
-
-    Raises:
-        UserError: no safetensors file there.
-    """
-    files = sorted(Path(folder).glob("*.safetensors"))
-    if not files:
-        raise UserError(f"model: the folder {str(folder)!r} has no *.safetensors; save the model as safetensors")
-    stats = [file.stat() for file in files]
-    return _checksum(tuple((str(f), s.st_size, s.st_mtime_ns) for f, s in zip(files, stats, strict=True)))
-
-
-@lru_cache(maxsize=16)
-def _checksum(files: tuple[tuple[str, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for path, _, _ in files:
-        _update(digest, Path(path))
-    return digest.hexdigest()
 
 
 def _update(digest: hashlib._Hash, path: Path) -> None:

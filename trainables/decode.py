@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batching import IGNORE, last_positions, length, pad_left
+from trainables.batching import IGNORE, last_positions, pad_left
 from trainables.modes import evaluating
 from trainables.protocols import Row
 
@@ -128,11 +128,6 @@ def _greedy(
         end = next((i for i, token_id in enumerate(ids) if token_id in stop_set), len(ids))
         completions.append(ids[:end])
     return completions
-
-
-def total_tokens(rows: Sequence[Row]) -> int:
-    """Prompt and response tokens of `rows`."""
-    return sum(length(row) for row in rows)
 
 
 @torch.no_grad()

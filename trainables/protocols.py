@@ -88,4 +88,3 @@ class TrialSetup:
     device: str = "auto"
     threads: int = 0
     actors: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)

@@ -59,7 +59,7 @@ def fetch_rows(refs: Sequence[Any]) -> list[Row]:
     return [row for table in ray.get(list(refs)) for row in table.to_pylist()]
 
 
-def surroundings(setup: TrialSetup, knobs: Mapping[str, Any], trial: str, folder: Path) -> Surroundings:
+def surroundings(setup: TrialSetup, knobs: Knobs, trial: str, folder: Path) -> Surroundings:
     """What a trial's variant may use beside the model; it writes below `folder`."""
     actor = setup.actors.get(str(knobs.get("variant", "lora")))
     return Surroundings(actor=actor, trial=trial, log_folder=folder / "strategies")

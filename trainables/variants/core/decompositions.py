@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainables.home import home
 from trainables.variants.core.snapshot import raw_bytes, seeded
 
 SWITCH = "RAYLORA_DECOMPOSITIONS"
@@ -144,8 +145,7 @@ def cache_folder() -> Path | None:
     """Where decompositions are kept; None where `RAYLORA_DECOMPOSITIONS` is `off`."""
     if os.environ.get(SWITCH, "").lower() in ("off", "0", "false"):
         return None
-    home = os.environ.get("RAYLORA_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "raylora") / "decompositions"
+    return home() / "decompositions"
 
 
 def _rank_class(count: int, weight: Tensor) -> int:
