@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from trainables.protocols import TrialSetup
 
 if TYPE_CHECKING:
     from trainables.recipe import RecipeJob, RecipeResult
+    from trainables.run import Parallel
 
 RESULT_FILE = "result.json"
 
@@ -45,7 +46,7 @@ class WorkerGroup:
     deepspeed_config: str | None = None
 
 
-def data_parallel() -> Any:
+def data_parallel() -> Parallel:
     """DDP over the current torch.distributed group. A function: only workers import torch."""
     import torch
     import torch.distributed as dist
@@ -73,7 +74,7 @@ def data_parallel() -> Any:
     return DataParallel()
 
 
-def deepspeed_parallel(config_file: str, max_grad_norm: float) -> Any:
+def deepspeed_parallel(config_file: str, max_grad_norm: float) -> Parallel:
     """ZeRO stages 0 to 2 through a DeepSpeed engine around the variant's own optimizer.
 
     The engine partitions gradients and optimizer state, so a trial cannot be checkpointed part-way here:
@@ -125,7 +126,7 @@ def deepspeed_parallel(config_file: str, max_grad_norm: float) -> Any:
     return DeepSpeedParallel()
 
 
-def _parallel(group: WorkerGroup, setup: TrialSetup) -> Any:
+def _parallel(group: WorkerGroup, setup: TrialSetup) -> Parallel:
     if group.strategy == "deepspeed":
         return deepspeed_parallel(str(group.deepspeed_config), setup.settings.max_grad_norm)
     return data_parallel()
@@ -203,8 +204,13 @@ def fit_recipes(jobs: Sequence[RecipeJob], setup: TrialSetup, group: WorkerGroup
 
 
 def _fit(
-    body: Any, arguments: dict[str, Any], group: WorkerGroup, name: str, storage: str, callbacks: list[Any]
-) -> Any:
+    body: Callable[[dict[str, Any]], None],
+    arguments: dict[str, Any],
+    group: WorkerGroup,
+    name: str,
+    storage: str,
+    callbacks: list[Any],
+) -> None:
     import ray.train
     from ray.train.torch import TorchTrainer
 
@@ -222,4 +228,4 @@ def _fit(
         ),
         run_config=ray.train.RunConfig(name=name, storage_path=storage, callbacks=callbacks),
     )
-    return trainer.fit()
+    trainer.fit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import ray
 
@@ -13,10 +13,22 @@ from trainables.journal import Ending, Knobs, Metrics, trial_key
 from trainables.protocols import TrainSettings, TrialSetup
 
 if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+    from transformers import PreTrainedModel
+
     from trainables.recipe import RecipeJob, RecipeResult
 
 
 Space = tuple[str, Sequence[int], Mapping[str, Sequence[Any]]]
+
+
+class Readiness(TypedDict):
+    """Where a host runs."""
+
+    pid: int
+    index: int
+    device: str
+    dtype: str
 
 
 class ModelHost:
@@ -40,7 +52,7 @@ class ModelHost:
         self.owner = ""
         self._checksum = self.checksum()
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self) -> Readiness:
         """Process id, device and dtype; returns once the model is loaded."""
         parameter = next(self.model.parameters())
         return {
@@ -134,7 +146,7 @@ def find_impossible(model_folder: str, spaces: Sequence[Space], settings: TrainS
     return _impossible(model, spaces, settings)
 
 
-def _impossible(model: Any, spaces: Sequence[Space], settings: TrainSettings) -> list[str | None]:
+def _impossible(model: PreTrainedModel, spaces: Sequence[Space], settings: TrainSettings) -> list[str | None]:
     from trainables.variants.core.matching import impossible
 
     return [
@@ -146,11 +158,11 @@ def _impossible(model: Any, spaces: Sequence[Space], settings: TrainSettings) ->
 class HostPool:
     """Which HostedTrial uses which host: the least used one, and the same again when it asks again."""
 
-    def __init__(self, hosts: Sequence[Any]) -> None:
+    def __init__(self, hosts: Sequence[ActorHandle]) -> None:
         self.hosts = list(hosts)
         self.owners: dict[str, int] = {}
 
-    def assign(self, owner: str) -> Any:
+    def assign(self, owner: str) -> ActorHandle:
         if owner not in self.owners:
             load = [list(self.owners.values()).count(i) for i in range(len(self.hosts))]
             self.owners[owner] = load.index(min(load))
@@ -160,7 +172,9 @@ class HostPool:
         self.owners.pop(owner, None)
 
 
-def start_hosts(setup: TrialSetup, count: int, *, cpus: float = 0, gpus: float = 0, **options: Any) -> list[Any]:
+def start_hosts(
+    setup: TrialSetup, count: int, *, cpus: float = 0, gpus: float = 0, **options: Any
+) -> list[ActorHandle]:
     """Create `count` ModelHost actors, spread over the nodes, and wait until their models are loaded."""
     remote = ray.remote(ModelHost).options(
         num_cpus=cpus, num_gpus=gpus, max_restarts=-1, scheduling_strategy="SPREAD", **options
@@ -170,7 +184,7 @@ def start_hosts(setup: TrialSetup, count: int, *, cpus: float = 0, gpus: float =
     return hosts
 
 
-def start_pool(hosts: Sequence[Any]) -> Any:
+def start_pool(hosts: Sequence[ActorHandle]) -> ActorHandle:
     """The pool actor over `hosts`; it needs no CPU of its own."""
     return ray.remote(HostPool).options(num_cpus=0, max_restarts=0).remote(list(hosts))
 

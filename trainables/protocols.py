@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 Row = Mapping[str, Any]
@@ -83,7 +84,7 @@ class TrialSetup:
     train: Sequence[Any]
     validation: Sequence[Any]
     run_dir: str
-    resolve_model: Any = None
+    resolve_model: Callable[[str], str | Path] | None = None
     dtype: str = "auto"
     device: str = "auto"
     threads: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +17,9 @@ from trainables.protocols import TrialSetup
 from trainables.run import Parallel, TrialRun, evaluate_model, pad_token
 from trainables.session import fetch_rows, surroundings
 from trainables.variants.core.export import exported_adapter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,11 @@ class RecipeResult:
 
 
 def run_recipe(
-    job: RecipeJob, setup: TrialSetup, model: nn.Module, tokenizer: Any, parallel: Parallel | None = None
+    job: RecipeJob,
+    setup: TrialSetup,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    parallel: Parallel | None = None,
 ) -> RecipeResult:
     """Train `job`'s recipe, write its adapter, score what was written.
 
@@ -103,7 +110,7 @@ def run_recipe(
 
 
 def _scores(
-    job: RecipeJob, setup: TrialSetup, module: nn.Module, tokenizer: Any, parallel: Parallel
+    job: RecipeJob, setup: TrialSetup, module: nn.Module, tokenizer: PreTrainedTokenizerBase, parallel: Parallel
 ) -> dict[str, Metrics]:
     """Scores per split; the first worker's predictions go to `<split>.parquet`."""
     scores: dict[str, Metrics] = {}

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -37,6 +37,9 @@ from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.variants import get_variant
 from trainables.variants.core.config import AdapterConfig, Surroundings
 from trainables.variants.core.matching import effective_rank
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Figures(TypedDict):
@@ -284,7 +287,7 @@ class TrialRun:
 
     # ---- evaluation -----------------------------------------------------------------------------------
 
-    def evaluate(self, rows: Sequence[Row], scorer: Scorer, tokenizer: Any) -> dict[str, float]:
+    def evaluate(self, rows: Sequence[Row], scorer: Scorer, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
         """Score generated answers; see `evaluate_model`. Workers share the rows."""
         with evaluating(self.adapted):
             return evaluate_model(self.adapted, rows, scorer, tokenizer, device=self.device, parallel=self.parallel)
@@ -326,7 +329,7 @@ class TrialRun:
     # ---- state ----------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write adapter, optimizer and position to `folder`, replacing it in one step."""
+        """Write adapter, optimizer and position to `folder`; killed at any time it leaves a whole one."""
         folder = Path(folder)
         fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -344,8 +347,12 @@ class TrialRun:
             "loss_steps": self._loss_steps,
         }
         (fresh / "position.json").write_text(json.dumps(position))
-        shutil.rmtree(folder, ignore_errors=True)
+        before = _before(folder)
+        if folder.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            os.replace(folder, before)
         os.replace(fresh, folder)
+        shutil.rmtree(before, ignore_errors=True)
 
     def load(self, folder: str | Path) -> None:
         """Go on from `folder` as if never interrupted (same number of workers)."""
@@ -369,11 +376,22 @@ class TrialRun:
         self.variant.detach()
 
 
+def saved(folder: str | Path) -> Path | None:
+    """Where the state that `TrialRun.save` wrote to `folder` lies; None where there is none."""
+    places = (Path(folder), _before(Path(folder)))
+    return next((place for place in places if (place / "position.json").exists()), None)
+
+
+def _before(folder: Path) -> Path:
+    """Where the state before lies while a new one takes its place."""
+    return folder.with_name(f".{folder.name}.before")
+
+
 def evaluate_model(
     module: nn.Module,
     rows: Sequence[Row],
     scorer: Scorer,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     *,
     device: torch.device | str = "cpu",
     parallel: Parallel | None = None,
@@ -422,12 +440,12 @@ def _prediction(row: Row, completion: str, score: float) -> dict[str, Any]:
     return {**kept, "completion": completion, "score": float(score)}
 
 
-def pad_token(tokenizer: Any) -> int:
+def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that fills a batch: the tokenizer's own, else the one that ends a text."""
     return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
 
-def end_tokens(module: nn.Module, tokenizer: Any) -> list[int]:
+def end_tokens(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Every token that ends a completion: the tokenizer's and those of the generation config."""
     config = getattr(module, "generation_config", None)
     ids = getattr(config, "eos_token_id", None)

@@ -10,14 +10,17 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from trainables.journal import Ending, Journal, Knobs, Metrics, trial_key
 from trainables.protocols import Row, TrialSetup
-from trainables.run import Parallel, TrialRun, pad_token
+from trainables.run import Parallel, TrialRun, pad_token, saved
 from trainables.variants.core.config import Surroundings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def native_bf16() -> bool:
@@ -40,7 +43,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}[dtype]
 
 
-def load_base(setup: TrialSetup) -> tuple[torch.nn.Module, Any]:
+def load_base(setup: TrialSetup) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     """The base model in evaluation mode on its device, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -77,7 +80,7 @@ class TrialSession:
         self,
         setup: TrialSetup,
         model: torch.nn.Module,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         *,
         parallel: Parallel | None = None,
         where: str = "",
@@ -120,9 +123,9 @@ class TrialSession:
                 parallel=self.parallel,
                 surroundings=surroundings(self.setup, knobs, key, Path(self.setup.run_dir)),
             )
-            folder = self.checkpoint_folder(key)
-            if (folder / "position.json").exists():
-                self.run.load(folder)
+            state = saved(self.checkpoint_folder(key))
+            if state is not None:
+                self.run.load(state)
         except ValueError as error:
             self._fail(key, knobs, error)
             raise

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from raylora.build import build_task
 from raylora.errors import UserError
 
+if TYPE_CHECKING:
+    from searchers.surrogate.transfer import Source
 
-def read_source(field: str, path: str) -> dict[str, Any]:
-    """What a run's folder or a grid's CSV knows, as `searchers.surrogate.transfer.Source`.
+
+def read_source(field: str, path: str) -> Source:
+    """What a run's folder or a grid's CSV knows, for a search to learn from.
 
     Args:
         field: of the spec, for messages.
@@ -20,7 +23,7 @@ def read_source(field: str, path: str) -> dict[str, Any]:
         UserError: neither, or fewer than two results.
     """
     place = Path(path).expanduser()
-    source = _run(field, place) if place.is_dir() else _grid(field, path)
+    source: Source = _run(field, place) if place.is_dir() else _grid(field, path)
     if len(source["configs"]) < 2:
         raise UserError(
             f"{field}: {path!r} has {len(source['configs'])} results; allowed: two or more", field=field, value=path
@@ -28,7 +31,7 @@ def read_source(field: str, path: str) -> dict[str, Any]:
     return source
 
 
-def _run(field: str, folder: Path) -> dict[str, Any]:
+def _run(field: str, folder: Path) -> Source:
     from raylora.run.folder import read_run
     from trainables.journal import Journal
 
@@ -48,7 +51,7 @@ def _run(field: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def _grid(field: str, path: str) -> dict[str, Any]:
+def _grid(field: str, path: str) -> Source:
     from raylora.grids import load_grid
 
     try:

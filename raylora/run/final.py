@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raylora.run.prepare import Run
 from raylora.run.summary import FinalSummary, RecipeSummary
@@ -14,6 +14,9 @@ from raylora.statistics import mean_and_error
 from trainables.journal import Journal, Knobs, trial_key
 
 if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.actor import ActorHandle
+
     from trainables.recipe import RecipeJob, RecipeResult
 
 
@@ -112,7 +115,7 @@ def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult
                 book(label, result)
         return results
     free = list(run.hosts)
-    busy: dict[Any, tuple[Any, str]] = {}
+    busy: dict[ObjectRef[RecipeResult], tuple[ActorHandle, str]] = {}
     while waiting or busy:
         while waiting and free:
             host, label = free.pop(), waiting.pop(0)

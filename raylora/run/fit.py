@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
 from raylora.spec import Spec
 from trainables.protocols import TrainSettings
 
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
 
-def check_fit(spec: Spec, settings: TrainSettings, model_folder: str, hosts: Sequence[Any]) -> None:
+
+def check_fit(spec: Spec, settings: TrainSettings, model_folder: str, hosts: Sequence[ActorHandle]) -> None:
     """Refuses variants, placements and options that no trial of the spec could be attached with.
 
     Args:
@@ -24,7 +27,7 @@ def check_fit(spec: Spec, settings: TrainSettings, model_folder: str, hosts: Seq
     from trainables.host import find_impossible
 
     recipe = spec.default_recipe
-    spaces: list[tuple[str, str, Sequence[int], dict[str, list[Any]]]]
+    spaces: list[tuple[str, str, Sequence[int], Mapping[str, Sequence[Any]]]]
     spaces = [("space", name, spec.space.rank, dict(spec.space.extra)) for name in spec.space.variant]
     if spec.final.enabled:
         extra = {name: [value] for name, value in recipe.extra.items()}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raylora.build import build_data, build_task, threads_per_host, train_settings, worker_group
 from raylora.progress import Progress
@@ -19,7 +19,9 @@ from trainables.protocols import TrainSettings, TrialSetup
 from trainables.variants import start_actors
 
 if TYPE_CHECKING:
-    from raylora.data.build import Prepared
+    from ray.actor import ActorHandle
+
+    from raylora.data.build import Prepared, Refs
     from raylora.tasks import Task
 
 
@@ -34,7 +36,7 @@ class Run:
     data: Prepared
     setup: TrialSetup
     group: WorkerGroup | None
-    hosts: list[Any] = field(default_factory=list)
+    hosts: list[ActorHandle] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
 
@@ -93,7 +95,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
 
 
 def measured_ratios(
-    spec: Spec, folder: Path, model_folder: str, settings: TrainSettings, proxy: Any, progress: Progress
+    spec: Spec, folder: Path, model_folder: str, settings: TrainSettings, proxy: Refs, progress: Progress
 ) -> dict[str, float]:
     """Best rates of the space's variants over LoRA's, from curvature; kept in the run's folder for a resumed run."""
     from raylora.curvature import measure as curvature

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
 from raylora.spec import Spec
 
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
+
+    from raylora.tasks import Task
+    from searchers.base import SpaceSearcher
+
 
 def build_searcher(
-    spec: Spec, task: Any, samples: int, quiet: bool = False, ratios: Mapping[str, float] | None = None
-) -> Any:
+    spec: Spec, task: Task, samples: int, quiet: bool = False, ratios: Mapping[str, float] | None = None
+) -> SpaceSearcher:
     """The spec's searcher over its space, for trials of that many training samples.
 
     Args:
@@ -67,7 +73,7 @@ def _kinship(spec: Spec) -> dict[str, float]:
     return {name: VARIANTS[other].value for name, other in kin.items() if other in VARIANTS}
 
 
-def scheduler(spec: Spec, samples: int) -> Any:
+def scheduler(spec: Spec, samples: int) -> TrialScheduler | None:
     """Tune's scheduler over the samples seen; None runs every trial to its end."""
     from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
 
