@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from raylora.errors import UserError
 from raylora.spec import RecipeSpec, Spec
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from raylora.api.tuned import TunedModel
     from raylora.run.state import RunStatus, State
+    from raylora.run.summary import Summary
 
 LABELS = {"best": "found", "default": "default", "base": "base"}
 _OWN = ("variant", "rank", "alpha", "learning_rate", "batch_size", "dropout")
@@ -69,7 +71,7 @@ class Run:
         return run_status(self.folder)
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """What `summary.json` holds: scores of the base, the default and the found recipe, and what it cost.
 
         Raises:
@@ -224,7 +226,7 @@ class Run:
         summary = self.summary
         rows = []
         for label, name in LABELS.items():
-            entry = summary.get(label, {})
+            entry = cast(Mapping[str, Any], summary.get(label, {}))
             if entry:
                 recipe = describe({k: v for k, v in entry.get("config", {}).items() if k != "alpha_ratio"})
                 rows.append([name, recipe, entry.get("validation"), entry.get("test"), entry.get("test_se")])

@@ -11,13 +11,15 @@ from typing import Any
 import yaml
 
 from raylora.errors import UserError
-from raylora.run.journaled import STATE_FILE, STATE_MARK
 from raylora.spec import Spec, load
 from trainables.journal import Journal, Knobs
 
 # Made with a run's folder: resuming any other folder that happens to hold a spec.yaml would rearrange its files.
 RUN_MARK = ".raylora"
 CURVATURE = "curvature.json"
+# The searcher's state, and what says that this is what was written.
+STATE_FILE = "searcher.pkl"
+STATE_MARK = "searcher.json"
 
 
 def new_run_folder(spec: Spec) -> Path:

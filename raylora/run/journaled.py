@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
+from raylora.run.folder import STATE_FILE, STATE_MARK
 from trainables.journal import Journal, Knobs, trial_key
 
 if TYPE_CHECKING:
     from searchers.base import SpaceSearcher
-
-STATE_FILE = "searcher.pkl"
-STATE_MARK = "searcher.json"
 
 
 class JournaledSearcher(Searcher):

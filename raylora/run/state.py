@@ -78,7 +78,7 @@ def run_status(run_dir: str | Path) -> RunStatus:
     if metric is not None and mode is not None:
         with contextlib.suppress(UserError):
             found = best_trial(folder, metric, mode)
-            best = {"config": with_both_alphas(found["config"]), "validation": found[metric]}
+            best = {"config": with_both_alphas(found.config), "validation": found.metrics[metric]}
     table = trial_table(folder)
     counts = Counter(table["status"]) if len(table) else Counter()
     return {

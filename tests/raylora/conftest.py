@@ -204,5 +204,5 @@ def interrupted(workplace, tmp_path) -> Path:
     for name in (".raylora", "spec.yaml"):
         (run / name).write_text((workplace / "runs" / "sums" / name).read_text())
     rows = (workplace / "runs" / "sums" / "trials.jsonl").read_text().splitlines(keepends=True)
-    (run / "trials.jsonl").write_text("".join(rows[:3]))
+    (run / "trials.jsonl").write_text("".join(rows[:4]))
     return run
