@@ -212,6 +212,11 @@ class SpaceSearcher(Searcher):
                 self._queue.append(index)
             self._seen.add(index)
 
+    def reseed(self, seed: int) -> None:
+        """Draws from another seed, before the first proposal: one that is told of many trials begins no stream anew."""
+        self.seed = int(seed)
+        self.rng = np.random.default_rng(self.seed)
+
     def exclude(self, indices: Iterable[int]) -> None:
         """Never proposes these configurations (where the searcher never repeats; others may still)."""
         self._seen.update(int(i) for i in indices)

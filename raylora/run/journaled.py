@@ -60,6 +60,8 @@ class JournaledSearcher(Searcher):
         problem = self._take_over()
         if problem is not None:
             say(f"searcher: rebuilt from the journal, since {STATE_FILE} {problem}")
+            # Its first draws would be those of the trials that there are.
+            inner.reseed(inner.seed + len(journal.started()))
         space, concluded = inner.space, journal.concluded()
         if space is None:
             raise ValueError("the searcher has no space to catch up in")

@@ -113,3 +113,12 @@ def test_options_that_a_searcher_refuses_are_told_by_check() -> None:
     LatentBOSearch.check({"width": 8})
     with pytest.raises(ValueError, match="width: 0 is too small"):
         LatentBOSearch.check({"width": 0})
+
+
+def test_another_seed_draws_another_stream() -> None:
+    def drawn(seed: int) -> list[Any]:
+        found = searcher(seed=5)
+        found.reseed(seed)
+        return [found.suggest(str(number)) for number in range(4)]
+
+    assert drawn(0) == drawn(0) != drawn(1)
