@@ -19,7 +19,6 @@ ACROSS = {
     "searchers/test_with_tune.py",
     "trainables/variants/test_contract.py",
     "trainables/variants/test_data_starts.py",
-    "trainables/variants/test_declared.py",
     "trainables/variants/test_details.py",
     "trainables/variants/test_formulas.py",
     "trainables/variants/test_hyper_variants.py",
