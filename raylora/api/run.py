@@ -158,7 +158,10 @@ class Run:
         if table is None:
             raise UserError(
                 f"split = {split!r}: the final stage of {self.folder} wrote no answers to it; "
-                "allowed: test or validation, of a run with final.enabled that is finished"
+                "allowed: test or validation, of a run with final.enabled that is finished",
+                field="split",
+                value=split,
+                allowed=("test", "validation"),
             )
         return table.sort_values("row", ignore_index=True)
 

@@ -32,7 +32,8 @@ def load_spec(spec: SpecLike, *, overrides: Mapping[str, Any] | None = None) -> 
         (2, [2, 4])
     """
     if isinstance(spec, Spec):
-        data = spec.to_dict()
+        # What was not set stays unset: checks and searchers ask whether the user chose a value.
+        data = spec.model_dump(mode="python", exclude_unset=True)
     else:
         data = dict(spec) if isinstance(spec, Mapping) else read_yaml(Path(spec))
     return from_dict(put(data, overrides or {}))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import IO, Any, Literal, TypedDict
 
 from raylora.errors import UserError
 from raylora.run.folder import RUN_MARK, read_run
@@ -44,13 +45,28 @@ def held(folder: Path) -> Iterator[None]:
         UserError: another process runs it.
     """
     with (folder / RUN_MARK).open("r+") as mark:
+        if not _locked(mark):
+            raise UserError(
+                f"RUN_DIR: another process runs {folder}; wait until it ends, or stop it first",
+                field="RUN_DIR",
+                value=str(folder),
+            )
+        yield
+
+
+def _locked(mark: IO[str], patience_s: float = 1.0) -> bool:
+    """Whether the mark is ours now. Who asks for a run's state holds it for a moment: that is waited for."""
+    deadline = time.monotonic() + patience_s
+    while True:
         try:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except BlockingIOError:
-            raise UserError(f"RUN_DIR: another process runs {folder}; wait until it ends, or stop it first") from None
-        except OSError:
-            pass  # a file system without locks
-        yield
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        except OSError:  # a file system without locks
+            return True
 
 
 def run_state(folder: Path) -> State:
@@ -120,6 +136,11 @@ def find_runs(folder: str | Path) -> list[Path]:
     """
     place = Path(folder).expanduser()
     if not place.is_dir():
-        raise UserError(f"FOLDER: {str(folder)!r} is no folder; give the storage_path of your runs")
+        raise UserError(
+            f"FOLDER: {str(folder)!r} is no folder; give the storage_path of your runs",
+            field="FOLDER",
+            value=str(folder),
+            allowed="the storage_path of your runs",
+        )
     marks = place.glob(f"*/{RUN_MARK}")
     return [mark.parent for mark in sorted(marks, key=lambda mark: mark.stat().st_mtime, reverse=True)]

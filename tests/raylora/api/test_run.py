@@ -32,8 +32,9 @@ def test_predictions_hold_the_answers_of_the_three_models_side_by_side(finished)
 
 
 def test_a_split_that_nobody_answered_is_refused_by_name(finished) -> None:
-    with pytest.raises(raylora.UserError, match=r"split = .train..*allowed: test or validation"):
+    with pytest.raises(raylora.UserError, match=r"split = .train..*allowed: test or validation") as caught:
         finished.predictions("train")
+    assert caught.value.field == "split" and caught.value.allowed == ("test", "validation")
     assert "base" not in finished.predictions("validation")
 
 

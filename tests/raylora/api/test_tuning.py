@@ -42,6 +42,11 @@ def test_path_mapping_and_spec_are_the_same_spec(tmp_path) -> None:
     assert raylora.load_spec(file) == raylora.load_spec(str(file)) == raylora.load_spec(spec) == spec
 
 
+def test_what_was_not_set_in_a_spec_stays_unset() -> None:
+    spec = raylora.load_spec(raylora.load_spec(PLAIN), overrides={"search.trials": 7})
+    assert spec.search.model_fields_set == {"options", "trials"}
+
+
 def test_overrides_do_not_change_the_mapping_that_was_given() -> None:
     assert raylora.load_spec(PLAIN, overrides={"search.trials": 7, "space.rank": 4}).space.rank == [4]
     assert "trials" not in PLAIN["search"] and "space" not in PLAIN
