@@ -56,6 +56,7 @@ class _Pair:
             "prelude": program.prelude,
             "tests": program.tests,
             "entry_point": program.entry_point,
+            "names": names,
             "modules": modules,
         }
         start = _Start(stack, kind, runtime, limits)

@@ -59,8 +59,9 @@ def judge(payload: dict[str, Any], peer: Peer) -> tuple[str, str]:
         given = _definitions(peer)
         if isinstance(given, tuple):
             return given
-        trusted = set(names) - {payload["entry_point"]}
-        names.update({name: value for name, value in given.items() if name not in trusted})
+        # The other side may send any name: only what the tests ask for, and what they do not have, is taken.
+        taken = set(payload["names"]) - (set(names) - {payload["entry_point"]})
+        names.update({name: value for name, value in given.items() if name in taken})
         # Modules that the tests name are this process's own, not what the program calls so.
         names.update({name: __import__(name) for name in payload["modules"]})
         exec(compile(payload["tests"], "tests", "exec", dont_inherit=True), names)

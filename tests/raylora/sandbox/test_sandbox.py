@@ -180,3 +180,15 @@ def test_processor_time_bounds_a_program(box: Sandbox) -> None:
 def test_tests_are_confined_as_the_program_is(box: Sandbox) -> None:
     assert "Operation not permitted" in run(box, "x = 1", "import socket\nsocket.socket()").detail
     assert "Permission denied" in run(box, "x = 1", "open('/etc/passwd')").detail
+
+
+def test_names_that_nobody_asked_for_are_not_taken(box: Sandbox) -> None:
+    # `len` of the program would make any answer three long; it is sent in place of the names that it has.
+    forge = (
+        "import json, os, struct\n"
+        "body = json.dumps(['ready', ['dict', ['f', ['name', 'list']], ['len', ['name', 'bool']]], None]).encode()\n"
+        "for fd in range(3, 64):\n"
+        "    try:\n        os.write(fd, struct.pack('>I', len(body)) + body)\n    except OSError:\n        pass\n"
+    )
+    assert run(box, forge, "assert len(f([1, 2, 3])) == True").kind == "failed"
+    assert run(box, forge, "assert len(f([1, 2, 3])) == 3").passed
