@@ -53,11 +53,13 @@ def _check_variants(spec: Spec) -> None:
     fields.append(("default_recipe.variant", spec.default_recipe.variant))
     for field, name in fields:
         if name not in names:
-            raise UserError(f"{field} = {name!r}: no such variant; {choose(name, names)}")
+            raise UserError(
+                f"{field} = {name!r}: no such variant; {choose(name, names)}", field=field, value=name, allowed=names
+            )
         try:
             declared(name)
         except ValueError as error:  # a plug-in that does not load
-            raise UserError(f"{field} = {name!r}: {error}") from None
+            raise UserError(f"{field} = {name!r}: {error}", field=field, value=name) from None
     _check_extra(spec)
     if spec.mode == "hosted":
         return
@@ -68,7 +70,10 @@ def _check_variants(spec: Spec) -> None:
         if place not in runs_on:
             raise UserError(
                 f"{field} = {name!r}: does not run on {place}; allowed: {', '.join(sorted(runs_on))}, or "
-                "another variant"
+                "another variant",
+                field=field,
+                value=name,
+                allowed=sorted(runs_on),
             )
 
 
@@ -83,7 +88,9 @@ def _check_extra(spec: Spec) -> None:
     known = sorted({option for variant in VARIANTS.classes().values() for option in variant.options})
     for field, name in extra:
         if name not in known:
-            raise UserError(f"{field}: an option of no variant; {choose(name, known, limit=40)}")
+            raise UserError(
+                f"{field}: an option of no variant; {choose(name, known, limit=40)}", field=field, allowed=known
+            )
 
 
 def _check_task(spec: Spec) -> None:
@@ -92,7 +99,13 @@ def _check_task(spec: Spec) -> None:
     task = spec.task
     family = task.name.partition("/")[0]
     if family not in TASKS:
-        raise UserError(f"task.name = {task.name!r}: no such task; {choose(task.name, available())}")
+        names = available()
+        raise UserError(
+            f"task.name = {task.name!r}: no such task; {choose(task.name, names)}",
+            field="task.name",
+            value=task.name,
+            allowed=names,
+        )
     if task.path is not None:
         _check_path("task.path", task.path)
     build_task(spec)
@@ -104,18 +117,27 @@ def _check_searcher(spec: Spec) -> None:
 
     search, name = spec.search, spec.search.searcher
     if name not in SEARCHERS:
-        raise UserError(f"search.searcher = {name!r}: no such searcher; {choose(name, SEARCHERS.names())}")
+        names = SEARCHERS.names()
+        raise UserError(
+            f"search.searcher = {name!r}: no such searcher; {choose(name, names)}",
+            field="search.searcher",
+            value=name,
+            allowed=names,
+        )
     try:
         searcher = SEARCHERS[name]
     except ValueError as error:  # a plug-in that does not load
-        raise UserError(f"search.searcher = {name!r}: {error}") from None
+        raise UserError(f"search.searcher = {name!r}: {error}", field="search.searcher", value=name) from None
     _check_wanted(spec, searcher)
     known = searcher.options()
     for option, value in search.options.items():
         if option not in known:
             raise UserError(
                 f"search.options.{option} = {short(value)}: {name} has no such option; "
-                f"{choose(option, sorted(known), limit=20)}"
+                f"{choose(option, sorted(known), limit=20)}",
+                field=f"search.options.{option}",
+                value=value,
+                allowed=sorted(known),
             )
     if search.options:
         try:
@@ -150,12 +172,16 @@ def _check_wanted(spec: Spec, searcher: type[SpaceSearcher]) -> None:
         if want in searcher.wants({}):
             raise UserError(
                 f"search.{field} = {short(given)}: {searcher.name} has no use for it with search.options = "
-                f"{short(search.options)}; allowed: other options"
+                f"{short(search.options)}; allowed: other options",
+                field=f"search.{field}",
+                value=given,
             )
         others = [name for name, one in SEARCHERS.classes().items() if want in one.wants({})]
         raise UserError(
             f"search.{field} = {short(given)}: search.searcher = {search.searcher!r} has no use for it; "
-            f"allowed: search.searcher = {' or '.join(map(repr, others))}"
+            f"allowed: search.searcher = {' or '.join(map(repr, others))}",
+            field=f"search.{field}",
+            value=given,
         )
 
 
@@ -169,18 +195,31 @@ def check_model(field: str, name: str) -> None:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UserError(f"{field} = {name!r}: the folder has no config.json; allowed: a saved transformers model")
+            raise UserError(
+                f"{field} = {name!r}: the folder has no config.json; allowed: a saved transformers model",
+                field=field,
+                value=name,
+            )
         return
     if not _HUB_ID.match(name):
         kind = "no such folder" if _looks_local(name) else "no such model"
-        raise UserError(f"{field} = {name!r}: {kind}; {choose(name, aliases)}, a local folder, a hub id (org/name)")
+        raise UserError(
+            f"{field} = {name!r}: {kind}; {choose(name, aliases)}, a local folder, a hub id (org/name)",
+            field=field,
+            value=name,
+            allowed=aliases,
+        )
 
 
 def _check_path(field: str, name: str) -> None:
     if Path(name).expanduser().exists() or URI.match(name):
         return
     if _looks_local(name) or not _HUB_ID.match(name):
-        raise UserError(f"{field} = {name!r}: no such file or folder; allowed: a file, a folder, a hub id (org/name)")
+        raise UserError(
+            f"{field} = {name!r}: no such file or folder; allowed: a file, a folder, a hub id (org/name)",
+            field=field,
+            value=name,
+        )
 
 
 def _looks_local(name: str) -> bool:
@@ -216,4 +255,8 @@ def check_storage(path: str) -> None:
         return
     problem = why_not_writable(Path(place))
     if problem:
-        raise UserError(f"storage_path = {path!r}: cannot write there ({problem}); allowed: a folder you can write to")
+        raise UserError(
+            f"storage_path = {path!r}: cannot write there ({problem}); allowed: a folder you can write to",
+            field="storage_path",
+            value=path,
+        )

@@ -28,7 +28,7 @@ def sums(tmp_path_factory) -> Path:
     return folder
 
 
-def make_spec(folder: Path, model: Path, rows: Path, **changes) -> Path:
+def make_spec(folder: Path, model: Path, rows: Path, /, **changes) -> Path:
     """Write `folder/spec.yaml`, a small experiment with `changes` (dotted keys, `__` for the dot)."""
     spec = {
         "model": str(model),
