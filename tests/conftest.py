@@ -19,8 +19,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests run side by side: a surrogate at the lowest priority would wait for those of the other process.
 os.environ.setdefault("RAYLORA_SURROGATE_NICE", "0")
 
-# What a machine cannot be given for the asking: its hardware and system, recorded data that does not ship, downloads.
-MAY_BE_MISSING = re.compile(r"\b(gpus?|cuda|bfloat16|macos|linux|cores|shared|downloads?)\b", re.IGNORECASE)
+# What a machine cannot be given for the asking: its hardware, system and rights, data that does not ship, downloads.
+MAY_BE_MISSING = re.compile(
+    r"\b(gpus?|cuda|bfloat16|macos|linux|kernel|cores|root|unprivileged|shared|published|downloads?)\b", re.IGNORECASE
+)
 
 
 def _must_be_there(report: pytest.TestReport | pytest.CollectReport) -> None:
