@@ -7,16 +7,19 @@ from collections.abc import Sequence
 
 from raylora.errors import UserError
 from raylora.metrics.base import Metric, MetricRow, check_lengths
-from raylora.metrics.core.answers import final_answer, is_words, plain_number, spelt, squeezed
+from raylora.metrics.core.answers import final_answer, is_words, plain_number, spelt, squeezed, stated_answer
 from raylora.metrics.core.math_worker import MathWorker
 from raylora.metrics.core.missing import library
+
+# An answer is short; what is longer is a text that was taken for one.
+_LONGEST = 1000
 
 
 class Math(Metric):
     r"""Share of completions whose final answer means the same as the row's: LaTeX, numbers, sets, intervals, matrices.
 
     A completion's answer is its last `\boxed{...}`, else what follows its last `answer is`, else its last formula,
-    else its last line. The row's answer is read in the same way, so that it may be an answer or a whole solution.
+    else its last line. The row's answer may be a whole solution too, if it boxes its answer or says that it is one.
     Spelling is made alike first (units, spaces, per cent and degree signs do not count); words are compared as words,
     numbers by value, and the rest by math-verify, in a process of its own. A comparison that is not done in time counts
     as wrong.
@@ -43,9 +46,9 @@ class Math(Metric):
 
     def equal(self, answer: str, given: str) -> bool:
         """Whether the final answers of two texts mean the same."""
-        wanted, found = spelt(final_answer(answer)), spelt(final_answer(given))
-        if not wanted or not found:
-            return False
+        wanted, found = spelt(stated_answer(answer)), spelt(final_answer(given))
+        if not wanted or not any(map(str.isalnum, found)) or len(found) > _LONGEST:
+            return squeezed(wanted) == squeezed(found) and bool(wanted)
         if squeezed(wanted) == squeezed(found):
             return True
         if is_words(wanted) or is_words(found):

@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 
 _ANSWER = re.compile(r"(?:####|(?:final\s+)?answer\s*(?:is|:|=)(?:\s*:)?)\s*", re.IGNORECASE)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$(.+?)(?<!\\)\$", re.DOTALL)
-_SPACES = re.compile(r"\\[!,;: ]|\\q?quad\b|~|\s+")
+_SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad\b|~|\s+")
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
 _UNIT = re.compile(
     r"(?<=[\d})])\s*(?:\\(?:text|textrm|mbox|mathrm)\s*\{[^{}]*\}|(?<![A-Za-z\\])\s[A-Za-z. ]+)(?:\^\{?\d\}?)?\s*$"
@@ -60,6 +60,11 @@ def final_answer(text: str) -> str:
     return lines[-1] if lines else ""
 
 
+def stated_answer(text: str) -> str:
+    """The answer of a row: `final_answer` of a whole solution, and what it is otherwise."""
+    return final_answer(text) if boxed(text) is not None or _ANSWER.search(text) else text
+
+
 def _content(found: re.Match[str]) -> str:
     return next(group for group in found.groups() if group is not None)
 
@@ -67,17 +72,15 @@ def _content(found: re.Match[str]) -> str:
 def spelt(answer: str) -> str:
     r"""LaTeX in one spelling: no outer `$`, units, spaces, `\left`, `\dfrac`, per cent or degree signs; no `x =`."""
     text = answer.strip().strip("$").strip().rstrip(".").replace("\n", " ")
-    text = text.replace("\\!", "").replace("\u2212", "-").replace("\\left", "").replace("\\right", "")
+    text = re.sub(r",\\!\s*|\{,\}|\\!", "", text).replace("\u2212", "-").replace("\\left", "").replace("\\right", "")
     text = re.sub(r"\\[dtc]frac", r"\\frac", text).replace("\\$", "")
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degree|°|\\?%", "", text)
     text = _UNIT.sub("", text)
     text = _WRAPPED.sub(r"\1", text)
     text = _NAMED.sub("", text)
-    # In brackets a comma parts the places of a point or an interval.
-    if not re.search(r"[(\[{]", text.replace("{,}", ",")):
-        text = _THOUSANDS.sub("", text.replace("{,}", ","))
-    elif re.fullmatch(r"[-\d,.!{}\\ ]+", text):
-        text = _THOUSANDS.sub("", re.sub(r"[{}]", "", text))
+    # In brackets a plain comma parts the places of a point, a set or an interval.
+    if not re.search(r"[(\[{]", text):
+        text = _THOUSANDS.sub("", text)
     text = _SPACES.sub(" ", text)
     return text.strip().rstrip(".")
 
