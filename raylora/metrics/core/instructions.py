@@ -19,7 +19,7 @@ _CAPITAL_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 _FENCE = re.compile(r"^```(?:json)?\s*|\s*```$", re.IGNORECASE)
 _PARTS = re.compile(r"\s?\*\*\*\s?")
 _ABBREVIATIONS = re.compile(
-    r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|No|Inc|Ltd|Co|e\.g|i\.e|[A-Z])\.(?=\s|[a-z])|(?<=\d)\.(?=\d)"
+    r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|No|Inc|Ltd|Co|e\.g|i\.e|[A-Z])\.(?=\s|[a-z])|\b[ap]\.m\.(?=\s+[a-z])|(?<=\d)\.(?=\d)"
 )
 _SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f]+[\"'\u201d\u2019)\]]*(?=\s|$)")
 _CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
