@@ -113,15 +113,18 @@ def _no_bubblewrap() -> str | None:
     return _no_filter()
 
 
-def command(kind: str, runtime: Runtime, scratch: str, boot: str, orders_fd: int) -> list[str]:
-    """The command that starts one role: the interpreter, within bubblewrap, or the host of WebAssembly."""
+def command(kind: str, runtime: Runtime, scratch: str, boot: str, orders_fd: int, tell: int) -> list[str]:
+    """The command that starts one role: the interpreter, within bubblewrap, or the host of WebAssembly.
+
+    Bubblewrap tells on the descriptor `tell` which process is the first of its namespace.
+    """
     if kind == "wasm":
         return [sys.executable, "-c", wasm.HOST, str(orders_fd), wasm.compiled()]
-    before = _bubblewrap(runtime, scratch) if kind == "bubblewrap" else []
+    before = _bubblewrap(runtime, scratch, tell) if kind == "bubblewrap" else []
     return [*before, runtime.python, "-S", "-s", "-P", "-B", "-u", "-c", boot, str(orders_fd)]
 
 
-def _bubblewrap(runtime: Runtime, scratch: str) -> list[str]:
+def _bubblewrap(runtime: Runtime, scratch: str, tell: int) -> list[str]:
     # Libraries are found by names that are links within their folder, so bubblewrap is shown the folder.
     shown = {os.path.dirname(path) for path in runtime.libraries} | set(runtime.files) | set(runtime.trees)
     binds = ["--dev", "/dev"]
@@ -131,7 +134,8 @@ def _bubblewrap(runtime: Runtime, scratch: str) -> list[str]:
         binds += ["--ro-bind", path, path]
     binds += [*_loader(), "--bind", scratch, scratch]
     # The root and /dev are kept in memory, which no limit of the program bounds: nothing is written there.
-    return [*_BUBBLEWRAP, *binds, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", scratch, "--"]
+    binds += ["--remount-ro", "/dev", "--remount-ro", "/"]
+    return [*_BUBBLEWRAP, "--info-fd", str(tell), *binds, "--chdir", scratch, "--"]
 
 
 def _loader() -> list[str]:

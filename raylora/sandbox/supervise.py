@@ -24,6 +24,7 @@ from raylora.sandbox.scratch import holds_more_than, scratch_folder
 
 _TAIL_BYTES = 4096
 _LOOK_S = 0.1
+_GRACE_S = 5.0
 
 
 def run(program: Program, *, kind: str, runtime: Runtime, limits: Limits) -> Outcome:
@@ -62,7 +63,7 @@ class _Pair:
         start = _Start(stack, kind, runtime, limits)
         self._program = start("candidate", {"code": program.code, "names": names}, [asked, answer])
         self._tests = start("judge", tests, [heard, ask, verdict])
-        self._scratch = start.scratch
+        self._scratch, self._inner = start.scratch, start.inner
         for fd in (asked, ask, heard, answer, verdict):
             os.close(fd)
             self._open.discard(fd)
@@ -80,7 +81,7 @@ class _Pair:
         """Wait for the verdict, the deadline or a bound passed; then end both and say which it was."""
         ended = self._wait(deadline)
         for process in (self._program, self._tests):
-            end(process)
+            end(process, self._inner.get(process))
         for process in (self._program, self._tests):
             self._drain(process)
         return self._conclude(ended)
@@ -149,6 +150,7 @@ class _Start:
 
     def __init__(self, stack: ExitStack, kind: str, runtime: Runtime, limits: Limits) -> None:
         self.scratch: list[str] = []
+        self.inner: dict[subprocess.Popen[bytes], int] = {}
         self._stack, self._kind, self._runtime, self._limits = stack, kind, runtime, limits
 
     def __call__(self, role: str, payload: dict[str, Any], fds: list[int]) -> subprocess.Popen[bytes]:
@@ -165,11 +167,13 @@ class _Start:
             "recursion": 1100,
         }
         orders_fd = os.memfd_create("orders")
+        told, tell = os.pipe()
+        self._stack.callback(os.close, told)
         try:
             with open(orders_fd, "wb", closefd=False) as file:
                 file.write(json.dumps(orders).encode())
             os.lseek(orders_fd, 0, os.SEEK_SET)
-            command = kinds.command(self._kind, self._runtime, scratch, _boot(), orders_fd)
+            command = kinds.command(self._kind, self._runtime, scratch, _boot(), orders_fd, tell)
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -177,26 +181,39 @@ class _Start:
                 stderr=subprocess.STDOUT,
                 cwd=scratch,
                 env=_environment(self._kind, scratch),
-                pass_fds=[*fds, orders_fd],
+                pass_fds=[*fds, orders_fd, *([tell] if self._kind == "bubblewrap" else [])],
                 start_new_session=True,
             )
         except OSError as error:
             raise UserError(f"sandbox: {self._runtime.python} does not start ({error}); give another python") from error
         finally:
             os.close(orders_fd)
-        self._stack.callback(_forget, process)
+            os.close(tell)
+        if self._kind == "bubblewrap":
+            self.inner[process] = told
+        self._stack.callback(self._forget, process)
         return process
 
+    def _forget(self, process: subprocess.Popen[bytes]) -> None:
+        end(process, self.inner.get(process))
+        assert process.stdout is not None
+        process.stdout.close()
 
-def _forget(process: subprocess.Popen[bytes]) -> None:
-    end(process)
-    assert process.stdout is not None
-    process.stdout.close()
 
+def end(process: subprocess.Popen[bytes], inner: int | None = None) -> None:
+    """Kill the whole group and collect the process. Does nothing to one that is collected already.
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the whole group and collect the process. Does nothing to one that is collected already."""
+    Args:
+        process: the leader of the group.
+        inner: descriptor on which bubblewrap tells the first process of its namespace. Killing that one ends all of
+            them before bubblewrap itself ends; killing bubblewrap would leave them a moment in which to write.
+    """
     if process.returncode is None and process.poll() is None:
+        if inner is not None:
+            with suppress(ValueError, KeyError, OSError):
+                os.kill(json.loads(os.read(inner, 65536))["child-pid"], signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_S)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     process.wait()
