@@ -101,6 +101,7 @@ def write_spec(folder: Path, model: Path, **space: object) -> Path:
 def test_a_spec_of_plugins_alone_is_searched_and_exported(site: Path, tiny_model: Path, tmp_path: Path) -> None:
     spec = write_spec(tmp_path, tiny_model, variant=["slow_a"], rank=[2, 4])
     done = run(site, "-m", "raylora", "tune", spec, "--quiet")
+    assert "timed out during startup" not in done.stderr, "Ray did not start"
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "runs" / "run" / "summary.json").read_text())
     assert (summary["metric"], summary["trials"]) == ("letters", 4)
