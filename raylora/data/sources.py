@@ -1,55 +1,228 @@
-"""Where the rows of file-based tasks come from: Parquet and JSON Lines read by Ray Data, or a hub dataset."""
+"""Where rows come from: files, folders, globs, URLs and hub datasets; their splits, slices and mixes."""
 
 from __future__ import annotations
 
+import glob
+import json
 import re
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from raylora.data.columns import Form, recognise
+from raylora.data.conversation import problem_row
+from raylora.data.problems import where
+from raylora.data.readers import FORMATS, Part, allowed_suffixes, class_names, format_of, is_url, plan, read
+from raylora.data.rows import row_table
 from raylora.errors import UserError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import ray.data
 
-Open = Callable[[], "ray.data.Dataset"]
+Finish = Callable[["pa.Table"], "pa.Table"]
 
-SUFFIXES = (".parquet", ".jsonl", ".json")
-_STEMS = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
+SPLITS = ("train", "validation", "test")
+_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing"),
+}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_BYTES_PER_BLOCK = 16 * 2**20
+_SLICE = re.compile(r"(\w+)((\[[^\]]*\])?(\+\w+(\[[^\]]*\])?)*)")
+# Files that describe data rather than hold it.
+_NO_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", "package.json"}
+_MIX_SEED = 0
+_SAMPLE = 200
+_FORMS_AT_MOST = 64
+_ROWS_PER_TABLE = 1024
 
 
-def _is_url(path: str) -> bool:
-    return "://" in path
+@dataclass(frozen=True)
+class Wanted:
+    """One source as a spec names it.
 
-
-def open_files(files: list[str]) -> ray.data.Dataset:
-    """Parquet or JSON Lines files as one Ray dataset, in the order of the names.
-
-    Small files are read as few blocks: each block is a task, and a task costs more than reading it.
+    Attributes:
+        path: file, folder, glob, URL or hub id.
+        split: `train`, `validation`, `test`, a hub split, or a slice such as `train[:10%]`; None for the default.
+        name: configuration of a hub dataset, or a sub-folder of a folder that has several.
+        weight: share in a mix, relative to the weights of the other sources; None without.
     """
-    import ray.data
 
-    size = sum(Path(file).stat().st_size for file in files if not _is_url(file))
-    blocks = None if any(_is_url(file) for file in files) else max(1, size // _BYTES_PER_BLOCK)
-    reader = ray.data.read_parquet if files[0].endswith(".parquet") else ray.data.read_json
-    return reader(files, override_num_blocks=blocks)
+    path: str
+    split: str | None = None
+    name: str | None = None
+    weight: float | None = None
 
 
-def _in_folder(folder: Path, split: str) -> list[str]:
-    """The files of a split: `train.parquet`, or the parts of one (`train-00000-of-00002.parquet`)."""
-    for stem in _STEMS[split]:
-        for suffix in SUFFIXES:
-            for place in (folder, folder / "data"):
-                whole = place / f"{stem}{suffix}"
-                if whole.is_file():
-                    return [str(whole.resolve())]
-                parts = sorted(place.glob(f"{stem}-[0-9]*{suffix}"))
-                if parts:
-                    return [str(part.resolve()) for part in parts]
-    return []
+def wanted(field: str, value: Any, path: str | None = None, name: str | None = None) -> list[Wanted]:
+    """The sources that a spec's field means: a string, a mapping, or a list of these.
+
+    Args:
+        field: for messages, such as `task.train`.
+        path, name: `task.path` and its configuration, which a bare split (`train[:80%]`) is a part of.
+
+    Raises:
+        UserError: another form, an unknown key, or weights on some of the sources only.
+    """
+    items = value if isinstance(value, list) else [value]
+    found = [_wanted(field, item, path, name) for item in items]
+    if not found:
+        raise UserError(f"{field}: an empty list; give a source, or leave the field out")
+    weights = [one.weight for one in found]
+    if any(weights) and not all(weights):
+        raise UserError(f"{field}: some sources have a weight and some have none; give all of them one, or none")
+    return found
+
+
+def _wanted(field: str, item: Any, path: str | None, name: str | None) -> Wanted:
+    if isinstance(item, str):
+        part = _SLICE.fullmatch(item)
+        if path is not None and part and (item in SPLITS or "[" in item):
+            return Wanted(path, item, name)
+        return Wanted(item)
+    if not isinstance(item, Mapping):
+        raise UserError(f"{field}: {item!r}; allowed: a path, a mapping with path, split, name and weight, or a list")
+    unknown = set(item) - {"path", "split", "name", "weight"}
+    if unknown:
+        raise UserError(f"{field}.{sorted(unknown)[0]}: no such key; allowed: path, split, name, weight")
+    weight = item.get("weight")
+    if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0):
+        raise UserError(f"{field}.weight: {weight!r}; allowed: a number above 0")
+    chosen = item.get("path", path)
+    if chosen is None:
+        raise UserError(f"{field}.path: missing; give a file, a folder or a hub id")
+    return Wanted(str(chosen), item.get("split"), item.get("name", name), None if weight is None else float(weight))
+
+
+# --- which files ---
+
+
+def find_splits(path: str, name: str | None = None) -> dict[str, list[str]]:
+    """Split -> its files, absolute, in the order of their names.
+
+    Args:
+        path: a file, a glob, a folder or a URL. In a folder the names of files and folders say which split they are
+            (`train.jsonl`, `data/test-00000-of-00001.parquet`, `dev/part1.csv`); where no name says so, all of it is
+            train. Folders that `datasets` saved (`save_to_disk`) are read too.
+        name: a sub-folder that holds the data.
+
+    Raises:
+        UserError: nothing there that can be read, or no train split.
+    """
+    if is_url(path):
+        if format_of(path) is None:
+            raise UserError(f"task.path: {path!r} must end in one of {allowed_suffixes()}")
+        return {"train": [path]}
+    local = Path(path).expanduser()
+    if local.is_file():
+        if format_of(path) is None:
+            raise UserError(f"task.path: {path!r} must end in one of {allowed_suffixes()}")
+        return {"train": [str(local.resolve())]}
+    if local.is_dir():
+        return _in_folder(local / name if name and (local / name).is_dir() else local, path)
+    if any(mark in path for mark in "*?["):
+        files = [str(Path(found).resolve()) for found in sorted(glob.glob(str(local), recursive=True))]
+        files = [file for file in files if format_of(file) and Path(file).is_file()]
+        if files:
+            return _by_names(files, Path("/")) if _several_splits(files) else {"train": files}
+        raise UserError(f"task.path: {path!r} matches no file that ends in one of {allowed_suffixes()}")
+    raise UserError(
+        f"task.path: {path!r} does not exist; give a file ({', '.join(FORMATS)}), a folder, or a hub dataset id org/name"
+    )
+
+
+def _several_splits(files: Sequence[str]) -> bool:
+    return len({_split_of(Path(file).name) for file in files}) > 1
+
+
+def _in_folder(folder: Path, path: str) -> dict[str, list[str]]:
+    if (folder / "dataset_dict.json").is_file():
+        names = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+        saved = {name: _saved(folder / name) for name in names}
+        return _with_train({_split_of(name) or name: files for name, files in saved.items()}, path)
+    if (folder / "state.json").is_file():
+        return {"train": _saved(folder)}
+    files = [
+        str(file.resolve())
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and format_of(file.name) and file.name not in _NO_DATA and not _hidden(file, folder)
+    ]
+    if not files:
+        raise UserError(
+            f"task.path: {path!r} has no train.parquet, train.jsonl or train.json, nor another file that ends in one of "
+            f"{allowed_suffixes()}"
+        )
+    return _with_train(_by_names(files, folder.resolve()), path)
+
+
+def _saved(folder: Path) -> list[str]:
+    """The Arrow files of a dataset that `save_to_disk` wrote."""
+    state = json.loads((folder / "state.json").read_text())
+    return [str((folder / file["filename"]).resolve()) for file in state["_data_files"]]
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
+
+
+def _with_train(splits: dict[str, list[str]], path: str) -> dict[str, list[str]]:
+    if "train" not in splits:
+        raise UserError(f"task.path: {path!r} has {', '.join(splits)} but no train split; name a source with task.train")
+    return splits
+
+
+def _split_of(name: str) -> str | None:
+    """The split that a name speaks of, as a word of its own: `my_train_2.csv`, `data-dev`."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((split for split, marks in _WORDS.items() if any(mark in words for mark in marks)), None)
+
+
+def _by_names(files: Sequence[str], folder: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for file in files:
+        place = Path(file)
+        inside = place.relative_to(folder).parts if place.is_relative_to(folder) else (place.name,)
+        split = next(filter(None, map(_split_of, reversed(inside))), None)
+        if split is not None:
+            found.setdefault(split, []).append(file)
+    return {split: _one_format(found[split]) for split in SPLITS if split in found} or {"train": _one_format(list(files))}
+
+
+def _one_format(files: list[str]) -> list[str]:
+    """Without copies of a file in another format (`train.parquet` beside `train.jsonl`): the first of `FORMATS`."""
+    order = list(FORMATS.values())
+    best: dict[str, str] = {}
+    for file in files:
+        stem = str(Path(file).with_name(Path(file).name.partition(".")[0]))
+        known = format_of(file)
+        kept = format_of(best[stem]) if stem in best else None
+        if known and (kept is None or order.index(known[0]) < order.index(kept[0])):
+            best[stem] = file
+    return [file for file in files if file in best.values()]
+
+
+# --- hub ---
+
+
+def is_hub_id(path: str) -> bool:
+    """Whether this is the shape of a hub id, and nothing local has that name."""
+    return bool(_HUB_ID.fullmatch(path)) and not path.startswith((".", "~")) and not Path(path).exists()
+
+
+def _datasets(path: str) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(
+            f"task.path: {path!r} is a hub dataset, which needs the package datasets: pip install datasets"
+        ) from error
+    return datasets
 
 
 def _first_line(error: BaseException) -> str:
@@ -57,72 +230,275 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0]
 
 
-def _open_hub(name: str, config: str | None, split: str) -> ray.data.Dataset:
-    import datasets
-    import ray.data
+def hub_splits(path: str, name: str | None) -> dict[str, str]:
+    """Our split -> the hub's name of it.
 
+    Raises:
+        UserError: the hub does not give the dataset, or it has no train split.
+    """
     try:
-        loaded: Any = datasets.load_dataset(name, config, split=split)
+        found = [str(split) for split in _datasets(path).get_dataset_split_names(path, name)]
+    except UserError:
+        raise
     except Exception as error:  # the hub client raises its own, httpx's and the file system's errors
-        raise UserError(f"task.path: cannot load {split} of hub dataset {name!r}: {_first_line(error)}") from error
-    return ray.data.from_arrow(loaded.with_format("arrow")[:])
-
-
-def _hub_splits(name: str, config: str | None) -> dict[str, Open]:
-    try:
-        import datasets
-    except ImportError as error:
         raise UserError(
-            f"task.path: {name!r} is a hub dataset, which needs the package datasets: pip install datasets"
+            f"task.path: {path!r} is no local file or folder, and the hub does not give it: {_first_line(error)}; "
+            "give a local path, or check the name and the network"
         ) from error
+    splits: dict[str, str] = {}
+    for split in found:
+        splits.setdefault(_split_of(split) or split, split)
+    if "train" not in splits:
+        raise UserError(f"task.path: hub dataset {path!r} has no train split; choose another dataset")
+    return splits
+
+
+def _hub_files(path: str, name: str | None, split: str) -> list[str]:
+    """The Arrow files of a split in the hub's own cache."""
     try:
-        found = datasets.get_dataset_split_names(name, config)
+        loaded: Any = _datasets(path).load_dataset(path, name, split=split)
+    except UserError:
+        raise
     except Exception as error:  # as above
-        raise UserError(
-            f"task.path: {name!r} is no local file or folder, and the hub does not give it: "
-            f"{_first_line(error)}; give a local path, or check the name and the network"
-        ) from error
-    return {
-        split: partial(_open_hub, name, config, str(stem))
-        for split, stems in _STEMS.items()
-        for stem in [next((stem for stem in stems if stem in map(str, found)), None)]
-        if stem is not None
-    }
+        raise UserError(f"task.path: cannot load {split} of hub dataset {path!r}: {_first_line(error)}") from error
+    files = [file["filename"] for file in loaded.cache_files]
+    if not files:
+        raise UserError(f"task.path: hub dataset {path!r} left no files in its cache; download it and give the folder")
+    return files
 
 
-def open_splits(path: str, config: str | None = None) -> dict[str, Open]:
-    """Split name -> callable that opens it as a Ray dataset; nothing is read before a callable is called.
+# --- rows ---
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Options of reading that are the same for all files of a task; see `columns.recognise`."""
+
+    task: str = "instruct"
+    columns: Mapping[str, str] | None = None
+    template: str | None = None
+    response_column: str | None = None
+    labels: Mapping[Any, str] | None = None
+    finish: Finish | None = None
+
+
+class FileSource:
+    """A split as normalised rows, in the order of its sources and files (a `rows.Source`).
+
+    Calling it gives a Ray dataset. Nothing is read before `parts`, `tables`, `told` or a call asks for it.
 
     Args:
-        path: a Parquet or JSON Lines file (the train split), a folder with `train` and optionally
-            `validation` and `test` files (whole, or in numbered parts, there or under `data/`), the URL of
-            one file (`s3://...`), or a hub dataset id `org/name`. A local path must be readable on every
-            node.
-        config: name of the hub dataset's configuration; unused for files.
+        sources: pairs of what the spec named and the files of that.
+        reading: see `Read`.
+    """
+
+    def __init__(self, sources: Sequence[tuple[Wanted, Callable[[], list[str]]]], reading: Read) -> None:
+        self.sources, self.reading = list(sources), reading
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """All parts, slices and mixes applied."""
+        pieces = [self._parts(one, files()) for one, files in self.sources]
+        weights = [one.weight for one, _ in self.sources]
+        return [part for piece in (_mixed(pieces, weights) if all(weights) else pieces) for part in piece]
+
+    def _parts(self, one: Wanted, files: Sequence[str]) -> list[Part]:
+        slices = (one.split or "").partition("[")[1]
+        parts = [part for file in files for part in plan(file, count=bool(slices) or one.weight is not None)]
+        return _sliced(parts, one.split or "", one.path) if slices else parts
+
+    @cached_property
+    def forms(self) -> dict[str, Form]:
+        """How each file is read; of very many files those behind the first ones are read as the first."""
+        forms: dict[str, Form] = {}
+        for part in self.parts:
+            if part.file in forms:
+                continue
+            if len(forms) >= _FORMS_AT_MOST:
+                forms[part.file] = next(iter(forms.values()))
+                continue
+            sample = [row for _, row in islice(read(replace(part, chosen=None)), _SAMPLE) if not isinstance(row, str)]
+            if sample:
+                forms[part.file] = self._form(part, sample)
+        if not forms:
+            files = sorted({part.file for part in self.parts})
+            raise UserError(f"task.path: no row can be read in {', '.join(files[:3]) or 'the files'}; {self._why()}")
+        return forms
+
+    def _form(self, part: Part, sample: Sequence[Mapping[str, Any]]) -> Form:
+        options = self.reading
+        return recognise(
+            sample,
+            task=options.task,
+            columns=options.columns,
+            template=options.template,
+            response_column=options.response_column,
+            labels=options.labels,
+            classes=class_names(part),
+        )
+
+    def _why(self) -> str:
+        for part in self.parts:
+            for number, row in read(part):
+                if isinstance(row, str):
+                    return f"{row.partition(': ')[2] or row} at {where(_shown(part.file), number)}"
+        return "it is empty"
+
+    @property
+    def told(self) -> str:
+        """What was recognised, in one line."""
+        kinds: dict[str, list[str]] = {}
+        for file, form in self.forms.items():
+            kinds.setdefault(form.told, []).append(_shown(file))
+        return "; ".join(f"{told} in {_listed(files)}" for told, files in kinds.items())
+
+    def input_files(self) -> list[str]:
+        """The files that are read."""
+        return list(dict.fromkeys(part.file for part in self.parts))
+
+    def identity(self) -> str:
+        """What of the files is read, and how: with the files' content it decides the rows."""
+        chosen = [(part.file, part.start, None if part.chosen is None else part.chosen.tolist()) for part in self.parts]
+        files = self.input_files()
+        places = [(files.index(file), start, which) for file, start, which in chosen if which is not None]
+        return repr((places, [form for _, form in sorted(self.forms.items())]))
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The normalised rows, here and now."""
+        for part in self.parts:
+            yield from normalised(part, self.forms, self.reading.finish)
+
+    def __call__(self) -> ray.data.Dataset:
+        import ray.data
+
+        forms = self.forms
+        parts = [part for part in self.parts if part.rows != 0 and part.file in forms]
+        return ray.data.from_items(parts, override_num_blocks=max(1, len(parts))).map_batches(
+            partial(_read_parts, forms=forms, finish=self.reading.finish), batch_format="numpy", batch_size=1
+        )
+
+
+def _read_parts(batch: Mapping[str, Any], forms: Mapping[str, Form], finish: Finish | None) -> Iterator[pa.Table]:
+    for part in batch["item"]:
+        yield from normalised(part, forms, finish)
+
+
+def normalised(part: Part, forms: Mapping[str, Form], finish: Finish | None = None) -> Iterator[pa.Table]:
+    """The rows of a part as tables of normalised rows; those that cannot be used have a `problem`."""
+    form, shown = forms.get(part.file) or next(iter(forms.values())), _shown(part.file)
+    rows = read(part)
+    while several := list(islice(rows, _ROWS_PER_TABLE)):
+        columns: dict[str, list[Any]] = {}
+        done = [problem_row(raw) if isinstance(raw, str) else form.normalise(raw) for _, raw in several]
+        for name in ("prompt", "response", "answer", "metadata", "conversation", "problem"):
+            columns[name] = [_storable(row.get(name)) for row in done]
+        columns["source_file"] = [shown] * len(several)
+        columns["source_row"] = [number for number, _ in several]
+        table = row_table(columns)
+        yield table if finish is None else finish(table)
+
+
+def _storable(text: str | None) -> str | None:
+    """Without lone surrogates, which JSON can spell and no encoding has."""
+    return text if text is None or text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _shown(file: str) -> str:
+    """A file's name for messages: relative where it lies below this folder."""
+    here = Path.cwd()
+    return str(Path(file).relative_to(here)) if not is_url(file) and Path(file).is_relative_to(here) else file
+
+
+def _listed(files: Sequence[str]) -> str:
+    return ", ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
+
+
+def _sliced(parts: Sequence[Part], split: str, path: str) -> list[Part]:
+    """The rows of `train[:10%]`, as the package datasets counts them."""
+    total = sum(part.rows or 0 for part in parts)
+    names = {found.group(1) for found in _SLICE.finditer(split)}
+    try:
+        steps = _datasets(path).ReadInstruction.from_spec(split).to_absolute(dict.fromkeys(names, total))
+    except (ValueError, AssertionError, AttributeError, KeyError) as error:
+        raise UserError(f"split: {split!r} of {path!r} ({total} rows): {_first_line(error)}") from None
+    found = []
+    for step in steps:
+        found += _chosen(parts, np.arange(step.from_ or 0, total if step.to is None else step.to))
+    return found
+
+
+def _chosen(parts: Sequence[Part], rows: np.ndarray) -> list[Part]:
+    """The parts that hold these rows (ascending positions in all of them), each with its own."""
+    found, begin = [], 0
+    for part in parts:
+        end = begin + (part.rows or 0)
+        inside = rows[(rows >= begin) & (rows < end)] - begin
+        if len(inside):
+            earlier = np.arange(part.rows or 0) if part.chosen is None else part.chosen
+            found.append(replace(part, chosen=earlier[inside], rows=len(inside)))
+        begin = end
+    return found
+
+
+def _mixed(pieces: Sequence[list[Part]], weights: Sequence[float | None]) -> list[list[Part]]:
+    """So many rows of each source, drawn, that their shares are those of the weights and no row comes twice."""
+    counts = [sum(part.rows or 0 for part in piece) for piece in pieces]
+    shares = np.array([weight or 0.0 for weight in weights]) / sum(weight or 0.0 for weight in weights)
+    total = min(count / share for count, share in zip(counts, shares, strict=True))
+    mixed = []
+    for stream, (piece, count, share) in enumerate(zip(pieces, counts, shares, strict=True)):
+        size = min(count, round(total * share))
+        mixed.append(_chosen(piece, np.sort(np.random.default_rng([_MIX_SEED, stream]).permutation(count)[:size])))
+    return mixed
+
+
+def open_splits(
+    path: str | None,
+    config: str | None = None,
+    *,
+    own: Mapping[str, Any] | None = None,
+    reading: Read | None = None,
+) -> dict[str, FileSource]:
+    """Split -> its rows; nothing of them is read before one is asked.
+
+    Args:
+        path: see `find_splits`, or a hub dataset id `org/name`. A local path must be readable on every node.
+        config: configuration of a hub dataset, or a sub-folder.
+        own: split -> what the spec says of it instead (see `wanted`).
+        reading: how rows are read.
 
     Raises:
         UserError: nothing there, no train split, or a format that is not read.
     """
-    if _is_url(path):
-        if not path.endswith(SUFFIXES):
-            raise UserError(f"task.path: {path!r} must end in one of {', '.join(SUFFIXES)}")
-        return {"train": partial(open_files, [path])}
-    local = Path(path).expanduser()
-    if local.is_file():
-        if local.suffix not in SUFFIXES:
-            raise UserError(f"task.path: {path!r} must end in one of {', '.join(SUFFIXES)}")
-        return {"train": partial(open_files, [str(local.resolve())])}
-    if local.is_dir():
-        files = {split: _in_folder(local, split) for split in _STEMS}
-        if not files["train"]:
-            raise UserError(f"task.path: {path!r} has no train.parquet, train.jsonl or train.json")
-        return {split: partial(open_files, names) for split, names in files.items() if names}
-    if _HUB_ID.fullmatch(path) and not path.startswith("."):
-        splits = _hub_splits(path, config)
-        if "train" not in splits:
-            raise UserError(f"task.path: hub dataset {path!r} has no train split; choose another dataset")
-        return splits
-    raise UserError(
-        f"task.path: {path!r} does not exist; give a Parquet or JSON Lines file, a folder with "
-        "train.parquet, or a hub dataset id org/name"
-    )
+    reading = reading or Read()
+    found: dict[str, FileSource] = {}
+    stated = {split: wanted(f"task.{split}", value, path, config) for split, value in (own or {}).items() if value}
+    if path is not None:
+        for split, files in _files(path, config).items():
+            if split in SPLITS:
+                found[split] = FileSource([(Wanted(path, None, config), files)], reading)
+    for split, sources in stated.items():
+        found[split] = FileSource([(one, _files_of(one, split)) for one in sources], reading)
+    if "train" not in found:
+        raise UserError("task.path: missing, and task.train too; give one of them")
+    return found
+
+
+def _files(path: str, name: str | None) -> dict[str, Callable[[], list[str]]]:
+    if is_hub_id(path):
+        return {split: partial(_hub_files, path, name, real) for split, real in hub_splits(path, name).items()}
+    return {split: partial(list, files) for split, files in find_splits(path, name).items()}
+
+
+def _files_of(one: Wanted, split: str) -> Callable[[], list[str]]:
+    """The files of a source that stands for a split: of that split where it has one, of the one named, or train."""
+    there = _files(one.path, one.name)
+    named = None if one.split is None else _SLICE.fullmatch(one.split)
+    if one.split is not None and named is None:
+        raise UserError(f"task.{split}.split: {one.split!r}; allowed: a split such as train, or a part as train[:10%]")
+    if named is None:
+        return there.get(split) or there["train"]
+    wanted_split = named.group(1)
+    if wanted_split not in there:
+        raise UserError(f"task.{split}.split: {one.path!r} has no split {wanted_split!r}; it has {', '.join(there)}")
+    return there[wanted_split]
