@@ -7,8 +7,10 @@ all mean the same by a spec.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raylora.errors import UserError
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
 from trainables.protocols import TrainSettings
@@ -16,6 +18,8 @@ from trainables.protocols import TrainSettings
 if TYPE_CHECKING:
     from raylora.data.build import Prepared
     from raylora.tasks import Task
+
+MAX_LENGTH = 1024
 
 
 def build_task(spec: Spec) -> Task:
@@ -30,7 +34,10 @@ def build_task(spec: Spec) -> Task:
 
     told = spec.task
     seed = {} if "seed" in told.options else {"seed": spec.seed}
-    rows = {"path": told.path, "train_rows": told.train_rows, "test_rows": told.test_rows}
+    rows = {
+        name: getattr(told, name)
+        for name in ("path", "train", "validation", "test", "columns", "train_rows", "test_rows")
+    }
     task = make_task(told.name, told.options, **rows, **seed)
     if told.max_new_tokens:
         task.max_new_tokens = told.max_new_tokens
@@ -38,7 +45,11 @@ def build_task(spec: Spec) -> Task:
 
 
 def build_data(spec: Spec, task: Task, tokenizer_folder: str) -> Prepared:
-    """The task's rows, tokenised and split as the spec says; see `data.build`."""
+    """The task's rows, tokenised and split as the spec says; see `data.build`.
+
+    Raises:
+        UserError: what the rows lack, or a `task.max_length` beyond the model's positions.
+    """
     from raylora.data import build as data
 
     return data.build(
@@ -47,11 +58,35 @@ def build_data(spec: Spec, task: Task, tokenizer_folder: str) -> Prepared:
         proxy=spec.task.proxy,
         seed=spec.seed,
         validation_rows=spec.task.validation_rows,
-        max_length=spec.task.max_length,
+        max_length=max_length(spec, tokenizer_folder),
         system=spec.task.system,
         chat_template=spec.task.chat_template,
+        train_on=spec.task.train_on,
+        truncate=spec.task.truncate,
+        control_tokens=spec.task.control_tokens,
+        allow_broken=spec.task.allow_broken,
         quiet=True,
     )
+
+
+def max_length(spec: Spec, model_folder: str) -> int:
+    """Longest row in tokens: what the spec says, or else 1,024 or as many as the model has positions.
+
+    Raises:
+        UserError: the spec asks for more than the model has positions.
+    """
+    from raylora.data.tokenise import model_positions, tokenizer_files
+
+    positions = model_positions(tokenizer_files(Path(model_folder)))
+    asked = spec.task.max_length
+    if asked is not None and positions is not None and asked > positions:
+        raise UserError(
+            f"task.max_length = {asked}: the model has {positions} positions; allowed: at most {positions}",
+            field="task.max_length",
+            value=asked,
+            allowed=positions,
+        )
+    return asked if asked is not None else min(MAX_LENGTH, positions or MAX_LENGTH)
 
 
 def train_settings(spec: Spec, rows: int) -> TrainSettings:

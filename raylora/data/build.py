@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from raylora.cluster import users_errors
 from raylora.data.problems import Problems, dropped
 from raylora.data.rows import RowSource, Source, table_of
-from raylora.data.tokenise import schema, tokenise, tokenizer_files
+from raylora.data.tokenise import Tokenising, model_positions, schema, tokenise, tokenizer_files
 from raylora.errors import UserError
 
 if TYPE_CHECKING:
@@ -250,6 +250,9 @@ def build(
     max_length: int,
     system: str | None = None,
     chat_template: bool = True,
+    train_on: Literal["all", "last"] = "all",
+    truncate: Literal["drop", "left", "right"] = "drop",
+    control_tokens: bool | None = None,
     allow_broken: bool | float = False,
     quiet: bool = False,
 ) -> Prepared:
@@ -262,10 +265,11 @@ def build(
         proxy: fraction of train, in (0, 1], that trials train on.
         seed: of the draws of validation, proxy and a bounded train (not of test: see the module).
         validation_rows: size of validation; a source with its own validation split may have fewer.
-        max_length: longest prompt + response in tokens. Longer rows are dropped from train; validation and
-            test rows are dropped where the prompt leaves no room for `task.max_new_tokens`.
+        max_length: longest prompt + response in tokens. Longer rows are dropped from train (unless `truncate` cuts
+            them); validation and test rows are dropped where the prompt leaves no room for `task.max_new_tokens`.
         system: system message; "" is an empty one, None leaves the chat template to its default.
         chat_template: whether to use the tokenizer's chat template, if it has one.
+        train_on, truncate, control_tokens: see `tokenise.Tokenising`.
         allow_broken: share of rows of a split that may be unusable, or True for any; False is 5 %.
         quiet: no progress bars.
 
@@ -285,10 +289,15 @@ def build(
         )
 
     sources = task.splits()
-    files = ray.put(tokenizer_files(Path(tokenizer_folder)))
+    content = tokenizer_files(Path(tokenizer_folder))
+    cut = {} if truncate == "drop" else {"max_length": max_length, "max_new_tokens": task.max_new_tokens}
+    how = Tokenising(
+        system, chat_template, train_on, control_tokens, truncate, positions=model_positions(content), **cut
+    )
+    files = ray.put(content)
     load = partial(
         _load,
-        step=partial(tokenise, files=files, system=system, chat_template=chat_template),
+        step=partial(tokenise, files=files, how=how),
         quiet=quiet,
     )
     notes: list[str] = []
@@ -296,6 +305,7 @@ def build(
 
     def load_split(split: str) -> pa.Table:
         loaded = load(sources[split])
+        notes.extend(filter(None, [getattr(sources[split], "told", None)]))
         problems = Problems()
         problems.add(loaded)
         problems.check(split, allow_broken)

@@ -63,7 +63,12 @@ class Form:
         named = ", ".join(role if role == name else f"{role} = {name}" for role, name in self.columns.items())
         if self.kind == "labelled":
             return f"labelled rows (text = {' + '.join(self.texts)}, label = {self.columns['label']})"
-        words = {"chat": "conversations", "pair": "prompts and responses", "text": "plain text", "template": "a template"}
+        words = {
+            "chat": "conversations",
+            "pair": "prompts and responses",
+            "text": "plain text",
+            "template": "a template",
+        }
         return f"{words[self.kind]} ({named})"
 
     def normalise(self, raw: Mapping[str, Any]) -> Columns:
@@ -317,6 +322,8 @@ def _by_name(present: Sequence[str], sample: Sequence[Mapping[str, Any]]) -> dic
         prompt = first(_PROMPTS)
         # A file with both has the worked response and, apart from it, the bare answer.
         response = first(_RESPONSES, prompt)
+        if prompt is None and (response := first((*_RESPONSES, "code", "summary", "highlights"))) is not None:
+            prompt = first(("text", "article", "document", "content", "source"), response)
         answer = first(("answer", "answers"), prompt, response)
         roles |= {"prompt": prompt, "response": response, "answer": answer}
         if prompt is not None and response is not None:

@@ -32,6 +32,9 @@ WORDS = {
 }
 """What the `problem` column may hold, in words; after a colon a problem may say more (`broken: no JSON`)."""
 
+UNREADABLE = (BROKEN, NO_PROMPT, NO_USER_TURN, NO_ASSISTANT_TURN, REFUSED)
+"""What speaks of a mistake in the file or its reading; a response that nobody gave, or a long row, does not."""
+
 ALLOWED_SHARE = 0.05
 
 
@@ -95,12 +98,11 @@ class Problems:
         Raises:
             UserError: the share of dropped rows is above what is allowed, or no row is left.
         """
-        if not self.total:
-            return
-        if self.total == self.rows:
+        broken = sum(count for reason, count in self.counts.items() if reason in UNREADABLE)
+        if self.total and self.total == self.rows:
             raise UserError(f"task.path: no row of {split} can be used: {'; '.join(map(self.reason, self.counts))}")
-        share = 1.0 if allow is True else max(ALLOWED_SHARE, float(allow)) if allow is False else float(allow)
-        if self.total > share * self.rows:
+        share = float(allow) if allow is not False else ALLOWED_SHARE
+        if broken > share * self.rows:
             raise UserError(
                 f"task.allow_broken: {self.told(split)}; that is more than {share:.0%}; "
                 "mend the rows, or set task.allow_broken to true or to a share"

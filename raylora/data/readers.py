@@ -1,8 +1,8 @@
 """Files to raw rows: one reader for each format, every row with the line or number that it has in its file.
 
-A raw row is a mapping of column names to what the file holds: text stays text (a date is no timestamp, `007` no number),
-numbers keep the spelling of JSON Lines and CSV. What cannot be read is no exception but a row of its own: the text of
-its problem (see `raylora.data.problems`).
+A raw row is a mapping of column names to what the file holds: text stays text (a date is no timestamp, `007` no
+number), numbers keep the spelling of JSON Lines and CSV. What cannot be read is no exception but a row of its own: the
+text of its problem (see `raylora.data.problems`).
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def allowed_suffixes() -> str:
 
 
 def is_url(path: str) -> bool:
+    """Whether this names a place by its scheme, such as `s3://bucket/train.jsonl`."""
     return "://" in path
 
 
@@ -122,7 +123,12 @@ def open_bytes(file: str, compression: str | None) -> IO[bytes]:
     return stream
 
 
-_MARKS = ((b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_MARKS = (
+    (b"\xff\xfe\x00\x00", "utf-32"),
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 
 
 def _encoding(head: bytes) -> str:

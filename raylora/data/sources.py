@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import glob
 import json
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -90,7 +93,7 @@ def _wanted(field: str, item: Any, path: str | None, name: str | None) -> Wanted
         raise UserError(f"{field}: {item!r}; allowed: a path, a mapping with path, split, name and weight, or a list")
     unknown = set(item) - {"path", "split", "name", "weight"}
     if unknown:
-        raise UserError(f"{field}.{sorted(unknown)[0]}: no such key; allowed: path, split, name, weight")
+        raise UserError(f"{field}.{min(unknown)}: no such key; allowed: path, split, name, weight")
     weight = item.get("weight")
     if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0):
         raise UserError(f"{field}.weight: {weight!r}; allowed: a number above 0")
@@ -133,7 +136,8 @@ def find_splits(path: str, name: str | None = None) -> dict[str, list[str]]:
             return _by_names(files, Path("/")) if _several_splits(files) else {"train": files}
         raise UserError(f"task.path: {path!r} matches no file that ends in one of {allowed_suffixes()}")
     raise UserError(
-        f"task.path: {path!r} does not exist; give a file ({', '.join(FORMATS)}), a folder, or a hub dataset id org/name"
+        f"task.path: {path!r} does not exist; give a file ({', '.join(FORMATS)}), a folder, "
+        "or a hub dataset id org/name"
     )
 
 
@@ -155,8 +159,8 @@ def _in_folder(folder: Path, path: str) -> dict[str, list[str]]:
     ]
     if not files:
         raise UserError(
-            f"task.path: {path!r} has no train.parquet, train.jsonl or train.json, nor another file that ends in one of "
-            f"{allowed_suffixes()}"
+            f"task.path: {path!r} has no train.parquet, train.jsonl or train.json, nor another file that ends in one "
+            f"of {allowed_suffixes()}"
         )
     return _with_train(_by_names(files, folder.resolve()), path)
 
@@ -173,7 +177,9 @@ def _hidden(file: Path, folder: Path) -> bool:
 
 def _with_train(splits: dict[str, list[str]], path: str) -> dict[str, list[str]]:
     if "train" not in splits:
-        raise UserError(f"task.path: {path!r} has {', '.join(splits)} but no train split; name a source with task.train")
+        raise UserError(
+            f"task.path: {path!r} has {', '.join(splits)} but no train split; name a source with task.train"
+        )
     return splits
 
 
@@ -191,7 +197,9 @@ def _by_names(files: Sequence[str], folder: Path) -> dict[str, list[str]]:
         split = next(filter(None, map(_split_of, reversed(inside))), None)
         if split is not None:
             found.setdefault(split, []).append(file)
-    return {split: _one_format(found[split]) for split in SPLITS if split in found} or {"train": _one_format(list(files))}
+    return {split: _one_format(found[split]) for split in SPLITS if split in found} or {
+        "train": _one_format(list(files))
+    }
 
 
 def _one_format(files: list[str]) -> list[str]:
@@ -262,9 +270,16 @@ def _hub_files(path: str, name: str | None, split: str) -> list[str]:
     except Exception as error:  # as above
         raise UserError(f"task.path: cannot load {split} of hub dataset {path!r}: {_first_line(error)}") from error
     files = [file["filename"] for file in loaded.cache_files]
-    if not files:
-        raise UserError(f"task.path: hub dataset {path!r} left no files in its cache; download it and give the folder")
-    return files
+    return files or [_kept_in_memory(loaded)]
+
+
+def _kept_in_memory(loaded: Any) -> str:
+    """A file of a dataset that has none, until this process ends."""
+    folder = tempfile.mkdtemp(prefix="raylora-hub-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    file = str(Path(folder) / "rows.parquet")
+    loaded.to_parquet(file)
+    return file
 
 
 # --- rows ---
@@ -369,9 +384,13 @@ class FileSource:
             yield from normalised(part, self.forms, self.reading.finish)
 
     def __call__(self) -> ray.data.Dataset:
+        import ray
         import ray.data
 
         forms = self.forms
+        if any(is_hub_id(one.path) for one, _ in self.sources) and sum(node["Alive"] for node in ray.nodes()) > 1:
+            # The hub's cache is this node's alone.
+            return ray.data.from_arrow(list(self.tables()))
         parts = [part for part in self.parts if part.rows != 0 and part.file in forms]
         return ray.data.from_items(parts, override_num_blocks=max(1, len(parts))).map_batches(
             partial(_read_parts, forms=forms, finish=self.reading.finish), batch_format="numpy", batch_size=1

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tempfile
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from raylora.data.problems import EMPTY_RESPONSE, NO_PROMPT, NULL_RESPONSE
+from raylora.data.problems import BEYOND_POSITIONS, EMPTY_RESPONSE, NO_PROMPT, NULL_RESPONSE, REFUSED
+from raylora.data.rendering import CLOSE, OPEN, Refused, Renderer, unmarked
 from raylora.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,34 +71,200 @@ def _tokenizer(files: ray.ObjectRef) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(folder)
 
 
-def _render(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    responses: Sequence[str],
-    system: str | None,
-    chat: bool,
-) -> tuple[list[str], list[str]]:
-    """Prompt and response texts whose concatenation is what the model reads."""
-    if chat and tokenizer.chat_template:
-        from jinja2.exceptions import TemplateError
+@dataclass(frozen=True)
+class Tokenising:
+    """How rows become tokens; small, and the same for all rows of a run.
 
-        head = [] if system is None else [{"role": "system", "content": system}]
-        chats = [[*head, {"role": "user", "content": prompt}] for prompt in prompts]
+    Attributes:
+        system: system message; "" is an empty one, None leaves the chat template to its default.
+        chat_template: whether to use the tokenizer's chat template, if it has one.
+        train_on: `all` assistant turns of a conversation, or the `last`.
+        control_tokens: whether text that spells a control token is one; None: in plain text rows only.
+        truncate: what happens to a row of more than `max_length` tokens: `drop` leaves it as it is (whoever splits
+            the rows drops it), `left` shortens the prompt from its beginning, `right` the response from its end.
+        max_length: longest prompt + response, in tokens; None for any.
+        max_new_tokens: room that `left` keeps behind the prompt even where the response is shorter.
+        positions: of the model; longer rows have a problem. None for any.
+    """
+
+    system: str | None = None
+    chat_template: bool = True
+    train_on: Literal["all", "last"] = "all"
+    control_tokens: bool | None = None
+    truncate: Literal["drop", "left", "right"] = "drop"
+    max_length: int | None = None
+    max_new_tokens: int = 0
+    positions: int | None = None
+
+
+@dataclass
+class Tokens:
+    """One row as the model sees it: `prompt` as rendered, ids, and the trained spans within `prompt_ids`, flat."""
+
+    prompt: str
+    prompt_ids: list[int]
+    response_ids: list[int]
+    trained: list[int] = field(default_factory=list)
+
+
+class Encoder:
+    """Rows to tokens for one tokenizer.
+
+    Raises:
+        UserError: see `rendering.Renderer`.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, how: Tokenising) -> None:
+        self.tokenizer, self.how = tokenizer, how
+        self.renderer = Renderer(
+            tokenizer, system=how.system, chat_template=how.chat_template, control_tokens=how.control_tokens
+        )
+
+    def encode(
+        self, prompts: Sequence[str], responses: Sequence[str], conversations: Sequence[str | None] | None = None
+    ) -> list[Tokens | str]:
+        """Tokens of each row, or the problem that it has.
+
+        The response is tokenised on its own, so that where training starts is exactly where generation starts, and
+        ends with the token that ends a turn. So is each earlier turn of the assistant.
+        """
+        conversations = conversations or [None] * len(prompts)
+        done: list[Tokens | str] = [""] * len(prompts)
+        single = []
+        for at, conversation in enumerate(conversations):
+            about = None if conversation is None else json.loads(conversation)
+            if about is None and self._reasons(responses[at]):
+                about = {"messages": _question(prompts[at], responses[at])}
+            if about is None:
+                single.append(at)
+            elif about.get("text"):
+                done[at] = self._text(responses[at])
+            else:
+                done[at] = self._conversation(about["messages"], about.get("tools"))
+        if single:
+            pairs = self._pairs([prompts[at] for at in single], [responses[at] for at in single])
+            for at, tokens in zip(single, pairs, strict=True):
+                done[at] = tokens
+        return [self._fitted(tokens) if isinstance(tokens, Tokens) else tokens for tokens in done]
+
+    def _reasons(self, response: str) -> bool:
+        """Whether the template has to take reasoning apart from the answer."""
+        return self.renderer.thinks and "</think>" in response
+
+    def _pairs(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Tokens | str]:
+        renderer, turn = self.renderer, self.renderer.turn
+        asked, said = [renderer.mark(text) for text in prompts], [renderer.mark(text) for text in responses]
+        if renderer.chat and not turn.plain:
+            return [self._conversation(_question(a, s)) for a, s in zip(prompts, responses, strict=True)]
+        if renderer.chat:
+            texts = renderer.prompts(asked)
+            answers = [turn.around(text) for text in said]
+        else:
+            texts = [f"{renderer.system}\n\n{text}" for text in asked] if renderer.system else asked
+            answers = [a if not t or t[-1].isspace() else f" {a}" for t, a in zip(texts, said, strict=True)]
+        end, begin, eos = renderer.end_id, self._begin, self.tokenizer.eos_token_id
+        prompt_ids, response_ids = self._ids(texts), self._ids(answers)
+        return [
+            # A model must be given at least one token to go on from.
+            Tokens(unmarked(text), [*begin, *ids] or [eos], [*answer, end])
+            for text, ids, answer in zip(texts, prompt_ids, response_ids, strict=True)
+        ]
+
+    @cached_property
+    def _begin(self) -> list[int]:
+        """The token before a text without a chat template, where the tokenizer itself adds one."""
+        bos = self.tokenizer.bos_token_id
+        if self.renderer.chat or bos is None:
+            return []
+        return [bos] if list(self.tokenizer("")["input_ids"][:1]) == [bos] else []
+
+    def _text(self, text: str) -> Tokens:
+        """Plain text: all of it is trained on."""
+        eos, bos = self.tokenizer.eos_token_id, self.tokenizer.bos_token_id
+        ids = self._ids([text if self.how.control_tokens is not False else self.renderer.mark(text)])[0]
+        begin = [bos] if bos is not None and list(self.tokenizer("")["input_ids"][:1]) == [bos] else [eos]
+        ids = ids[1:] if ids[:1] == [bos] and begin == [bos] else ids
+        return Tokens("", begin, ids if ids[-1:] == [eos] else [*ids, eos])
+
+    def _conversation(self, messages: Sequence[dict[str, Any]], tools: Any = None) -> Tokens | str:
         try:
-            rendered = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise UserError(
-                f"task.system: the model's chat template refuses the message ({error}); set task.system to "
-                "null or task.chat_template to false"
-            ) from error
-        return list(rendered), list(responses)
-    if system:
-        prompts = [f"{system}\n\n{prompt}" for prompt in prompts]
-    spaced = [
-        response if not prompt or prompt[-1].isspace() else f" {response}"
-        for prompt, response in zip(prompts, responses, strict=True)
-    ]
-    return list(prompts), spaced
+            rendered = self.renderer.conversation(messages, tools)
+        except Refused as error:
+            return f"{REFUSED}: {error}"
+        pieces, at = [], 0
+        for start, end in rendered.spans:
+            pieces += [rendered.text[at:start], rendered.text[start:end]]
+            at = end
+        ids = self._ids(pieces)
+        prompt_ids, trained = [*self._begin], []
+        for context, said in zip(ids[:-2:2], ids[1:-2:2], strict=True):
+            prompt_ids += context
+            start = max(1, len(prompt_ids))
+            prompt_ids += said
+            if self.how.train_on == "all" and len(prompt_ids) > start:
+                trained += [start, len(prompt_ids)]
+        prompt_ids += ids[-2]
+        prompt = unmarked(rendered.text[: rendered.spans[-1][0]])
+        return Tokens(prompt, prompt_ids or [self.tokenizer.eos_token_id], ids[-1], trained)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text; what is marked is no control token."""
+        plain = [text for text in texts if OPEN not in text]
+        encoded = iter(self._encoded(plain) if plain else [])
+        return [self._marked_ids(text) if OPEN in text else next(encoded) for text in texts]
+
+    def _marked_ids(self, text: str) -> list[int]:
+        """The control tokens outside the marks cut the text; what lies between them is encoded without any."""
+        ids: list[int] = []
+        cut = re.compile(f"{OPEN}.*?{CLOSE}|({'|'.join(map(re.escape, self.renderer.specials))})", re.DOTALL)
+        at = 0
+        for found in cut.finditer(text):
+            if found.group(1) is not None:
+                ids += self._ordinary(text[at : found.start()])
+                ids.append(self.tokenizer.convert_tokens_to_ids(found.group(1)))
+                at = found.end()
+        return ids + self._ordinary(text[at:])
+
+    def _ordinary(self, text: str) -> list[int]:
+        text = unmarked(text)
+        if not text:
+            return []
+        return self._encoded([text], split_special_tokens=True)[0]
+
+    def _encoded(self, texts: list[str], **options: Any) -> list[list[int]]:
+        # Not verbose: the tokenizer's own limit is not what decides here.
+        return self.tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False, **options
+        )["input_ids"]  # fmt: skip
+
+    def _fitted(self, tokens: Tokens) -> Tokens | str:
+        """Cut to `max_length` where that is asked for; a problem beyond the model's positions."""
+        how = self.how
+        prompt, response = len(tokens.prompt_ids), len(tokens.response_ids)
+        if how.max_length is not None and prompt + response > how.max_length:
+            if how.truncate == "left":
+                room = how.max_length - max(response, how.max_new_tokens)
+                if room >= 1:
+                    tokens = _cut_left(tokens, prompt - room)
+            elif how.truncate == "right" and how.max_length - prompt >= 1:
+                tokens = replace(tokens, response_ids=tokens.response_ids[: how.max_length - prompt])
+        if how.positions is not None and len(tokens.prompt_ids) + len(tokens.response_ids) > how.positions:
+            return BEYOND_POSITIONS
+        return tokens
+
+
+def _cut_left(tokens: Tokens, count: int) -> Tokens:
+    """Without the first `count` tokens of the prompt; at least one token before what is trained on stays."""
+    if count <= 0:
+        return tokens
+    spans = zip(tokens.trained[::2], tokens.trained[1::2], strict=True)
+    kept = [(max(1, start - count), end - count) for start, end in spans]
+    trained = [bound for start, end in kept if end > start for bound in (start, end)]
+    return replace(tokens, prompt_ids=tokens.prompt_ids[count:], trained=trained)
+
+
+def _question(prompt: str, response: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
 
 
 def encode(
@@ -110,58 +280,63 @@ def encode(
     With a chat template the prompt is the rendered conversation (the system message, if any, may be empty) up
     to where the assistant begins. Without one, or with `chat_template=False`, it is the system text and the
     prompt as they are, after a BOS token if the tokenizer adds one by itself, and the response is set off by
-    a space. The response is tokenised on its own, so that where training starts is exactly where generation
-    starts, and ends with the EOS token.
+    a space.
+
+    Raises:
+        UserError: a row that the template refuses, and what `Encoder` raises.
     """
-    if tokenizer.eos_token_id is None:
-        raise UserError("model: its tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json")
-    prompts, texts = _render(tokenizer, prompts, responses, system, chat_template)
-    begin: list[int] = []
-    if not (chat_template and tokenizer.chat_template) and tokenizer.bos_token_id is not None:
-        begin = list(tokenizer("")["input_ids"][:1])
-        begin = begin if begin == [tokenizer.bos_token_id] else []
-    eos = tokenizer.eos_token_id
-    # A model must be given at least one token to go on from.
-    prompt_ids = [[*begin, *ids] or [eos] for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]]
-    response_ids = [[*ids, eos] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    return prompts, prompt_ids, response_ids
+    how = Tokenising(system=system, chat_template=chat_template)
+    done = Encoder(tokenizer, how).encode(prompts, responses)
+    for tokens in done:
+        if isinstance(tokens, str):
+            raise UserError(f"a row cannot be encoded: {tokens}; give other rows, or set task.chat_template to false")
+    rows = [tokens for tokens in done if isinstance(tokens, Tokens)]
+    return [row.prompt for row in rows], [row.prompt_ids for row in rows], [row.response_ids for row in rows]
 
 
-def tokenise(table: pa.Table, *, files: ray.ObjectRef, system: str | None, chat_template: bool) -> pa.Table:
+@lru_cache(maxsize=2)
+def _encoder(files: ray.ObjectRef, how: Tokenising) -> Encoder:
+    return Encoder(_tokenizer(files), how)
+
+
+def tokenise(table: pa.Table, *, files: ray.ObjectRef, how: Tokenising) -> pa.Table:
     """Normalised rows (see `raylora.data.rows`) -> a table of `schema`, but for `row`.
 
     Rows are numbered when all are there. Every row comes back, in its place; those that cannot be used have a
     `problem` and no ids.
     """
+    return tokenise_with(table, lambda: _encoder(files, how))
+
+
+def tokenise_with(table: pa.Table, make_encoder: Callable[[], Encoder]) -> pa.Table:
+    """As `tokenise`, with an encoder that is asked for where there is a row to encode."""
     import pyarrow as pa
 
-    given = table.schema.names
-    raw = {name: table.column(name).to_pylist() for name in ("prompt", "response", "answer", "metadata")}
-    problems = [problem_of(prompt, response) for prompt, response in zip(raw["prompt"], raw["response"], strict=True)]
-    if "problem" in given:
-        problems = [
-            earlier or found for earlier, found in zip(table.column("problem").to_pylist(), problems, strict=True)
-        ]
-    usable = [index for index, problem in enumerate(problems) if problem is None]
-    columns: dict[str, list[Any]] = {name: list(values) for name, values in raw.items()}
-    columns["prompt_ids"], columns["response_ids"], columns["prompt_trained"] = ([[] for _ in problems] for _ in "123")
+    given = set(table.schema.names)
+    nothing: list[Any] = [None] * table.num_rows
+
+    def column(name: str) -> list[Any]:
+        return table.column(name).to_pylist() if name in given else list(nothing)
+
+    names = ("prompt", "response", "answer", "metadata", "problem", "source_file", "source_row")
+    columns: dict[str, list[Any]] = {name: column(name) for name in names}
+    for name in ("prompt_ids", "response_ids", "prompt_trained"):
+        columns[name] = [[] for _ in nothing]
+    conversations, problems = column("conversation"), columns["problem"]
+    for at, problem in enumerate(problems):
+        problems[at] = problem or problem_of(columns["prompt"][at], columns["response"][at])
+    usable = [at for at, problem in enumerate(problems) if problem is None]
     if usable:
-        prompts, prompt_ids, response_ids = encode(
-            _tokenizer(files),
-            [raw["prompt"][index] for index in usable],
-            [raw["response"][index] for index in usable],
-            system=system,
-            chat_template=chat_template,
-        )
-        for place, index in enumerate(usable):
-            columns["prompt"][index] = prompts[place]
-            columns["prompt_ids"][index] = prompt_ids[place]
-            columns["response_ids"][index] = response_ids[place]
-    columns["problem"] = problems
-    for name in ("source_file", "source_row"):
-        columns[name] = table.column(name).to_pylist() if name in given else [None] * table.num_rows
-    wanted = schema().remove(0)
-    return pa.table({name: columns[name] for name in wanted.names}, schema=wanted)
+        prompts, responses = ([columns[name][at] for at in usable] for name in ("prompt", "response"))
+        encoded = make_encoder().encode(prompts, responses, [conversations[at] for at in usable])
+        for at, tokens in zip(usable, encoded, strict=True):
+            if isinstance(tokens, str):
+                problems[at] = tokens
+                continue
+            columns["prompt"][at], columns["prompt_ids"][at] = tokens.prompt, tokens.prompt_ids
+            columns["response_ids"][at], columns["prompt_trained"][at] = tokens.response_ids, tokens.trained
+    kept = schema().remove(0)
+    return pa.table({name: columns[name] for name in kept.names}, schema=kept)
 
 
 def problem_of(prompt: str | None, response: str | None) -> str | None:
@@ -171,3 +346,16 @@ def problem_of(prompt: str | None, response: str | None) -> str | None:
     if response is None:
         return NULL_RESPONSE
     return EMPTY_RESPONSE if not response.strip() else None
+
+
+def model_positions(files: Mapping[str, bytes]) -> int | None:
+    """How many positions a model has, by the `config.json` among its files; None where that does not say."""
+    try:
+        config = json.loads(files.get("config.json", b"{}"))
+    except ValueError:
+        return None
+    config = {**config, **(config.get("text_config") or {})}
+    found = next(
+        (config[name] for name in ("max_position_embeddings", "n_positions", "n_ctx") if config.get(name)), None
+    )
+    return found if isinstance(found, int) and found > 0 else None

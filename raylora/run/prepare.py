@@ -58,6 +58,8 @@ def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
     model_folder = models.resolve(spec.model, quiet=quiet)
     prepared = build_data(spec, task, str(model_folder))
     progress.say(f"data: {rows_kept(prepared.counts)}")
+    for note in prepared.notes:
+        progress.say(f"data: {note}")
     settings = train_settings(spec, prepared.counts["proxy"])
     ratios: dict[str, float] = {}
     if spec.search.knowledge.curvature and set(spec.space.variant) != {"lora"}:

@@ -57,17 +57,46 @@ _Listed = BeforeValidator(_as_list)
 _Scalar = bool | int | float | str
 
 
+_Source = str | dict[str, _Scalar | None]
+_Sources = _Source | list[_Source] | None
+
+
 class TaskSpec(_Part):
     """What the model learns and how it is scored."""
 
-    name: str = Field(description="Task, e.g. reasoning_gym/chain_sum, instruct, gsm8k (`raylora tasks` lists them).")
+    name: str = Field("instruct", description="Task: instruct (rows of your own) or one that `raylora tasks` lists.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the task itself.")
-    path: str | None = Field(None, description="File, folder or hub id of the rows (instruct, gsm8k).")
+    path: str | None = Field(None, description="File, glob, folder, URL or hub id of the rows (instruct, gsm8k).")
+    train: _Sources = Field(
+        None,
+        description="Source of train: a path, a part of path (train[:80%]), {path, split, name, weight}, or a list.",
+    )
+    validation: _Sources = Field(
+        None, description="Source of validation, as train; default: path's own, or rows of train."
+    )
+    test: _Sources = Field(None, description="Source of test, as train; default: path's own, or rows of train.")
+    columns: dict[str, str] | None = Field(
+        None, description="Role -> column where the names say too little: {prompt: input, response: output}."
+    )
     train_rows: int | None = Field(None, ge=2, description="Rows read from train, validation rows included.")
     validation_rows: int = Field(64, ge=1, description="Rows carved from train to score trials.")
     test_rows: int | None = Field(None, ge=1, description="Rows of the test split; only the final stage reads them.")
     proxy: float = Field(0.1, gt=0, le=1, description="Part of train that trials train on.")
-    max_length: int = Field(1024, ge=8, description="Longest prompt plus response, tokens.")
+    max_length: int | None = Field(
+        None, ge=8, description="Longest prompt plus response, tokens; default 1024, or the model's positions if fewer."
+    )
+    truncate: Literal["drop", "left", "right"] = Field(
+        "drop", description="Rows over max_length: drop them, cut the prompt's beginning, or the response's end."
+    )
+    train_on: Literal["all", "last"] = Field(
+        "all", description="Assistant turns of a conversation that are trained on."
+    )
+    allow_broken: bool | Annotated[float, Field(ge=0, le=1)] = Field(
+        False, description="Share of rows that may be unusable (true: any); by default 5 % end the run."
+    )
+    control_tokens: bool | None = Field(
+        None, description="Read control tokens that rows spell as such; default: in plain text rows only."
+    )
     max_new_tokens: int | None = Field(None, ge=1, description="Longest generated answer; default: the task's.")
     system: str | None = Field(None, description="System message; '' for none, null for the template's own.")
     chat_template: bool = Field(True, description="Use the model's chat template where it has one.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from raylora.errors import UserError
+from raylora.data.problems import BROKEN
 from raylora.metrics import make_metric
 from raylora.metrics.core.numbers import final_number
 from raylora.tasks.instruct import InstructTask
@@ -24,6 +25,7 @@ class Gsm8kTask(InstructTask):
 
     Args:
         path: local file or folder with the columns question and answer, or a hub id (default `openai/gsm8k`).
+        train, validation, test, columns: as of the task instruct.
         config: configuration of the hub dataset.
         train_rows, test_rows: bounds on the splits; None for all rows.
         max_new_tokens: longest completion to generate, in tokens.
@@ -37,6 +39,10 @@ class Gsm8kTask(InstructTask):
         *,
         path: str = HUB_ID,
         config: str | None = "main",
+        train: Any = None,
+        validation: Any = None,
+        test: Any = None,
+        columns: Mapping[str, str] | None = None,
         train_rows: int | None = None,
         test_rows: int | None = None,
         max_new_tokens: int = 160,
@@ -45,23 +51,28 @@ class Gsm8kTask(InstructTask):
             path=path,
             match="number",
             config=config,
+            train=train,
+            validation=validation,
+            test=test,
+            columns=columns,
             train_rows=train_rows,
             test_rows=test_rows,
             max_new_tokens=max_new_tokens,
         )
         self._metric = make_metric("number", {"mark": MARK})
 
-    def _map(self, table: pa.Table) -> pa.Table:
+    @staticmethod
+    def finish(table: pa.Table) -> pa.Table:
+        """The answer is the final number of the solution; a row without one cannot be used."""
         import pyarrow as pa
 
-        rows = super()._map(table)
-        answers = []
-        for index, solution in enumerate(rows.column("response").to_pylist()):
-            number = final_number(solution, MARK)
-            if number is None:
-                raise UserError(
-                    f"task.path: a solution of gsm8k has no final number (row {index} of a block: "
-                    f"{solution[:40]!r}); end each one in '#### number', or use the task instruct"
-                )
-            answers.append(format(number, "f"))
-        return rows.set_column(rows.schema.get_field_index("answer"), "answer", pa.array(answers, pa.string()))
+        columns = table.select(["response", "answer", "problem"]).to_pydict()
+        answers, problems = columns["answer"], columns["problem"]
+        for index, solution in enumerate(columns["response"]):
+            if problems[index] is None:
+                number = final_number(solution, MARK)
+                answers[index] = None if number is None else format(number, "f")
+                problems[index] = f"{BROKEN}: no final number" if number is None else None
+        for name, values in (("answer", answers), ("problem", problems)):
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+        return table

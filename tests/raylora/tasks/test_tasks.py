@@ -6,19 +6,19 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from raylora.errors import UserError
 from raylora.metrics.core.numbers import final_number, last_number
 from raylora.tasks import available, make_task
-from raylora.tasks.instruct import to_rows
 from trainables.testing import make_arithmetic_rows
 
 
 def read(task, split):
-    rows = task.splits()[split]()
-    return rows if isinstance(rows, list) else rows.take_all()
+    source = task.splits()[split]
+    if hasattr(source, "tables"):
+        return [row for table in source.tables() for row in table.to_pylist()]
+    return source()
 
 
 def write_jsonl(path: Path, rows) -> Path:
@@ -57,7 +57,7 @@ def test_every_family_and_generator_is_listed():
         (
             "instruct",
             {"path": ".", "colour": 1},
-            r"task.colour: instruct has no such option; it takes path, match",
+            r"task.colour: instruct has no such option; it takes path, train",
         ),
         ("instruct", {"path": ".", "match": "fuzzy"}, r"task.match: unknown 'fuzzy'; choose one of exact"),
         (
@@ -249,7 +249,7 @@ def test_a_text_without_digits_has_no_number():
     assert last_number("none") is None
 
 
-def test_a_folder_gives_the_splits_that_it_has(tmp_path, ray_local):
+def test_a_folder_gives_the_splits_that_it_has(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -260,13 +260,16 @@ def test_a_folder_gives_the_splits_that_it_has(tmp_path, ray_local):
     task = make_task("instruct", {"path": str(tmp_path)})
     assert sorted(task.splits()) == ["test", "train"]
     assert sorted(row["prompt"] for row in read(task, "train")) == sorted(row["prompt"] for row in rows[:5])
-    assert read(task, "test") == [{"prompt": "1 + 1?", "response": "2", "answer": "2", "metadata": "{}"}]
+    told = read(task, "test")[0]
+    assert {name: told[name] for name in ("prompt", "response", "answer", "metadata", "problem")} == {
+        "prompt": "1 + 1?", "response": "2", "answer": "2", "metadata": "{}", "problem": None,
+    }  # fmt: skip
 
 
 LABELLED = {"prompt_template": "{text} Right?", "response_column": "label", "labels": {0: "no", 1: "yes"}}
 
 
-def test_labelled_rows_become_prompts_and_words(tmp_path, ray_local):
+def test_labelled_rows_become_prompts_and_words(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", [{"text": "It rains.", "label": 1}, {"text": "It rain {x}.", "label": 0}])
     rows = read(make_task("instruct", {"path": str(tmp_path), **LABELLED}), "train")
     assert [(row["prompt"], row["response"], row["answer"]) for row in rows] == [
@@ -275,22 +278,7 @@ def test_labelled_rows_become_prompts_and_words(tmp_path, ray_local):
     ]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"prompt_template": "{txt}"}, r"task.options.prompt_template: no column 'txt'; present: text, label"),
-        ({"response_column": "lable"}, r"task.options.response_column: no column 'lable'; present: text, label"),
-        ({"labels": {0: "no"}}, r"task.options.labels: none for the value '1'; given: 0"),
-    ],
-)
-def test_a_column_or_label_that_is_not_there_is_named(options, message):
-    table = pa.table({"text": ["It rains.", "It snow."], "label": [1, 0]})
-    wanted = {**LABELLED, **options}
-    with pytest.raises(UserError, match=message):
-        to_rows(table, task="instruct", **wanted)
-
-
-def test_a_hub_dataset_opens_like_a_folder(tmp_path, ray_local, monkeypatch):
+def test_a_hub_dataset_opens_like_a_folder(monkeypatch):
     import datasets
 
     calls = []
@@ -337,7 +325,7 @@ def test_the_final_number_is_the_one_after_the_mark(text, number):
     assert final_number(text, "####") == Decimal(number)
 
 
-def test_gsm8k_compares_final_numbers(tmp_path, ray_local):
+def test_gsm8k_compares_final_numbers(tmp_path):
     solution = "Half of 48 is <<48/2=24>>24.\n#### 1,024"
     path = write_jsonl(tmp_path / "train.jsonl", [{"question": "How many?", "answer": solution}])
     task = make_task("gsm8k", {"path": str(path)})

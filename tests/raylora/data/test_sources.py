@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raylora.data.sources import find_splits, open_splits, wanted
+from raylora.errors import UserError
+
+
+def write(path: Path, count: int = 4, begin: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"prompt": f"q{n}", "response": f"a{n}"} for n in range(begin, begin + count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rows(source) -> list[dict]:
+    return [row for table in source.tables() for row in table.to_pylist()]
+
+
+def prompts(source) -> list[str]:
+    return [row["prompt"] for row in rows(source)]
+
+
+def names(splits):
+    return {split: [Path(file).name for file in files] for split, files in splits.items()}
+
+
+def test_names_of_files_and_folders_say_the_split(tmp_path):
+    for name in (
+        "my_train_1.jsonl",
+        "sub/dev/a.jsonl",
+        "sub/test-00000-of-00001.jsonl",
+        "README.md",
+        ".hidden/train.jsonl",
+    ):
+        write(tmp_path / name)
+    assert names(find_splits(str(tmp_path))) == {
+        "train": ["my_train_1.jsonl"], "validation": ["a.jsonl"], "test": ["test-00000-of-00001.jsonl"],
+    }  # fmt: skip
+
+
+def test_files_whose_names_say_nothing_are_all_train(tmp_path):
+    write(tmp_path / "a.jsonl")
+    write(tmp_path / "deep" / "b.jsonl")
+    (tmp_path / "c.csv").write_text("question,answer\n1,2\n")
+    (tmp_path / "dataset_info.json").write_text("{}")
+    found = open_splits(str(tmp_path))["train"]
+    assert prompts(found) == ["q0", "q1", "q2", "q3", "1", "q0", "q1", "q2", "q3"]
+    assert found.told.count("prompts and responses") == 2
+
+
+def test_a_copy_in_another_format_is_read_once(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write(tmp_path / "train.jsonl")
+    pq.write_table(pa.table({"prompt": ["p"], "response": ["a"]}), tmp_path / "train.parquet")
+    assert names(find_splits(str(tmp_path))) == {"train": ["train.parquet"]}
+
+
+def test_a_glob_takes_what_it_matches(tmp_path):
+    write(tmp_path / "a" / "x.jsonl", 1)
+    write(tmp_path / "b" / "y.jsonl", 1, begin=5)
+    assert prompts(open_splits(str(tmp_path / "**" / "*.jsonl"))["train"]) == ["q0", "q5"]
+
+
+def test_a_folder_that_datasets_saved_is_read(tmp_path):
+    import datasets
+
+    rows_of = datasets.Dataset.from_list([{"prompt": "q", "response": "a"}])
+    datasets.DatasetDict({"train": rows_of, "test": rows_of}).save_to_disk(str(tmp_path / "both"))
+    rows_of.save_to_disk(str(tmp_path / "one"))
+    assert sorted(open_splits(str(tmp_path / "both"))) == ["test", "train"]
+    assert prompts(open_splits(str(tmp_path / "one"))["train"]) == ["q"]
+
+
+def test_every_row_says_where_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.jsonl").write_text('{"prompt": "q", "response": "a"}\n\nno json\n')
+    found = rows(open_splits("t.jsonl")["train"])
+    assert [(row["source_file"], row["source_row"], row["problem"] and row["problem"][:6]) for row in found] == [
+        ("t.jsonl", 1, None), ("t.jsonl", 3, "broken"),
+    ]  # fmt: skip
+
+
+def test_splits_come_from_sources_of_their_own(tmp_path):
+    train, test = write(tmp_path / "a.jsonl"), write(tmp_path / "b.jsonl", begin=10)
+    folder = write(tmp_path / "c" / "validation.jsonl", 2, begin=20).parent
+    write(folder / "train.jsonl")
+    found = open_splits(None, own={"train": str(train), "test": [str(test), str(train)], "validation": str(folder)})
+    assert prompts(found["test"]) == ["q10", "q11", "q12", "q13", "q0", "q1", "q2", "q3"]
+    assert prompts(found["validation"]) == ["q20", "q21"]
+
+
+@pytest.mark.parametrize(
+    ("slice_", "kept"),
+    [
+        ("train[:50%]", [0, 1]),
+        ("train[1:3]", [1, 2]),
+        ("train[-1:]", [3]),
+        ("train[:1]+train[3:]", [0, 3]),
+        ("train", [0, 1, 2, 3]),
+    ],
+)
+def test_a_part_of_a_split_is_named_as_datasets_names_it(tmp_path, slice_, kept):
+    path = str(write(tmp_path / "a.jsonl"))
+    assert prompts(open_splits(path, own={"train": slice_})["train"]) == [f"q{n}" for n in kept]
+    mapping = {"path": path, "split": slice_}
+    assert prompts(open_splits(None, own={"train": mapping})["train"]) == [f"q{n}" for n in kept]
+
+
+def test_weights_are_shares_of_the_mix_and_no_row_comes_twice(tmp_path):
+    many, few = write(tmp_path / "a.jsonl", 100), write(tmp_path / "b.jsonl", 10, begin=1000)
+    own = {"train": [{"path": str(many), "weight": 3}, {"path": str(few), "weight": 1}]}
+    mixed = prompts(open_splits(None, own=own)["train"])
+    assert len(mixed) == len(set(mixed)) == 40
+    assert sum(int(prompt[1:]) >= 1000 for prompt in mixed) == 10
+    assert mixed == prompts(open_splits(None, own=own)["train"])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"split": "train"}, "task.train.path: missing"),
+        ({"path": "x", "share": 1}, "task.train.share: no such key"),
+        ({"path": "x", "weight": 0}, "task.train.weight: 0; allowed: a number above 0"),
+        ([{"path": "x", "weight": 1}, "y"], "some sources have a weight and some have none"),
+        (3, "task.train: 3; allowed: a path"),
+    ],
+)
+def test_a_source_that_says_too_little_is_named(value, message):
+    with pytest.raises(UserError, match=message):
+        wanted("task.train", value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.jsonl", "", "no row can be read in .*empty.jsonl; it is empty"),
+        ("bad.jsonl", "x\ny\n", "no row can be read in .*bad.jsonl; no JSON, .* at .*bad.jsonl:1"),
+        ("a.txt", "x", "'.*a.txt' must end in one of .parquet, .jsonl"),
+    ],
+)
+def test_a_file_without_rows_is_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        rows(open_splits(str(tmp_path / name))["train"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("made", ["nothing", "test only"])
+def test_a_folder_without_train_is_one_line(tmp_path, made):
+    if made == "test only":
+        write(tmp_path / "test.jsonl")
+    with pytest.raises(UserError, match="has test but no train split|has no train.parquet"):
+        open_splits(str(tmp_path))
+
+
+def test_a_slice_beyond_the_rows_is_one_line(tmp_path):
+    path = str(write(tmp_path / "a.jsonl"))
+    with pytest.raises(UserError, match=r"split: 'train\[:x\]'"):
+        prompts(open_splits(path, own={"train": "train[:x]"})["train"])
+
+
+def test_the_workers_give_the_same_rows(tmp_path, ray_local, monkeypatch):
+    from raylora.data import readers
+
+    monkeypatch.setattr(readers, "_BYTES_PER_PART", 100)
+    found = open_splits(str(write(tmp_path / "a.jsonl", 9)))["train"]
+    assert len(found.parts) > 1
+    assert sorted(found().take_all(), key=lambda row: row["source_row"]) == rows(found)
