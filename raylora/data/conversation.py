@@ -7,6 +7,7 @@ row's response. `{"text": true}` marks a row that is plain text to go on writing
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -113,10 +114,8 @@ def _call(call: Any) -> Any:
     inner = call.get("function")
     target = dict(inner) if isinstance(inner, Mapping) else call
     if isinstance(target.get("arguments"), str):
-        try:
+        with contextlib.suppress(ValueError):
             target["arguments"] = json.loads(target["arguments"])
-        except ValueError:
-            pass
     return {**call, "function": target} if isinstance(inner, Mapping) else target
 
 

@@ -228,8 +228,8 @@ def test_files_pass_through_to_tokens(ray_local, tiny_model, tmp_path):
 
 
 def test_missing_columns_are_listed(ray_local, tiny_model, tmp_path):
-    (tmp_path / "train.jsonl").write_text(json.dumps({"sentence": "a", "label": 1}))
-    with pytest.raises(UserError, match=r"need the columns prompt and response .*; present: sentence, label") as caught:
+    (tmp_path / "train.jsonl").write_text(json.dumps({"sentence": "a", "score": 1}))
+    with pytest.raises(UserError, match=r"need the columns prompt and response .*; present: sentence, score") as caught:
         build(make_task("instruct", path=str(tmp_path)), tiny_model)
     assert "\n" not in str(caught.value)
     assert (caught.value.field, caught.value.value) == ("task.path", ["sentence", "label"])

@@ -107,7 +107,7 @@ def test_a_template_is_filled():
     ],
 )
 def test_what_is_missing_is_the_rows_problem(row, problem):
-    sample = [{name: "x y" for name in row}]
+    sample = [dict.fromkeys(row, "x y")]
     assert recognise(sample).normalise(row)["problem"] == problem
 
 

@@ -15,7 +15,8 @@ TURNS = [
 ]
 MARKED = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
-    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}"
+    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}"
+    "{{ m.content }}{% endif %}"
     "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 # As templates of reasoning models have it: the last answer is shown with a place for reasoning, the past without.
@@ -26,7 +27,10 @@ FORGETFUL = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
     "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
 )
-SPACED = "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]{% else %}{{ ' ' + m.content | trim + ' <|im_end|>' }}{% endif %}{% endfor %}"
+SPACED = (
+    "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]"
+    "{% else %}{{ ' ' + m.content | trim + ' <|im_end|>' }}{% endif %}{% endfor %}"
+)
 
 
 def renderer(template=CHAT_TEMPLATE, **options):
@@ -72,7 +76,8 @@ def test_what_the_template_puts_around_an_answer_is_part_of_it():
 
 def test_a_template_without_an_end_token_is_given_the_tokenizers():
     found = renderer(
-        "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+        "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     assert not found.turn.ended
     assert shown(found.conversation(TURNS))[-1] == "c<|im_end|>"

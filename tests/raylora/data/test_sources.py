@@ -155,7 +155,7 @@ def test_a_file_without_rows_is_one_line(tmp_path, name, content, message):
 def test_a_folder_without_train_is_one_line(tmp_path, made):
     if made == "test only":
         write(tmp_path / "test.jsonl")
-    with pytest.raises(UserError, match="has test but no train split|has no train.parquet"):
+    with pytest.raises(UserError, match=r"has test but no train split|has no train\.parquet"):
         open_splits(str(tmp_path))
 
 
