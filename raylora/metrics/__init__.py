@@ -28,7 +28,7 @@ def available() -> dict[str, str]:
 def make_metric(name: str, options: Mapping[str, Any] | None = None, *, where: str = "task.metrics") -> Metric:
     """The metric called `name` with its options.
 
-    A user's own function is named by itself: `python: package.module:function` is `python` with that `function`.
+    `pass@k` is `pass_at_k`.
 
     Args:
         options: keyword arguments of the metric's class.
@@ -37,6 +37,7 @@ def make_metric(name: str, options: Mapping[str, Any] | None = None, *, where: s
     Raises:
         UserError: unknown name or option, an option that is missing, a value or a plug-in that cannot be used.
     """
+    name = name.replace("@", "_at_")
     if name not in METRICS:
         raise UserError(f"{where}: unknown metric {name!r}; choose one of {', '.join(METRICS)}")
     try:

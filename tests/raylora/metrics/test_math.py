@@ -15,7 +15,7 @@ from raylora.metrics.testing import MetricConformance, row, text_case
 
 HERE = Path(__file__).parent
 MATH = next((p / "shared/data/math/test.parquet" for p in HERE.parents if (p / "shared/data/math").is_dir()), None)
-NEEDS_MATH = pytest.mark.skipif(MATH is None, reason="the MATH data set is not beside the checkout")
+NEEDS_MATH = pytest.mark.skipif(MATH is None, reason="no shared data beside the checkout")
 
 
 def _hand_written():

@@ -153,7 +153,7 @@ IFEVAL = next(
 )
 
 
-@pytest.mark.skipif(IFEVAL is None, reason="the IFEval data set is not beside the checkout")
+@pytest.mark.skipif(IFEVAL is None, reason="no shared data beside the checkout")
 def test_every_published_instruction_can_be_checked():
     import pyarrow.parquet as pq
 
