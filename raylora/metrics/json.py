@@ -56,14 +56,17 @@ class Json(Metric):
     def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[tuple[float | str, ...]]:
         """Whether each is valid, matches its schema and equals its answer, in the order of `KINDS`, `(n, 3)`."""
         check_lengths(outputs, rows)
-        return [self._row(text, row) for text, row in zip(outputs, rows, strict=True)]
+        fixed = None if self.schema is None else _validator(self.schema, "json.schema")
+        return [self._row(text, row, fixed) for text, row in zip(outputs, rows, strict=True)]
 
-    def _row(self, text: str, row: MetricRow) -> tuple[float | str, ...]:
+    def _row(self, text: str, row: MetricRow, validator: Any) -> tuple[float | str, ...]:
         valid, found = self._parse(text)
         if not valid:
             return (0.0, 0.0, 0.0)
-        schema = metadata_of(row).get("schema") if self.schema is None else self.schema
-        matches = schema is None or _matches(found, schema)
+        own = metadata_of(row).get("schema") if validator is None else None
+        if own is not None:
+            validator = _validator(own, "metadata.schema")
+        matches = validator is None or _matches(found, validator)
         known, wanted = self._parse(row["answer"])
         return (1.0, float(matches), float(known and _same(found, wanted)))
 
@@ -108,17 +111,15 @@ def _validator(schema: Any, field: str) -> Any:
     return cls(schema, registry=Registry())
 
 
-def _matches(found: Any, schema: Any) -> bool:
-    jsonschema = library("jsonschema", "json")
-    validator = _validator(schema, "metadata.schema")
+def _matches(found: Any, validator: Any) -> bool:
+    from referencing.exceptions import Unresolvable
+
     try:
         return bool(validator.is_valid(found))
     except RecursionError:
         return False
-    except Exception as error:
-        if isinstance(error, jsonschema.exceptions._WrappedReferencingError):
-            raise UserError(f"json.schema: a reference in it cannot be followed: {error}") from error
-        raise
+    except Unresolvable as error:
+        raise UserError(f"json.schema: a reference in it cannot be followed: {error}") from error
 
 
 def _same(first: Any, second: Any) -> bool:
