@@ -7,6 +7,7 @@ all mean the same by a spec.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,9 @@ def build_task(spec: Spec) -> Task:
     return task
 
 
-def build_data(spec: Spec, task: Task, tokenizer_folder: str) -> Prepared:
+def build_data(
+    spec: Spec, task: Task, tokenizer_folder: str, say: Callable[[str], None] = lambda text: None
+) -> Prepared:
     """The task's rows, tokenised and split as the spec says; see `data.build`.
 
     Raises:
@@ -66,6 +69,7 @@ def build_data(spec: Spec, task: Task, tokenizer_folder: str) -> Prepared:
         control_tokens=spec.task.control_tokens,
         allow_broken=spec.task.allow_broken,
         quiet=True,
+        say=say,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,7 +75,7 @@ def trained_tokens(row: Row) -> int:
     return sum(end - start for start, end in trained_spans(row))
 
 
-def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, Tensor]:
+def pad_left(sequences: Sequence[Sequence[int] | np.ndarray], pad_id: int) -> dict[str, Tensor]:
     """Left-padded `input_ids`, `attention_mask`, `position_ids`, each `n x max length`.
 
     Positions count from a row's first real token, so padding never shifts them.
@@ -83,7 +84,7 @@ def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, Tenso
     ids = torch.full((len(sequences), width), pad_id, dtype=torch.long)
     mask = torch.zeros((len(sequences), width), dtype=torch.long)
     for i, sequence in enumerate(sequences):
-        ids[i, width - len(sequence) :] = torch.as_tensor(sequence, dtype=torch.long)
+        ids[i, width - len(sequence) :] = torch.from_numpy(np.array(sequence, dtype=np.int64))
         mask[i, width - len(sequence) :] = 1
     positions = (mask.cumsum(-1) - 1).clamp_min(0)
     return {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
@@ -91,7 +92,7 @@ def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, Tenso
 
 def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     """Pad `rows` into one batch whose labels are the response tokens and those of earlier trained turns."""
-    sequences = [list(row["prompt_ids"]) + list(row["response_ids"]) for row in rows]
+    sequences = [np.concatenate([row["prompt_ids"], row["response_ids"]]) for row in rows]
     inputs = pad_left(sequences, pad_id)
     ids, width = inputs["input_ids"], inputs["input_ids"].shape[1]
     # Counted from the end, where all rows are aligned.

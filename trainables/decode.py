@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,7 +81,7 @@ def _reference_loss(
     ids = torch.full((len(rows), longest), pad_id, dtype=torch.long, device=device)
     labels = torch.full_like(ids, IGNORE)
     for i, row in enumerate(rows):
-        response = torch.as_tensor(list(row["response_ids"]), dtype=torch.long, device=device)
+        response = torch.tensor(np.array(row["response_ids"], dtype=np.int64), device=device)
         ids[i, : len(response)] = response
         labels[i, : len(response)] = response
     logits = first.unsqueeze(1)  # n x 1 x vocabulary

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 Row = Mapping[str, Any]
-"""One tokenised example: `prompt_ids` and `response_ids` (lists of token ids, the response ends with the
+"""One tokenised example: `prompt_ids` and `response_ids` (token ids in lists or arrays, the response ends with the
 end-of-sequence token) and whatever the scorer reads (`response`, `answer`, `metadata`)."""
 
 
@@ -72,8 +72,8 @@ class TrialSetup:
         dtype: `auto`, `bfloat16` or `float32`. `auto` takes bf16 on CUDA and on CPUs with AMX.
         device: `auto`, `cpu` or `cuda`.
         threads: Torch threads of the process; 0 leaves torch's default.
-        train: Object references of the Arrow tables to train on (the proxy subset).
-        validation: Object references of the Arrow tables that score a trial.
+        train: `Rows` to train on (the proxy subset), or object references of Arrow tables.
+        validation: `Rows` that score a trial, or object references of Arrow tables.
         actors: Handles of the actors that variants declare, by variant.
         run_dir: Where `trials.jsonl` and `checkpoints/` live. Shared storage on a cluster.
     """

@@ -14,8 +14,9 @@ from torch import nn
 from trainables.journal import Knobs, Metrics
 from trainables.modes import evaluating
 from trainables.protocols import TrialSetup
+from trainables.rows import as_rows
 from trainables.run import Parallel, TrialRun, evaluate_model, pad_token
-from trainables.session import fetch_rows, surroundings
+from trainables.session import surroundings
 from trainables.variants.core.export import exported_adapter
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ class RecipeJob:
     """A recipe to train and score, or the untouched base model to score where `knobs` is None.
 
     Args:
-        train: Object references of the Arrow tables to train on.
-        evaluate_on: Split name -> object references of its tables.
+        train: `Rows` to train on, or object references of Arrow tables.
+        evaluate_on: Split name -> its `Rows`, or object references of its tables.
         samples: Training budget in samples.
         folder: Gets `adapter/` (a PEFT folder) and one Parquet of predictions per split.
         base_name: What the adapter's configuration names as its base model.
@@ -89,7 +90,7 @@ def run_recipe(
     run = TrialRun(
         model,
         job.knobs,
-        fetch_rows(job.train),
+        as_rows(job.train),
         settings,
         pad_id=pad_token(tokenizer),
         parallel=parallel,
@@ -119,7 +120,7 @@ def _scores(
         predictions: list[dict[str, Any]] = []
         scores[split] = evaluate_model(
             module,
-            fetch_rows(refs),
+            as_rows(refs),
             setup.scorer,
             tokenizer,
             device=device,

@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from trainables.journal import Ending, Journal, Knobs, Metrics, trial_key
-from trainables.protocols import Row, TrialSetup
+from trainables.protocols import TrialSetup
+from trainables.rows import as_rows
 from trainables.run import Parallel, TrialRun, pad_token, saved
 from trainables.variants.core.config import Surroundings
 
@@ -55,13 +55,6 @@ def load_base(setup: TrialSetup) -> tuple[torch.nn.Module, PreTrainedTokenizerBa
     return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def fetch_rows(refs: Sequence[Any]) -> list[Row]:
-    """Rows of the Arrow tables behind `refs`; the blocks stay shared in Ray's object store."""
-    import ray
-
-    return [row for table in ray.get(list(refs)) for row in table.to_pylist()]
-
-
 def surroundings(setup: TrialSetup, knobs: Knobs, trial: str, folder: Path) -> Surroundings:
     """What a trial's variant may use beside the model; it writes below `folder`."""
     actor = setup.actors.get(str(knobs.get("variant", "lora")))
@@ -89,8 +82,8 @@ class TrialSession:
         self.parallel = parallel or Parallel()
         self.where = where
         self.journal = Journal(setup.run_dir)
-        self.train = fetch_rows(setup.train)
-        self.validation = fetch_rows(setup.validation)
+        self.train = as_rows(setup.train)
+        self.validation = as_rows(setup.validation)
         self.run: TrialRun | None = None
         self.key = ""
         self._checkpointed = 0.0

@@ -99,7 +99,7 @@ class _Runner:
 
     def __init__(self, spec: Spec, folder: Path, progress: Progress, checks: int) -> None:
         self.spec, self.folder, self.progress, self.checks = spec, folder, progress, checks
-        self._loaded: tuple[Any, Any, Any, list[Any], list[Any]] | None = None
+        self._loaded: tuple[Any, Any, Any, Sequence[Any], Sequence[Any]] | None = None
 
     def run(self, arm: Arm, rate: float, seed: int) -> Path:
         file = self.folder / f"{arm.label.replace(':', '_').replace('=', '-')}_rate-{rate:g}_seed-{seed}.json"
@@ -131,7 +131,7 @@ class _Runner:
         placed = {} if space.placement == "all-linear" else {"placement": space.placement}
         return {**common, **placed, "checks": self.checks, **knobs}
 
-    def _load(self) -> tuple[Any, Any, Any, list[Any], list[Any]]:
+    def _load(self) -> tuple[Any, Any, Any, Sequence[Any], Sequence[Any]]:
         """Base model, tokenizer, task, train rows, validation rows; read once."""
         if self._loaded is None:
             from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -139,7 +139,6 @@ class _Runner:
             from raylora import models
             from raylora.build import build_data, build_task
             from raylora.cluster import connected
-            from raylora.data import build as data
             from trainables.session import pick_device, pick_dtype
 
             spec = self.spec
@@ -148,7 +147,7 @@ class _Runner:
             # Ray reads and tokenises; the training needs its processes no more.
             with connected():
                 prepared = build_data(spec, task, str(source))
-                rows = data.rows_from_refs(prepared.proxy), data.rows_from_refs(prepared.validation)
+                rows = prepared.proxy, prepared.validation
             device = pick_device("auto")
             base = AutoModelForCausalLM.from_pretrained(source, dtype=pick_dtype(spec.dtype, device)).to(device).eval()
             self._loaded = (base, AutoTokenizer.from_pretrained(source), task, *rows)

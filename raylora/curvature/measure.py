@@ -181,7 +181,6 @@ def curvature(spec: Spec, settings: Settings, *, quiet: bool = False) -> dict[st
     from raylora import models
     from raylora.build import build_data, build_task, train_settings
     from raylora.cluster import connected
-    from raylora.data import build as data
     from trainables.curvature import measurable
 
     progress = Progress(quiet=quiet)
@@ -190,7 +189,7 @@ def curvature(spec: Spec, settings: Settings, *, quiet: bool = False) -> dict[st
         task = build_task(spec)
         folder = str(models.resolve(spec.model, quiet=quiet))
         prepared = build_data(spec, task, folder)
-        rows = data.rows_from_refs(prepared.proxy)
+        rows = prepared.proxy
     measurer = Measurer(folder, middle(spec), rows, train_settings(spec, len(rows)), settings)
     return run(spec, names, settings, measurer.about(), measurer.measure, progress.say)
 
@@ -204,7 +203,6 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
     import ray
     from ray.exceptions import RayActorError
 
-    from raylora.data import build as data
     from trainables.variants import declared
 
     settings = Settings()
@@ -214,11 +212,7 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
         options["accelerator_type"] = spec.resources.accelerator_type
     # All cores: nothing else runs yet.
     threads = os.cpu_count() or 1
-    actor = (
-        ray.remote(Measurer)
-        .options(**options)
-        .remote(folder, middle(spec), data.rows_from_refs(proxy), train, settings, threads)
-    )
+    actor = ray.remote(Measurer).options(**options).remote(folder, middle(spec), proxy, train, settings, threads)
 
     def measure(name: str, timed: bool = False) -> Iterator[dict[str, Any]]:
         for ref in actor.measure.options(num_returns="streaming").remote(name, timed):

@@ -28,7 +28,7 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary:
     from trainables.recipe import RecipeJob
 
     spec, name, metric = run.spec, run.base_name, run.task.metric
-    test = run.data.test()
+    test, _ = run.data.test()
     samples = spec.final.budget(run.data.counts["train"])
     both = {"validation": run.data.validation, "test": test}
     final = run.folder / "final"

@@ -16,12 +16,13 @@ from raylora.run.folder import CURVATURE
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
 from trainables.protocols import TrainSettings, TrialSetup
+from trainables.rows import Rows
 from trainables.variants import start_actors
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
-    from raylora.data.build import Prepared, Refs
+    from raylora.data.build import Prepared
     from raylora.tasks import Task
 
 
@@ -56,7 +57,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
     progress.say(f"run folder: {folder}")
     progress.say(f"base model: {spec.model}")
     model_folder = models.resolve(spec.model, quiet=quiet)
-    prepared = build_data(spec, task, str(model_folder))
+    prepared = build_data(spec, task, str(model_folder), progress.say)
     progress.say(f"data: {rows_kept(prepared.counts)}")
     for note in prepared.notes:
         progress.say(f"data: {note}")
@@ -97,7 +98,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
 
 
 def measured_ratios(
-    spec: Spec, folder: Path, model_folder: str, settings: TrainSettings, proxy: Refs, progress: Progress
+    spec: Spec, folder: Path, model_folder: str, settings: TrainSettings, proxy: Rows, progress: Progress
 ) -> dict[str, float]:
     """Best rates of the space's variants over LoRA's, from curvature; kept in the run's folder for a resumed run."""
     from raylora.curvature import measure as curvature

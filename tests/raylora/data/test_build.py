@@ -40,13 +40,18 @@ class Sums(Task):
 ROWS = make_arithmetic_rows(60)
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("RAYLORA_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+
+
 def build(task, folder, **changes):
     settings = {"proxy": 0.25, "seed": 0, "validation_rows": 10, "max_length": 128, "quiet": True}
     return data.build(task, folder, **(settings | changes))
 
 
 def prompts(refs) -> list[str]:
-    return [row["prompt"] for row in data.rows_from_refs(refs)]
+    return [row["prompt"] for row in list(refs)]
 
 
 # --- encode ---
@@ -120,22 +125,23 @@ def prepared(ray_local, tiny_model):
 
 
 def test_the_tables_have_one_schema(prepared):
-    for refs in (prepared.train, prepared.proxy, prepared.validation, prepared.test()):
-        assert data.ray_table(refs).schema.equals(schema())
+    for rows in (prepared.train, prepared.proxy, prepared.validation, prepared.test()[0]):
+        assert rows.table().schema.equals(schema())
 
 
 def test_no_row_is_in_two_splits_and_none_is_lost(prepared):
-    parts = [data.rows_from_refs(refs) for refs in (prepared.train, prepared.validation, prepared.test())]
+    parts = [prepared.train, prepared.validation, prepared.test()[0]]
     rows = [row["row"] for part in parts for row in part]
     assert sorted(rows) == list(range(60))
     assert [len(part) for part in parts] == [44, 10, 6]  # test: 10 % of 60
-    assert {key: prepared.counts[key] for key in ("source", "train", "proxy", "validation", "test")} == {
+    counts = prepared.counts | prepared.test()[1]
+    assert {key: counts[key] for key in ("source", "train", "proxy", "validation", "test")} == {
         "source": 60, "train": 44, "proxy": 11, "validation": 10, "test": 6,
     }  # fmt: skip
 
 
 def test_a_row_still_says_where_it_came_from(prepared):
-    for row in data.rows_from_refs(prepared.train):
+    for row in list(prepared.train):
         source = ROWS[row["row"]]
         assert source["prompt"] in row["prompt"]
         assert (row["response"], row["answer"], row["metadata"]) == (
@@ -146,13 +152,13 @@ def test_a_row_still_says_where_it_came_from(prepared):
 
 
 def test_train_keeps_the_order_of_the_source_and_proxy_is_part_of_it(prepared):
-    train = [row["row"] for row in data.rows_from_refs(prepared.train)]
-    proxy = [row["row"] for row in data.rows_from_refs(prepared.proxy)]
+    train = [row["row"] for row in list(prepared.train)]
+    proxy = [row["row"] for row in list(prepared.proxy)]
     assert train == sorted(train) and proxy == sorted(proxy) and set(proxy) < set(train)
 
 
 def test_token_counts_are_those_of_the_rows(prepared):
-    rows = data.rows_from_refs(prepared.proxy)
+    rows = list(prepared.proxy)
     tokens = sum(len(row["prompt_ids"]) + len(row["response_ids"]) for row in rows)
     assert prepared.counts["proxy_tokens"] == tokens
 
@@ -163,17 +169,18 @@ def test_the_seed_decides_what_is_drawn(prepared, tiny_model):
     for part in ("train", "proxy", "validation"):
         assert prompts(getattr(prepared, part)) == prompts(getattr(same, part))
         assert prompts(getattr(prepared, part)) != prompts(getattr(other, part))
-    assert prompts(prepared.test()) == prompts(other.test())  # a carved test set is the same for every seed
+    assert prompts(prepared.test()[0]) == prompts(other.test()[0])  # a carved test set is the same for every seed
 
 
 def test_the_test_split_is_read_when_it_is_asked_for_and_once(ray_local, tiny_model):
     task = Sums(train=ROWS[:40], test=ROWS[40:])
     prepared = build(task, tiny_model)
     assert task.read == ["train"] and "test" not in prepared.counts
-    assert len(data.rows_from_refs(prepared.test())) == 20
-    prepared.test()
-    assert task.read == ["train", "test"] and prepared.counts["test"] == 20
-    assert prepared.counts["test_prompts_in_train"] == 0
+    assert len(list(prepared.test()[0])) == 20
+    _, counts = prepared.test()
+    assert task.read == ["train", "test"]
+    assert counts == {"test": 20, "test_dropped_too_long": 0, "test_prompts_in_train": 0}
+    assert "test" not in prepared.counts
 
 
 def test_a_validation_split_of_the_source_is_used(ray_local, tiny_model):
@@ -189,8 +196,8 @@ def test_a_prompt_of_validation_or_test_is_never_trained_on(ray_local, tiny_mode
     prepared = build(Sums(train=ROWS[:20] * 3), tiny_model)
     train = set(prompts(prepared.train))
     assert not train & set(prompts(prepared.validation))
-    assert not train & set(prompts(prepared.test()))
-    counts = prepared.counts
+    assert not train & set(prompts(prepared.test()[0]))
+    counts = prepared.counts | prepared.test()[1]
     kept = counts["train"] + counts["validation"] + counts["test"]
     assert kept + counts["train_dropped_duplicate"] == 60
 
@@ -202,27 +209,27 @@ def test_rows_over_max_length_are_dropped_and_counted(ray_local, tiny_model):
     prepared = build(task, tiny_model, validation_rows=3, max_length=80)
     assert prepared.counts["train_dropped_too_long"] >= 2
     assert prepared.counts["validation_dropped_too_long"] == 2
-    rows = data.rows_from_refs(prepared.train)
+    rows = list(prepared.train)
     assert all(len(row["prompt_ids"]) + len(row["response_ids"]) <= 80 for row in rows)
-    prepared.test()
+    _, counts = prepared.test()
     # How long the reference is must not decide what is tested: only the prompt counts.
-    assert (prepared.counts["test"], prepared.counts["test_dropped_too_long"]) == (6, 1)
+    assert (counts["test"], counts["test_dropped_too_long"]) == (6, 1)
 
 
 def test_a_bounded_task_is_sampled(ray_local, tiny_model):
     task = Sums(train=ROWS[:40], test=ROWS[40:])
     task.train_rows, task.test_rows = 20, 5
     prepared = build(task, tiny_model)
-    prepared.test()
-    assert [prepared.counts[part] for part in ("train", "validation", "test")] == [10, 10, 5]
-    assert [row["row"] for row in data.rows_from_refs(prepared.train)] != list(range(10))
+    counts = prepared.counts | prepared.test()[1]
+    assert [counts[part] for part in ("train", "validation", "test")] == [10, 10, 5]
+    assert [row["row"] for row in list(prepared.train)] != list(range(10))
 
 
 def test_files_pass_through_to_tokens(ray_local, tiny_model, tmp_path):
     lines = [json.dumps({"question": row["prompt"], "answer": row["answer"]}) for row in ROWS]
     (tmp_path / "train.jsonl").write_text("\n".join(lines))
     prepared = build(make_task("instruct", path=str(tmp_path)), tiny_model, system="Add.")
-    rows = data.rows_from_refs(prepared.train)
+    rows = list(prepared.train)
     assert rows[0]["prompt"].startswith("<|im_start|>system\nAdd.<|im_end|>")
     assert [ROWS[row["row"]]["answer"] for row in rows] == [row["answer"] for row in rows]
 
@@ -255,12 +262,6 @@ def test_a_fraction_of_one_shares_the_train_tables(ray_local, tiny_model):
 
 
 # --- small parts ---
-
-
-def test_smaller_proxies_are_part_of_larger_ones():
-    small, large = (set(data.proxy_rows(100, fraction, seed=3)) for fraction in (0.1, 0.5))
-    assert len(small) == 10 and small < large
-    assert len(data.proxy_rows(3, 0.01, seed=0)) == 1
 
 
 def test_the_users_own_data_context_is_left_as_it_was(ray_local, tiny_model):

@@ -1,0 +1,112 @@
+"""Which rows train, validate and test, held against the rules written down row by row on whole tables."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raylora.data.split import TEST_AT_MOST, TEST_FRACTION, TEST_SEED, proxy_rows, shuffled, split
+from raylora.errors import UserError
+
+VALIDATION, TRAIN, TEST = 0, 2, 3
+
+
+class Limits:
+    def __init__(self, train_rows=None, test_rows=None, max_new_tokens=4):
+        self.train_rows, self.test_rows, self.max_new_tokens = train_rows, test_rows, max_new_tokens
+
+
+class TablePool:
+    """Random lengths and prompts; hides what was not asked for."""
+
+    def __init__(self, count, seed, prompts=None):
+        draw = np.random.default_rng(seed)
+        self.count = count
+        self.truth = {
+            "prompts": draw.integers(1, 20, count).astype(np.int32),
+            "responses": draw.integers(1, 14, count).astype(np.int32),
+            "keys": draw.integers(0, prompts or count, count).astype(np.uint64),
+            "usable": draw.random(count) > 0.1,
+        }
+        self.known = np.zeros(count, dtype=bool)
+        self.asked = []
+        for name, values in self.truth.items():
+            setattr(self, name, np.zeros_like(values))
+
+    def need(self, positions=None):
+        at = np.arange(self.count) if positions is None else positions
+        self.known[at] = True
+        self.asked.append(len(at))
+        for name, values in self.truth.items():
+            getattr(self, name)[at] = values[at]
+
+
+def reference(pool, own, *, carve_test, task, seed, validation_rows, max_length):
+    """The rules on whole tables: every row is known from the start."""
+    count, room = pool.count, max_length - task.max_new_tokens
+    good, prompts = pool.truth["usable"], pool.truth["prompts"]
+    keys = pool.truth["keys"]
+    fits = good & (prompts <= room)
+    left = good.copy()
+    test = None
+    if carve_test:
+        limit = task.test_rows or max(1, min(TEST_AT_MOST, round(TEST_FRACTION * count)))
+        order = shuffled(count, TEST_SEED, TEST)
+        test = np.sort(order[fits[order]][:limit])
+        left &= ~np.isin(keys, keys[test])
+    if task.train_rows is not None:
+        order = shuffled(count, seed, TRAIN)
+        left[order[left[order]][task.train_rows :]] = False
+    source = pool if own is None else own
+    usable = left & fits if own is None else own.truth["usable"] & (own.truth["prompts"] <= room)
+    order = shuffled(source.count, seed, VALIDATION)
+    validation = np.sort(order[usable[order]][:validation_rows])
+    left &= ~np.isin(keys, source.truth["keys"][validation])
+    return np.flatnonzero(left & (prompts + pool.truth["responses"] <= max_length)), validation, test
+
+
+@pytest.mark.parametrize("train_rows", [None, 60, 399, 1000])
+@pytest.mark.parametrize("carve_test", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("prompts", [None, 90])
+def test_the_same_rows_are_drawn_as_if_all_were_known(train_rows, carve_test, own, prompts):
+    for seed in range(3):
+        pool = TablePool(400, seed, prompts)
+        validation = TablePool(50, seed + 100, prompts) if own else None
+        settings = {
+            "carve_test": carve_test,
+            "task": Limits(train_rows, 15 if seed else None),
+            "seed": seed,
+            "validation_rows": 12,
+            "max_length": 24,
+        }
+        wanted = reference(pool, validation, **settings)
+        parts = split(pool, validation, **settings)
+        for found, expected in zip((parts.train, parts.validation, parts.test), wanted, strict=True):
+            assert (found is None and expected is None) or found.tolist() == expected.tolist()
+        assert parts.counts["train"] == len(wanted[0])
+        assert parts.counts["train_tokens"] == int((pool.prompts + pool.responses)[parts.train].sum())
+
+
+def test_a_bounded_train_asks_for_the_rows_it_draws_and_few_more():
+    pool = TablePool(100_000, 0)
+    split(pool, None, carve_test=False, task=Limits(500), seed=0, validation_rows=20, max_length=24)
+    assert 500 <= pool.known.sum() <= 700
+
+
+def test_an_unbounded_train_asks_for_all_rows_at_once():
+    pool = TablePool(1000, 0)
+    split(pool, None, carve_test=True, task=Limits(), seed=0, validation_rows=20, max_length=24)
+    assert pool.asked[0] == 1000
+
+
+def test_validation_that_leaves_nothing_to_train_on_is_refused():
+    with pytest.raises(UserError, match=r"task.validation_rows: 100 of \d+ usable train rows leave none"):
+        split(TablePool(50, 0), None, carve_test=False, task=Limits(), seed=0, validation_rows=100, max_length=24)
+
+
+def test_smaller_proxies_are_part_of_larger_ones():
+    small, large = (set(proxy_rows(100, fraction, seed=3)) for fraction in (0.1, 0.5))
+    assert len(small) == 10
+    assert small < large
+    assert len(proxy_rows(3, 0.01, seed=0)) == 1
