@@ -239,7 +239,7 @@ def test_missing_columns_are_listed(ray_local, tiny_model, tmp_path):
     with pytest.raises(UserError, match=r"need the columns prompt and response .*; present: sentence, score") as caught:
         build(make_task("instruct", path=str(tmp_path)), tiny_model)
     assert "\n" not in str(caught.value)
-    assert (caught.value.field, caught.value.value) == ("task.path", ["sentence", "label"])
+    assert (caught.value.field, caught.value.value) == ("task.path", ["sentence", "score"])
 
 
 @pytest.mark.parametrize(
