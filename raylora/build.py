@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
 from raylora.spec import Spec
@@ -71,6 +71,33 @@ def build_data(
         quiet=True,
         say=say,
     )
+
+
+def inspect_data(spec: Spec, *, rows: int | None = None) -> dict[str, Any]:
+    """What is in the rows of the spec's task and what its model will see of them; see `data.inspect`.
+
+    Args:
+        rows: look at no more than the first so many rows of a split.
+    """
+    from transformers import AutoTokenizer
+
+    from raylora import models
+    from raylora.data.inspect import inspect_rows
+    from raylora.data.tokenise import Encoder, Tokenising
+
+    task, folder = build_task(spec), str(models.resolve(spec.model, quiet=True))
+    longest = max_length(spec, folder)
+    how = Tokenising(
+        system=spec.task.system,
+        chat_template=spec.task.chat_template,
+        train_on=spec.task.train_on,
+        control_tokens=spec.task.control_tokens,
+        truncate=spec.task.truncate,
+        max_length=longest,
+        max_new_tokens=task.max_new_tokens,
+    )
+    encoder = Encoder(AutoTokenizer.from_pretrained(folder), how)
+    return inspect_rows(task.splits(), encoder, max_length=longest, max_new_tokens=task.max_new_tokens, rows=rows)
 
 
 def max_length(spec: Spec, model_folder: str) -> int:

@@ -216,6 +216,14 @@ class Renderer:
             header,
         )
 
+    def takes_system(self) -> bool:
+        """Whether the template shows a system message."""
+        chat = [{"role": "system", "content": _PROBE_ANSWER}, {"role": "user", "content": _PROBE_USER}]
+        try:
+            return _PROBE_ANSWER in self.render(chat)
+        except Refused:
+            return False
+
     @cached_property
     def end_id(self) -> int:
         """The token that ends a turn."""
