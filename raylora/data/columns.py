@@ -123,7 +123,7 @@ class Form:
         else:
             columns = {"prompt": prompt, "response": response, "answer": answer, "metadata": "{}"}
         if len(answers) > 1:
-            columns["metadata"] = json.dumps({"answers": answers}, ensure_ascii=False)
+            columns["metadata"] = json.dumps({"references": answers}, ensure_ascii=False)
         return columns
 
     def _history(self, raw: Mapping[str, Any]) -> list[Message]:

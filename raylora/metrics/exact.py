@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raylora.metrics.base import Metric, MetricRow, check_lengths
+from raylora.metrics.core.references import references_of
 from raylora.metrics.core.text import normalise
 
 
 class Exact(Metric):
-    """Share of completions that equal the answer or the whole reference response.
+    """Share of completions that equal an accepted answer or the whole reference response.
 
     Both are normalised: case, spacing, and the punctuation, quotes and Markdown emphasis around them do not count.
     """
@@ -24,4 +25,4 @@ class Exact(Metric):
 
 
 def _equal(completion: str, row: MetricRow) -> bool:
-    return normalise(completion) in {normalise(row["answer"]), normalise(row["response"])}
+    return normalise(completion) in {normalise(text) for text in (*references_of(row), row["response"])}

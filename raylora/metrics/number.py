@@ -8,6 +8,7 @@ from decimal import Decimal
 from raylora.errors import UserError
 from raylora.metrics.base import Metric, MetricRow, check_lengths
 from raylora.metrics.core.numbers import final_number, last_number
+from raylora.metrics.core.references import references_of
 
 
 class Number(Metric):
@@ -35,7 +36,10 @@ class Number(Metric):
 
     def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[float]:
         check_lengths(outputs, rows)
-        return [float(self._equal(text, row["answer"])) for text, row in zip(outputs, rows, strict=True)]
+        return [
+            float(any(self._equal(text, answer) for answer in references_of(row)))
+            for text, row in zip(outputs, rows, strict=True)
+        ]
 
     def _equal(self, completion: str, answer: str) -> bool:
         wanted, found = last_number(answer), final_number(completion, self.mark)

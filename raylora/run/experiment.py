@@ -12,11 +12,11 @@ from raylora.cluster import connected
 from raylora.errors import Interrupted
 from raylora.progress import describe
 from raylora.run.final import final_stage
-from raylora.run.folder import RUN_MARK, archive_attempt, new_run_folder, read_run, write_best
+from raylora.run.folder import RUN_MARK, archive_attempt, new_run_folder, read_run, settled, write_best
 from raylora.run.prepare import Run, prepare, stop_actors
 from raylora.run.search import search
 from raylora.run.state import held
-from raylora.run.summary import OnlyBest, Summary, write_summary
+from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
 from raylora.run.trials import best_trial, with_both_alphas
 from raylora.spec import Spec
 from trainables.journal import Journal
@@ -30,7 +30,7 @@ def tune(spec: Spec, *, quiet: bool = False) -> Summary:
     """
     folder = new_run_folder(spec)
     (folder / RUN_MARK).write_text(f"raylora {__version__}\n")
-    (folder / "spec.yaml").write_text(spec.model_copy(update={"name": folder.name}).to_yaml())
+    (folder / "spec.yaml").write_text(settled(spec).model_copy(update={"name": folder.name}).to_yaml())
     return _run(spec, folder, quiet)
 
 
@@ -44,6 +44,9 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Summary:
         UserError: It is no run folder, or another process runs it.
     """
     folder, spec = read_run(run_dir)
+    done = read_summary(folder)
+    if done is not None and done["trials"] >= spec.search.trials:
+        return done
     spec = spec.model_copy(update={"storage_path": str(folder.parent), "name": folder.name})
     return _run(spec, folder, quiet, again=True)
 

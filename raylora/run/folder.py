@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import time
@@ -32,6 +33,36 @@ def new_run_folder(spec: Spec) -> Path:
         raise UserError(f"name: {folder} is in use; choose another name, or `raylora resume {folder}`")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def settled(spec: Spec) -> Spec:
+    """The spec with the local files and folders that it names as absolute paths, so that it means the same elsewhere."""
+    task, search = spec.task, spec.search
+    sources = {name: _settled_source(getattr(task, name)) for name in ("path", "train", "validation", "test")}
+    told = {"llm": _settled_path(search.llm), "learn_from": [_settled_path(path) for path in search.learn_from]}
+    if search.prompt is not None:
+        told["prompt"] = _settled_path(search.prompt)
+    return spec.model_copy(
+        update={
+            "model": _settled_path(spec.model),
+            "task": task.model_copy(update=sources),
+            "search": search.model_copy(update=told),
+        }
+    )
+
+
+def _settled_path(name: str) -> str:
+    path = Path(name).expanduser()
+    wild = any(mark in name for mark in "*?[") and "://" not in name and bool(glob.glob(str(path), recursive=True))
+    return str(path.absolute()) if wild or path.exists() else name
+
+
+def _settled_source(source: Any) -> Any:
+    if isinstance(source, list):
+        return [_settled_source(one) for one in source]
+    if isinstance(source, dict):
+        return {**source, "path": _settled_path(source["path"])} if source.get("path") else source
+    return _settled_path(source) if isinstance(source, str) else source
 
 
 def read_run(run_dir: str | Path) -> tuple[Path, Spec]:

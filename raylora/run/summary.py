@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 
 class RecipeSummary(TypedDict):
@@ -63,3 +63,14 @@ def write_summary(run_dir: str | Path, summary: Summary) -> Path:
     path = Path(run_dir) / "summary.json"
     path.write_text(json.dumps(summary, indent=2) + "\n")
     return path
+
+
+def read_summary(run_dir: str | Path) -> Summary | None:
+    """What `summary.json` of a run holds, with the folder's present place; None where the run is not finished."""
+    path = Path(run_dir) / "summary.json"
+    if not path.is_file():
+        return None
+    try:
+        return cast(Summary, {**json.loads(path.read_text()), "run_dir": str(run_dir)})
+    except ValueError:  # torn by a kill while it was written
+        return None

@@ -63,7 +63,7 @@ def test_a_system_column_and_a_history_make_a_conversation():
 def test_any_of_several_answers_is_kept_for_scoring(answers):
     found = normalise({"question": "q?", "answers": answers})
     assert (found["response"], found["answer"]) == ("a", "a")
-    assert json.loads(found["metadata"]) == {"answers": ["a", "A 0"]}
+    assert json.loads(found["metadata"]) == {"references": ["a", "A 0"]}
 
 
 def test_plain_text_has_no_prompt():

@@ -22,3 +22,8 @@ def test_only_whole_words_count():
 
 def test_an_empty_answer_is_in_no_completion():
     assert Contains().score(["anything", ""], [row(" ")] * 2) == [0.0, 0.0]
+
+
+def test_any_accepted_answer_counts():
+    accepted = {**row("a"), "metadata": '{"references": ["a", "A 0"]}'}
+    assert Contains().score(["it is a 0", "it is b"], [accepted] * 2) == [1.0, 0.0]

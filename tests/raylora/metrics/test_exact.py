@@ -34,3 +34,8 @@ def test_case_spacing_and_what_stands_around_do_not_count(completion, answer, ri
 
 def test_the_whole_reference_response_is_right_too():
     assert Exact().score(["The answer is TRUE"], [row("true", "the answer is true")]) == [1.0]
+
+
+def test_any_accepted_answer_counts():
+    accepted = {**row("a"), "metadata": '{"references": ["a", "A 0"]}'}
+    assert Exact().score(["a", "a 0.", "b"], [accepted] * 3) == [1.0, 1.0, 0.0]

@@ -65,3 +65,8 @@ def test_a_tolerance_is_relative_to_the_answer():
 def test_a_wrong_option_is_refused_by_name(options):
     with pytest.raises(UserError, match=rf"number\.{next(iter(options))}: "):
         make_metric("number", options)
+
+
+def test_any_accepted_answer_counts():
+    accepted = {**row("1"), "metadata": '{"references": ["1", "one half, 0.5"]}'}
+    assert Number().score(["so 0.5", "1", "2"], [accepted] * 3) == [1.0, 1.0, 0.0]

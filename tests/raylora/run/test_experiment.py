@@ -50,8 +50,10 @@ def test_a_finished_run_is_answered_without_training(finished_run, tmp_path) -> 
     run = tmp_path / "run"
     shutil.copytree(finished_run.folder, run)
     trained = [row for row in Journal(run).rows() if row["event"] != "report"]
+    files = sorted(path.relative_to(run) for path in run.rglob("*"))
     summary = experiment.resume(run, quiet=True)
     assert [row for row in Journal(run).rows() if row["event"] != "report"] == trained
+    assert sorted(path.relative_to(run) for path in run.rglob("*")) == files
     assert {k: summary[k] for k in ("base", "default", "best")} == {
         k: finished_run.summary[k] for k in ("base", "default", "best")
     }

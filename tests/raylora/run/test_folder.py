@@ -5,7 +5,7 @@ import json
 import pytest
 
 from raylora.errors import UserError
-from raylora.run.folder import archive_attempt, new_run_folder, read_run, write_best
+from raylora.run.folder import archive_attempt, new_run_folder, read_run, settled, write_best
 from raylora.run.trials import best_trial
 from raylora.spec import from_dict, load
 
@@ -72,3 +72,16 @@ def test_a_folder_in_use_is_refused(run, tmp_path) -> None:
     spec = load(run / "spec.yaml", [f"storage_path={tmp_path}"])
     with pytest.raises(UserError, match="is in use"):
         new_run_folder(spec)
+
+
+def test_local_names_of_a_spec_are_made_absolute_and_others_left_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "a.jsonl").touch()
+    task = {"path": "a.jsonl", "train": "train[:80%]", "test": ["*.jsonl", {"path": "a.jsonl"}, "org/name"]}
+    spec = settled(from_dict({"model": "model", "task": task, "search": {"learn_from": ["a.jsonl"]}}))
+    here = str(tmp_path / "a.jsonl")
+    assert (spec.model, spec.task.path, spec.task.train) == (str(tmp_path / "model"), here, "train[:80%]")
+    assert spec.task.test == [str(tmp_path / "*.jsonl"), {"path": here}, "org/name"]
+    assert (spec.search.learn_from, spec.search.llm) == ([here], "smollm2-135m")
+    assert settled(from_dict({"model": "org/name", "task": {"path": "org/rows"}})).task.path == "org/rows"
