@@ -36,7 +36,7 @@ def new_run_folder(spec: Spec) -> Path:
 
 
 def settled(spec: Spec) -> Spec:
-    """The spec with the local files and folders that it names as absolute paths, so that it means the same elsewhere."""
+    """The spec with the local files and folders that it names as absolute paths: it means the same elsewhere."""
     task, search = spec.task, spec.search
     sources = {name: _settled_source(getattr(task, name)) for name in ("path", "train", "validation", "test")}
     told = {"llm": _settled_path(search.llm), "learn_from": [_settled_path(path) for path in search.learn_from]}
