@@ -10,6 +10,7 @@ import pytest
 
 from raylora.errors import UserError
 from raylora.metrics import make_metric
+from raylora.metrics.core.answers import spelt
 from raylora.metrics.math import Math
 from raylora.metrics.testing import MetricConformance, row, text_case
 
@@ -133,6 +134,7 @@ def math_answers(step):
     return pq.read_table(MATH, columns=["answer"]).column("answer").to_pylist()[::step]
 
 
+EQUAL_NEIGHBOURS = [{r"\frac{3}{4}", r"\frac34"}]
 STEPS = [25, pytest.param(1, marks=pytest.mark.real)]
 
 
@@ -152,4 +154,5 @@ def test_the_answers_of_other_problems_of_math_are_not(metric, step):
         for answer, other in pairwise(answers)
         if metric.equal(answer, f"\\boxed{{{other}}}") and answer.strip("\\$ ") != other.strip("\\$ ")
     ]
-    assert same == []
+    # Neighbours that are equal, in two spellings.
+    assert all(spelt(answer) == spelt(other) or {answer, other} in EQUAL_NEIGHBOURS for answer, other in same)
