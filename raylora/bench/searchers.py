@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from raylora.data.grids import Grid, load_grid
 from raylora.errors import UserError
-from raylora.grids import Grid, load_grid
 from raylora.progress import Progress
 
 REPORTED = (1, 5, 10, 20, 30)
@@ -136,7 +136,7 @@ def bench_searchers(
 
 
 def _path(path: str) -> Path:
-    from raylora.grids import BUNDLED
+    from raylora.data.grids import BUNDLED
 
     file = Path(path).expanduser()
     return file.absolute() if file.is_file() else BUNDLED / f"{path}.csv"

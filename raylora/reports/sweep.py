@@ -33,7 +33,7 @@ _KEPT = (
     "touched_parameters",
     "touched_per_step",
 )
-# Knobs as a recorded grid names them (`raylora.grids`).
+# Knobs as a recorded grid names them (`raylora.data.grids`).
 _GRID_KNOBS = ("variant", "rank", "alpha", "batch_size", "learning_rate", "dropout")
 
 

@@ -17,7 +17,7 @@ def read_source(field: str, path: str) -> Source:
 
     Args:
         field: of the spec, for messages.
-        path: a folder that `raylora tune` made, or a CSV of knobs and `accuracy` (`raylora.grids`).
+        path: a folder that `raylora tune` made, or a CSV of knobs and `accuracy` (`raylora.data.grids`).
 
     Raises:
         UserError: neither, or fewer than two results.
@@ -52,7 +52,7 @@ def _run(field: str, folder: Path) -> Source:
 
 
 def _grid(field: str, path: str) -> Source:
-    from raylora.grids import load_grid
+    from raylora.data.grids import load_grid
 
     try:
         grid = load_grid(path, field)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from raylora.cli import main
+from raylora.data.grids import load_grid
 from raylora.errors import UserError
-from raylora.grids import load_grid
 from raylora.reports.sweep import Sweep, best_rates, markdown, merge, read_sweep, write_report
 
 ABOUT = {"model": "m", "task": {"name": "t"}, "train": {}, "metric": "accuracy", "mode": "max", "seed": 0}
