@@ -27,6 +27,9 @@ def show_summary(summary: Mapping[str, Any]) -> None:
             recipe = describe({k: v for k, v in entry.get("config", {}).items() if k != "alpha_ratio"})
             table.add_row(name, recipe, _score(entry, "validation"), _score(entry, "test"))
     console.print(table)
+    leaked = summary.get("test_prompts_in_train")
+    if leaked:
+        console.print(f"{leaked} of {summary['test_rows']} test rows have a prompt that is also trained on")
     folder = summary.get("run_dir")
     if folder:
         for file, what in (

@@ -151,6 +151,8 @@ def split(
     at = np.flatnonzero(left)
     lengths = pool.prompts[at].astype(np.int64) + pool.responses[at]
     train = at[lengths <= max_length]
+    if not len(at):
+        raise UserError(f"task.path: no row is left to train on: {_all_held_out(pool, duplicates)}")
     if not len(train):
         raise UserError(f"task.max_length: {max_length} leaves no train row of {len(at)}; raise max_length")
     return Parts(
@@ -182,6 +184,8 @@ def _validation(
         considered, source = own.usable, own
     order = shuffled(source.count, seed, _VALIDATION)
     candidates = order[(considered & (source.prompts <= room))[order]]
+    if own is None and len(candidates) <= wanted and _one_prompt(pool):
+        raise UserError(f"task.path: no row is left to validate with: {_all_held_out(pool, 0)}")
     if own is None and len(candidates) <= wanted:
         raise UserError(
             f"task.validation_rows: {wanted} of {len(candidates)} usable train rows leave none to "
@@ -192,6 +196,21 @@ def _validation(
             f"task.max_length: {max_length} leaves no validation prompt of at most {room} tokens; raise max_length"
         )
     return np.sort(candidates[:wanted]), int(considered.sum()), len(candidates)
+
+
+def _one_prompt(pool: Pool) -> bool:
+    keys = pool.keys[pool.usable]
+    return len(keys) > 1 and bool((keys == keys[0]).all())
+
+
+def _all_held_out(pool: Pool, duplicates: int) -> str:
+    """Why all rows of a pool went with those that were held out, and the remedy."""
+    if _one_prompt(pool):
+        count = int(pool.usable.sum())
+        why = f"all {count} rows have the same prompt, and a prompt of validation or test is not trained on"
+    else:
+        why = f"the prompts of all {duplicates} rows are also in validation or test"
+    return f"{why}; give rows with different prompts, or validation and test rows of other prompts"
 
 
 def test_rows(pool: Pool, limit: int | None, room: int) -> np.ndarray:

@@ -143,9 +143,9 @@ def read_rows(source: ray.data.Dataset, folder: Path, *, shared: bool, quiet: bo
 
 
 def prompt_keys(table: pa.Table) -> np.ndarray:
-    """A 64-bit hash of each prompt, `(n,)` uint64."""
-    prompts = table["prompt"].to_pylist()
-    hashed = [hashlib.blake2b((prompt or "").encode(), digest_size=8).digest() for prompt in prompts]
+    """A 64-bit hash of each prompt, `(n,)` uint64; of plain text, which has none, of the text."""
+    pairs = zip(table["prompt"].to_pylist(), table["response"].to_pylist(), strict=True)
+    hashed = [hashlib.blake2b((prompt or said or "").encode(), digest_size=8).digest() for prompt, said in pairs]
     return np.frombuffer(b"".join(hashed), dtype=np.uint64)
 
 

@@ -28,7 +28,10 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary:
     from trainables.recipe import RecipeJob
 
     spec, name, metric = run.spec, run.base_name, run.task.metric
-    test, _ = run.data.test()
+    test, counts = run.data.test()
+    leaked = counts["test_prompts_in_train"]
+    if leaked:
+        run.progress.say(f"data: {leaked} of {counts['test']} test rows have a prompt that is also trained on")
     samples = spec.final.budget(run.data.counts["train"])
     both = {"validation": run.data.validation, "test": test}
     final = run.folder / "final"
@@ -52,6 +55,8 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary:
         "base": {"test": _score(results["base"], "test", metric)},
         "default": _entry(recipes["default"], [results[f"default-{k}"] for k in seeds], metric),
         "best": _entry(recipes["best"], [results[f"best-{k}"] for k in seeds], metric),
+        "test_rows": counts["test"],
+        "test_prompts_in_train": leaked,
     }
     sign = 1 if run.task.mode == "max" else -1
     chosen = max(seeds, key=lambda k: sign * _score(results[f"best-{k}"], "validation", metric))

@@ -33,11 +33,13 @@ class OnlyBest(TypedDict):
 
 
 class FinalSummary(TypedDict):
-    """What is found with a final stage."""
+    """What is found with a final stage, and how many test rows there are and have a prompt that is trained on too."""
 
     base: BaseSummary
     default: RecipeSummary
     best: RecipeSummary
+    test_rows: int
+    test_prompts_in_train: int
 
 
 class Summary(TypedDict):
@@ -53,6 +55,8 @@ class Summary(TypedDict):
     base: NotRequired[BaseSummary]
     default: NotRequired[RecipeSummary]
     best: RecipeSummary
+    test_rows: NotRequired[int]
+    test_prompts_in_train: NotRequired[int]
     search: NotRequired[dict[str, float]]
     run_dir: str
     wall_s: float

@@ -110,3 +110,11 @@ def test_smaller_proxies_are_part_of_larger_ones():
     assert len(small) == 10
     assert small < large
     assert len(proxy_rows(3, 0.01, seed=0)) == 1
+
+
+@pytest.mark.parametrize(("carve_test", "own"), [(True, False), (False, False), (False, True)])
+def test_rows_that_share_one_prompt_are_told_as_the_reason(carve_test, own):
+    pool, validation = TablePool(30, 0, prompts=1), TablePool(30, 1, prompts=1) if own else None
+    with pytest.raises(UserError, match=r"no row is left to .*: all \d+ rows have the same prompt") as caught:
+        split(pool, validation, carve_test=carve_test, task=Limits(), seed=0, validation_rows=4, max_length=24)
+    assert "max_length" not in str(caught.value)
