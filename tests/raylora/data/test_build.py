@@ -271,3 +271,29 @@ def test_the_users_own_data_context_is_left_as_it_was(ray_local, tiny_model):
     context.enable_progress_bars = True
     build(Sums(train=ROWS), Path(tiny_model))
     assert context.enable_progress_bars and not context.execution_options.preserve_order
+
+
+# --- kept from run to run, and read from elsewhere ---
+
+
+def test_a_second_build_reads_the_same_rows_from_the_cache(ray_local, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYLORA_HOME", str(tmp_path))
+    said: list[str] = []
+    first, second = (build(Sums(train=ROWS), tiny_model, say=said.append) for _ in range(2))
+    assert [text.rpartition(" ")[2] for text in said if "60 rows of train" in text and "tokenising" not in text][
+        -1
+    ] == ("cache")
+    assert second.counts == first.counts
+    assert second.train.table().equals(first.train.table())
+    build(Sums(train=ROWS), tiny_model, system="Add.", say=said.append)
+    assert "tokenised in" in said[-1]
+
+
+def test_nodes_that_do_not_see_the_cache_get_the_same_rows(ray_local, tiny_model, tmp_path, monkeypatch):
+    here = build(Sums(train=ROWS), tiny_model)
+    monkeypatch.setattr(data, "folder_is_shared", lambda folder: False)
+    monkeypatch.setenv("RAYLORA_HOME", str(tmp_path))
+    elsewhere = build(Sums(train=ROWS), tiny_model)
+    assert not any(isinstance(part, str) for part in elsewhere.train.parts)
+    for part in ("train", "proxy", "validation"):
+        assert getattr(elsewhere, part).table().equals(getattr(here, part).table())
