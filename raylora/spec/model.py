@@ -9,7 +9,7 @@ folders, storage) by `Spec.check()`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from raylora.errors import UserError
+from raylora.spec.budget import ALLOWED, budget_seconds, is_budget
 from raylora.spec.paths import absolute_storage
 from raylora.spec.text import apply_overrides, explain, read_yaml
 
@@ -342,6 +343,9 @@ class Spec(_Part):
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The run's folder name.")
     storage_path: str = Field("runs", min_length=1, description="Folder or URI above the run's folder.")
     execution: Literal["hosted", "train"] | None = Field(None, description="Default: train if workers > 1.")
+    budget: str | None = Field(
+        None, description="Time to wait for the whole run, such as 20m, 6h or 100gpuh; plans what is not set."
+    )
     task: TaskSpec
     space: SpaceSpec = Field(default_factory=SpaceSpec)
     train: TrainSpec = Field(default_factory=TrainSpec)
@@ -350,8 +354,16 @@ class Spec(_Part):
     final: FinalSpec = Field(default_factory=FinalSpec)
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
 
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _time(cls, value: Any) -> Any:
+        if value is not None and not (isinstance(value, str) and is_budget(value)):
+            raise ValueError(f"allowed: {ALLOWED}")
+        return value
+
     @model_validator(mode="after")
     def _fits_together(self) -> Spec:
+        self.budget_s  # noqa: B018 (says what is wrong with it)
         if self.search.trials > self.space_size:
             raise ValueError(
                 f"search.trials = {self.search.trials}: the space has only {self.space_size} configurations; "
@@ -374,6 +386,21 @@ class Spec(_Part):
                 f"({smallest}); allowed: at most one worker per row of space.batch_size and default_recipe.batch_size"
             )
         return self
+
+    @property
+    def budget_s(self) -> float | None:
+        """Seconds to wait for the whole run; None where the user set no budget."""
+        if self.budget is None:
+            return None
+        resources = self.resources
+        try:
+            return budget_seconds(self.budget, resources.hosts * resources.workers * resources.gpus_per_host)
+        except ValueError as error:
+            raise ValueError(f"budget = {self.budget!r}: {error}") from None
+
+    def chosen(self) -> frozenset[str]:
+        """Dotted names of the fields that were set to a value, as against left to their defaults."""
+        return frozenset(_chosen(self))
 
     @property
     def space_size(self) -> int:
@@ -423,6 +450,15 @@ class Spec(_Part):
             "dropout": recipe.dropout,
             **recipe.extra,
         }
+
+
+def _chosen(part: BaseModel, before: str = "") -> Iterator[str]:
+    for name in part.model_fields_set:
+        value = getattr(part, name)
+        if isinstance(value, _Part):
+            yield from _chosen(value, f"{before}{name}.")
+        elif value is not None:
+            yield f"{before}{name}"
 
 
 def from_dict(data: Mapping[str, Any]) -> Spec:

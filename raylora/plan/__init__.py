@@ -1,0 +1,1 @@
+"""What a run costs, and what of it a budget allows."""
