@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from raylora.errors import UserError
-from raylora.spec import Spec, load
+from raylora.spec import Spec, from_dict
+from raylora.spec.text import read_yaml
 from trainables.journal import Journal, Knobs
 
 # Made with a run's folder: resuming any other folder that happens to hold a spec.yaml would rearrange its files.
@@ -88,7 +89,20 @@ def read_run(run_dir: str | Path) -> tuple[Path, Spec]:
         Journal(folder).check_version()
     except ValueError as error:
         raise UserError(f"RUN_DIR: {error}", field="RUN_DIR", value=str(folder)) from None
-    return folder, load(folder / "spec.yaml")
+    return folder, _read_spec(folder / "spec.yaml")
+
+
+def _read_spec(file: Path) -> Spec:
+    """The spec of a run, also of one from before specs had a version.
+
+    Those have every default written out. That of the longest row was 1,024 tokens whatever the model has positions for;
+    now as many as it has.
+    """
+    data = read_yaml(file)
+    task = data.get("task")
+    if "version" not in data and isinstance(task, dict) and task.get("max_length") == 1024:
+        data = {**data, "task": {**task, "max_length": None}}
+    return from_dict(data)
 
 
 def archive_attempt(folder: Path) -> None:

@@ -28,6 +28,10 @@ def test_it_opens(old_run, name, trials) -> None:
     assert (spec.version, spec.search.trials) == (1, trials)
 
 
+def test_the_longest_row_that_was_a_default_is_one_still(old_run) -> None:
+    assert read_run(old_run("finished"))[1].task.max_length is None
+
+
 def test_its_trials_are_those_of_its_own_table(old_run) -> None:
     run = old_run("finished")
     pd.testing.assert_frame_equal(trial_table(run), pd.read_csv(run / "trials.csv"), check_dtype=False)
