@@ -413,7 +413,7 @@ def evaluate_model(
         module,
         mine,
         pad_id=pad_token(tokenizer),
-        eos_ids=end_tokens(module, tokenizer),
+        eos_ids=sorted({*end_tokens(module, tokenizer), *turn_ends(mine, tokenizer)}),
         max_new_tokens=scorer.max_new_tokens,
         device=device,
     )
@@ -443,6 +443,12 @@ def _prediction(row: Row, completion: str, score: float) -> dict[str, Any]:
 def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that fills a batch: the tokenizer's own, else the one that ends a text."""
     return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def turn_ends(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The control tokens that the rows' responses end with: a chat template may end a turn with one of its own."""
+    control = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {int(row["response_ids"][-1]) for row in rows if len(row["response_ids"])} & control
 
 
 def end_tokens(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[int]:

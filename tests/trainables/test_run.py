@@ -190,3 +190,13 @@ def test_adalora_is_pruned_to_its_budget_within_the_steps_of_the_trial(base, tok
     again.load(tmp_path / "saved")
     again.advance(48)
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.variant.state().items())
+
+
+def test_answers_end_with_the_control_token_that_the_rows_responses_end_with() -> None:
+    from trainables.run import turn_ends
+    from trainables.testing import make_tiny_tokenizer
+
+    tokenizer = make_tiny_tokenizer()
+    start, word = tokenizer.convert_tokens_to_ids("<|im_start|>"), tokenizer("a")["input_ids"][0]
+    rows = [{"response_ids": [word, start]}, {"response_ids": [start, word]}, {"response_ids": []}]
+    assert turn_ends(rows, tokenizer) == {start}
