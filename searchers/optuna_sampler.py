@@ -57,6 +57,7 @@ class OptunaSamplerSearch(SpaceSearcher):
     def _propose(self, trial_id: str) -> int | None:
         self._inner().suggest(trial_id)
         given = self._inner()._ot_trials[trial_id].params
+        # What a limit rules out stands for the nearest value that can be had, see `Space.index`.
         return self._space().index(given.get(name, 0) for name in self._space().names)
 
     def _params(self, index: int) -> dict[str, int]:

@@ -6,6 +6,9 @@ the knobs' values, the last knob running fastest. Searchers work on indices; Tun
 A knob may be conditional on the values of others (`Knob.when`). Where its condition does not hold it is inactive: left
 out of the configuration, with digit 0, so that positions which differ only there are one configuration with one index.
 Such a space is a row of product spaces, one block of indices for each combination of the conditioning values.
+
+A value may exist only beside some values of earlier knobs (`Limit`): a rank that one variant cannot have. It is then no
+digit of the blocks where it is missing, so that every index is still one configuration that can be had.
 """
 
 from __future__ import annotations
@@ -14,15 +17,16 @@ import hashlib
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import accumulate, product
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from .knob import Knob, canonical, infer_knob
 
-__all__ = ["NEUTRAL", "Knob", "Space", "default_space"]
+__all__ = ["NEUTRAL", "Knob", "Limit", "Space", "default_space"]
 
 # Up to this size the free indices are listed and permuted; beyond it they are drawn with rejection.
 _ENUMERABLE = 1 << 20
@@ -32,8 +36,36 @@ _MOST_BLOCKS = 1 << 16
 NEUTRAL = 0.5
 
 
+@dataclass(frozen=True)
+class Limit:
+    """Some values of a knob alone, where earlier knobs have certain values.
+
+    Args:
+        knob: its name.
+        values: those that remain, of the knob's own; with several limits that hold, those in all of them.
+        given: `{name of an earlier knob: its values}`, all of them at once. Kept as a tuple of pairs.
+    """
+
+    knob: str
+    values: tuple[Any, ...]
+    given: Any
+
+    def __post_init__(self) -> None:
+        pairs = self.given.items() if isinstance(self.given, Mapping) else self.given
+        object.__setattr__(self, "values", tuple(self.values))
+        object.__setattr__(self, "given", tuple((name, tuple(wanted)) for name, wanted in pairs))
+
+
+# Places of conditioning knobs, each with its positions under which something holds.
+_Given = tuple[tuple[int, frozenset[int]], ...]
+
+
 class Space:
     """The product of its knobs' values; with conditional knobs, the union of one product per conditioning combination.
+
+    Args:
+        knobs: in the order of the digits.
+        limits: which values exist only beside some of others.
 
     Examples:
         >>> space = Space.from_dict({"rank": [4, 8, 16], "learning_rate": [1e-4, 1e-3], "dropout": 0.0})
@@ -43,10 +75,19 @@ class Space:
         >>> space = Space.from_dict(knobs, when={"niter": {"variant": ["pissa"]}})
         >>> [space.decode(i) for i in range(len(space))]
         [{'variant': 'lora'}, {'variant': 'pissa', 'niter': 2}, {'variant': 'pissa', 'niter': 4}]
+        >>> limits = [Limit("rank", (4,), {"variant": ["pissa"]})]
+        >>> space = Space.from_dict({"variant": ["lora", "pissa"], "rank": [4, 256]}, limits=limits)
+        >>> [tuple(space.decode(i).values()) for i in range(len(space))]
+        [('lora', 4), ('lora', 256), ('pissa', 4)]
+
+    Raises:
+        ValueError: no knob, one given twice, a condition or limit that names no earlier knob or no value of it, a limit
+            that leaves nothing.
     """
 
-    def __init__(self, knobs: Iterable[Knob]) -> None:
+    def __init__(self, knobs: Iterable[Knob], limits: Iterable[Limit] = ()) -> None:
         self.knobs: tuple[Knob, ...] = tuple(knobs)
+        self.limits: tuple[Limit, ...] = tuple(limits)
         if not self.knobs:
             raise ValueError("space: has no knobs; give at least one")
         for i, name in enumerate(self.names):
@@ -56,40 +97,88 @@ class Space:
             raise ValueError("space: has more than 2^62 configurations; narrow some knobs")
         # Per knob: (place of a conditioning knob, its positions for which this one is active).
         self._conditions = tuple(self._places(i, k) for i, k in enumerate(self.knobs))
-        self._conditional = any(self._conditions)
-        self._parents = tuple(sorted({place for conditions in self._conditions for place, _ in conditions}))
+        # Per knob: (what a limit is given, the positions that it leaves).
+        self._limits: tuple[list[tuple[_Given, frozenset[int]]], ...] = tuple([] for _ in self.knobs)
+        for limit in self.limits:
+            self._add(limit)
+        self._conditional = any(self._conditions) or any(self._limits)
+        given = [*self._conditions, *(conditions for limits in self._limits for conditions, _ in limits)]
+        self._parents = tuple(sorted({place for conditions in given for place, _ in conditions}))
         combinations = math.prod(len(self.knobs[j]) for j in self._parents)
         if combinations > _MOST_BLOCKS:
             raise ValueError(f"space: {combinations} combinations of conditioning values; use at most {_MOST_BLOCKS}")
         # Block b holds the configurations of the b-th combination of conditioning values; without any there is one.
-        self._combinations = list(product(*(range(len(self.knobs[j])) for j in self._parents)))
+        self._combinations = list(self._combine({}, self._parents))
         self._block = {combination: b for b, combination in enumerate(self._combinations)}
-        self._shapes = [self._shape_of(combination) for combination in self._combinations]
+        self._choices = [self._choices_of(combination) for combination in self._combinations]
+        self._shapes = [tuple(len(positions) for positions in choices) for choices in self._choices]
         sizes = [math.prod(shape) for shape in self._shapes]
         self._starts = [0, *accumulate(sizes)]
 
-    def _places(self, at: int, knob: Knob) -> tuple[tuple[int, frozenset[int]], ...]:
+    def _places(self, at: int, knob: Knob) -> _Given:
         found = []
         for name, wanted in knob.when:
-            if name not in self.names[:at]:
-                raise ValueError(f"{knob.name}: when names {name!r}, which is no earlier knob; put that one before it")
-            place = self.names.index(name)
+            place = self._earlier(at, name, "when")
             if self.knobs[place].when:
                 raise ValueError(f"{knob.name}: when names {name!r}, which is conditional itself; use another knob")
             found.append((place, frozenset(self.knobs[place].position(value) for value in wanted)))
         return tuple(found)
 
-    def _shape_of(self, combination: tuple[int, ...]) -> tuple[int, ...]:
-        """Radix of every digit within a block: 1 for conditioning knobs (the block says them) and inactive ones."""
+    def _earlier(self, at: int, name: str, told: str) -> int:
+        """The place of a knob before the one at `at`."""
+        if name not in self.names[:at]:
+            knob = self.names[at]
+            raise ValueError(f"{knob}: {told} names {name!r}, which is no earlier knob; put that one before it")
+        return self.names.index(name)
+
+    def _add(self, limit: Limit) -> None:
+        if limit.knob not in self.names:
+            raise ValueError(f"{limit.knob}: is limited, but no knob of the space; choose one of {self.names}")
+        at = self.names.index(limit.knob)
+        given = []
+        for name, wanted in limit.given:
+            place = self._earlier(at, name, "a limit")
+            given.append((place, frozenset(self.knobs[place].position(value) for value in wanted)))
+        left = frozenset(self.knobs[at].position(value) for value in limit.values)
+        self._limits[at].append((tuple(given), left))
+
+    def _combine(self, head: dict[int, int], places: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """All combinations of conditioning positions, in ascending order; `head` has those of the places before."""
+        if not places:
+            yield tuple(head[place] for place in self._parents)
+            return
+        place, rest = places[0], places[1:]
+        for position in self._allowed(place, head) if self._holds(self._conditions[place], head) else (0,):
+            yield from self._combine({**head, place: position}, rest)
+
+    def _holds(self, given: _Given, at: Mapping[int, int]) -> bool:
+        return all(at[place] in wanted and self._holds(self._conditions[place], at) for place, wanted in given)
+
+    def _allowed(self, place: int, at: Mapping[int, int]) -> Sequence[int]:
+        """Positions that the knob at `place` may take, ascending, given the positions of the conditioning ones."""
+        left: Sequence[int] = range(len(self.knobs[place]))
+        for given, values in self._limits[place]:
+            if self._holds(given, at):
+                left = [position for position in left if position in values]
+        if not left:
+            told = ", ".join(f"{self.names[j]} = {self.knobs[j].values[p]}" for j, p in at.items())
+            raise ValueError(f"{self.names[place]}: no value is left with {told}; leave out one of those")
+        return left
+
+    def _choices_of(self, combination: tuple[int, ...]) -> tuple[Sequence[int], ...]:
+        """The positions of every digit within a block: one for inactive knobs and for conditioning ones."""
         given = dict(zip(self._parents, combination, strict=True))
         return tuple(
-            1 if i in given or any(given[place] not in wanted for place, wanted in self._conditions[i]) else len(knob)
-            for i, knob in enumerate(self.knobs)
+            (given[i],) if i in given else self._allowed(i, given) if self._holds(self._conditions[i], given) else (0,)
+            for i in range(len(self.knobs))
         )
 
     @classmethod
     def from_dict(
-        cls, knobs: Mapping[str, Any], when: Mapping[str, Mapping[str, Iterable[Any]]] | None = None
+        cls,
+        knobs: Mapping[str, Any],
+        when: Mapping[str, Mapping[str, Iterable[Any]]] | None = None,
+        limits: Iterable[Limit] = (),
     ) -> Space:
         """`{name: value, list of values, or Knob}` to a space; a single value is a fixed knob.
 
@@ -98,9 +187,10 @@ class Space:
         those knobs that have one, by name.
         """
         conditions = when or {}
-        return cls(
+        made = [
             v if isinstance(v, Knob) else infer_knob(name, v, conditions.get(name, {})) for name, v in knobs.items()
-        )
+        ]
+        return cls(made, limits)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,17 +202,24 @@ class Space:
 
     @property
     def conditional(self) -> bool:
-        """Whether any knob has a condition."""
+        """Whether any knob has a condition, or values that exist only beside some of others."""
         return self._conditional
 
     def __len__(self) -> int:
         return self.size
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Space) and self.knobs == other.knobs
+        return isinstance(other, Space) and (self.knobs, self.limits) == (other.knobs, other.limits)
 
     def __hash__(self) -> int:
-        return hash(self.knobs)
+        return hash((self.knobs, self.limits))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"knobs": self.knobs, "limits": self.limits}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Made anew, so that what is derived is this release's own.
+        Space.__init__(self, state["knobs"], state.get("limits", ()))
 
     def __repr__(self) -> str:
         return f"Space({', '.join(f'{k.name}[{len(k)}]' for k in self.knobs)}: {self.size:,} configurations)"
@@ -143,26 +240,44 @@ class Space:
         block = bisect_right(self._starts, index) - 1 if self._conditional else 0
         index = int(index) - self._starts[block]
         digits = []
-        for base in reversed(self._shapes[block]):
-            index, digit = divmod(index, base)
-            digits.append(digit)
+        for choices in reversed(self._choices[block]):
+            index, digit = divmod(index, len(choices))
+            digits.append(choices[digit])
         digits.reverse()
-        for place, digit in zip(self._parents, self._combinations[block], strict=True):
-            digits[place] = digit
         return tuple(digits)
 
     def index(self, positions: Iterable[int]) -> int:
-        """Inverse of `positions`; the digits of inactive knobs are not looked at."""
-        digits = list(positions)
+        """Inverse of `positions`; any positions will do, and stand for what `settled` makes of them."""
+        digits = self.settled(positions) if self._conditional else [int(digit) for digit in positions]
         block = self._block[tuple(digits[place] for place in self._parents)]
         index = 0
-        for base, digit in zip(self._shapes[block], digits, strict=True):
-            index = index * base + (int(digit) if base > 1 else 0)
+        for choices, digit in zip(self._choices[block], digits, strict=True):
+            index = index * len(choices) + choices.index(digit)
         return self._starts[block] + index
+
+    def settled(self, positions: Iterable[int]) -> list[int]:
+        """Positions that are a configuration.
+
+        0 where a knob is inactive; where a limit rules a value out, the nearest that can be had beside the earlier
+        knobs' values (of two as near, the first).
+        """
+        digits: list[int] = []
+        for place, given in enumerate(positions):
+            digit = int(given)
+            if not self.is_active(place, digits):
+                digit = 0
+            elif self._limits[place]:
+                digit = min(self.choices(place, digits), key=lambda position: abs(position - digit))
+            digits.append(digit)
+        return digits
 
     def is_active(self, place: int, positions: Sequence[int]) -> bool:
         """Whether the condition of the knob at `place` holds, given the positions of the knobs before it."""
         return all(positions[parent] in wanted for parent, wanted in self._conditions[place])
+
+    def choices(self, place: int, positions: Sequence[int]) -> Sequence[int]:
+        """Positions that the active knob at `place` may take, ascending, given those of the knobs before it."""
+        return self._allowed(place, {i: positions[i] for i in self._parents if i < place})
 
     def active(self, positions: Sequence[int]) -> tuple[bool, ...]:
         """For each knob, whether its condition holds at these positions."""
@@ -190,7 +305,12 @@ class Space:
         active: list[Knob] = []
         for place, knob in enumerate(self.knobs):
             if self.is_active(place, digits):
-                digits.append(knob.position(self._value(knob, config)))
+                position = knob.position(self._value(knob, config))
+                if self._limits[place] and position not in self.choices(place, digits):
+                    left = ", ".join(str(knob.values[p]) for p in self.choices(place, digits))
+                    told = f"{knob.name}: {knob.values[position]!r} cannot be had with these other values"
+                    raise ValueError(f"{told}; choose one of {left}")
+                digits.append(position)
                 active.append(knob)
             else:
                 digits.append(0)
@@ -235,10 +355,11 @@ class Space:
         out = np.zeros((len(local), len(self.knobs)), dtype=np.int64)
         for b in np.unique(blocks):
             rows = blocks == b
-            out[rows] = np.stack(np.unravel_index(local[rows], self._shapes[b]), axis=1)
-            out[np.ix_(rows, self._parents)] = self._combinations[b]
+            places = np.unravel_index(local[rows], self._shapes[b])
+            choices = self._choices[b]
+            out[rows] = np.stack([np.asarray(c)[p] for c, p in zip(choices, places, strict=True)], axis=1)
             head = dict(zip(self._parents, self._combinations[b], strict=True))
-            inactive = [any(head[place] not in wanted for place, wanted in found) for found in self._conditions]
+            inactive = [not self._holds(found, head) for found in self._conditions]
             out[np.ix_(rows, inactive)] = -1
         return out
 
@@ -259,26 +380,30 @@ class Space:
     def neighbours(self, index: int) -> list[int]:
         """Indices that differ in one active knob: by one step for ordinals, by any value for categoricals.
 
-        Knobs that this makes active take their first value.
+        Knobs that this makes active take their first value, those whose value cannot be had beside it the nearest one.
         """
         here = list(self.positions(index))
         found: list[int] = []
         for j, (knob, active) in enumerate(zip(self.knobs, self.active(here), strict=True)):
-            near = range(len(knob)) if knob.kind == "categorical" else (here[j] - 1, here[j] + 1)
-            found.extend(
-                self.index([*here[:j], p, *here[j + 1 :]])
-                for p in (near if active else ())
-                if 0 <= p < len(knob) and p != here[j]
-            )
+            if not active:
+                continue
+            others = [p for p in self.choices(j, here) if p != here[j]]
+            if knob.kind != "categorical":
+                others = [p for p in others if p < here[j]][-1:] + [p for p in others if p > here[j]][:1]
+            found.extend(self.index([*here[:j], p, *here[j + 1 :]]) for p in others)
         return found
 
     def to_tune(self) -> dict[str, Any]:
         """The same space for Ray Tune: `{name: tune.choice(values)}`.
 
         Raises:
-            ValueError: a conditional knob, which Tune cannot express.
+            ValueError: a conditional knob or a limit, which Tune cannot express.
         """
         from ray import tune
+
+        if self.limits:
+            told = f"{self.limits[0].knob}: Tune knows no values that depend on others"
+            raise ValueError(f"{told}; pass space=... to the searcher")
 
         for knob in self.knobs:
             if knob.when:

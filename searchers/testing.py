@@ -28,7 +28,7 @@ from ray.tune.search import Searcher
 
 from . import SEARCHERS
 from .base import SpaceSearcher
-from .space import Space
+from .space import Limit, Space
 
 Make = Callable[..., SpaceSearcher]
 
@@ -73,6 +73,17 @@ def conditional_space() -> Space:
 def conditional_objective(config: dict[str, Any]) -> float:
     """A value to maximise over `conditional_space`, 1 at most."""
     return 0.5 + 0.5 * (config.get("niter") == 4) + 0.1 * math.log10(config["learning_rate"] * 1e3)
+
+
+def limited_space() -> Space:
+    """9 configurations: one variant of two has half of the ranks, and one rank half of the learning rates."""
+    return Space.from_dict(
+        {"variant": ["lora", "pissa"], "rank": [2, 4, 64, 256], "learning_rate": [1e-4, 1e-3]},
+        limits=[
+            Limit("rank", (2, 4), {"variant": ["pissa"]}),
+            Limit("learning_rate", (1e-4,), {"variant": ["lora"], "rank": [2, 64, 256]}),
+        ],
+    )
 
 
 def run_proposals(searcher: SpaceSearcher) -> list[str]:
@@ -322,6 +333,15 @@ class SearcherConformance:
             assert ("scale" in config) is (config["variant"] == "vera")
         if searcher.never_repeats:
             assert len({space.key(config) for config in suggested}) == 10
+            assert searcher.suggest("more") == Searcher.FINISHED
+
+    def test_values_are_proposed_beside_those_they_can_be_had_with(self, make: Make, options: dict[str, Any]) -> None:
+        space = limited_space()
+        searcher = make(**{**options, "space": space})
+        suggested = drive(searcher, [f"t{i}" for i in range(9)])
+        assert all(config in space for config in suggested)
+        if searcher.never_repeats:
+            assert len({space.key(config) for config in suggested}) == len(space) == 9
             assert searcher.suggest("more") == Searcher.FINISHED
 
     def test_conditional_configurations_are_recorded_enqueued_and_restored(

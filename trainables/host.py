@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from trainables.recipe import RecipeJob, RecipeResult
+    from trainables.variants.core.matching import Possible
 
 
 Space = tuple[str, Sequence[int], Mapping[str, Sequence[Any]]]
@@ -68,9 +69,9 @@ class ModelHost:
 
         return fingerprint(self.model)
 
-    def impossible(self, spaces: Sequence[Space]) -> list[str | None]:
-        """Why no trial of a variant can be attached here, for each (variant, ranks, options); None where some can."""
-        return _impossible(self.model, spaces, self.setup.settings)
+    def possible(self, spaces: Sequence[Space]) -> list[Possible]:
+        """What each (variant, ranks, options) can be attached here with."""
+        return _possible(self.model, spaces, self.setup.settings)
 
     def resident_mb(self) -> float:
         """Resident memory of this process, in MB, after a garbage collection."""
@@ -135,22 +136,22 @@ class ModelHost:
         return run_recipe(job, self.setup, self.model, self.tokenizer)
 
 
-def find_impossible(model_folder: str, spaces: Sequence[Space], settings: TrainSettings) -> list[str | None]:
-    """As `ModelHost.impossible`, from the model's configuration alone, without its weights."""
+def find_possible(model_folder: str, spaces: Sequence[Space], settings: TrainSettings) -> list[Possible]:
+    """As `ModelHost.possible`, from the model's configuration alone, without its weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     quiet_libraries()
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_folder))
-    return _impossible(model, spaces, settings)
+    return _possible(model, spaces, settings)
 
 
-def _impossible(model: PreTrainedModel, spaces: Sequence[Space], settings: TrainSettings) -> list[str | None]:
-    from trainables.variants.core.matching import impossible
+def _possible(model: PreTrainedModel, spaces: Sequence[Space], settings: TrainSettings) -> list[Possible]:
+    from trainables.variants.core.matching import possible
 
     return [
-        impossible(model, variant, ranks, options, settings.placement, settings.match_parameters)
+        possible(model, variant, ranks, options, settings.placement, settings.match_parameters)
         for variant, ranks, options in spaces
     ]
 

@@ -67,6 +67,11 @@ class JournaledSearcher(Searcher):
             raise ValueError("the searcher has no space to catch up in")
         known = {observation.index for observation in inner.observations}
         for key, start in journal.started().items():
+            if start.config not in space:
+                # Of a space that was not fitted to the model: what came of it stands, the searcher cannot place it.
+                if key in concluded:
+                    self._replays.append(dict(start.config))
+                continue
             config = self._respell(start.config)
             if key not in concluded:
                 inner.enqueue([config])
@@ -96,10 +101,17 @@ class JournaledSearcher(Searcher):
         try:
             inner.restore(str(self.state_path))
         except Exception as error:  # a pickle of other classes raises whatever they raise
-            inner.__dict__.clear()
-            inner.__dict__.update(blank)
-            return f"does not load ({type(error).__name__}: {' '.join(str(error).split())})"
+            return self._give_back(blank, f"does not load ({type(error).__name__}: {' '.join(str(error).split())})")
+        if blank["space"] is not None and inner.space != blank["space"]:
+            return self._give_back(blank, "is of another space")
         return None
+
+    def _give_back(self, blank: dict[str, Any], problem: str) -> str:
+        """Take the searcher back to what it was before a state that is no use."""
+        inner = self._inner()
+        inner.__dict__.clear()
+        inner.__dict__.update(blank)
+        return problem
 
     def _marked(self) -> list[str]:
         """The SHA-256 of the states that may be on disk: the last one and, should a writer die, the one before."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from raylora.build import build_data, build_task, threads_per_host, train_settings, worker_group
 from raylora.progress import Progress
-from raylora.run.fit import check_fit
+from raylora.run.fit import fit_space
 from raylora.run.folder import CURVATURE
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from raylora.data.build import Prepared
     from raylora.tasks import Task
+    from searchers.space import Space
 
 
 @dataclass
@@ -40,6 +41,12 @@ class Run:
     hosts: list[ActorHandle] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    space: Space | None = None
+
+    @property
+    def trials(self) -> int:
+        """Trials to finish: as many as the spec says, or as the fitted space has configurations."""
+        return min(self.spec.search.trials, len(self.space)) if self.space else self.spec.search.trials
 
     @property
     def base_name(self) -> str:
@@ -90,7 +97,10 @@ def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
             setup, spec.resources.hosts, cpus=cpus or 0, gpus=spec.resources.gpus_per_host, **options
         )
     try:
-        check_fit(spec, settings, str(model_folder), run.hosts)
+        fitted = fit_space(spec, settings, str(model_folder), run.hosts)
+        run.space = fitted.space
+        if fitted.left_out:
+            progress.say(fitted.left_out)
     except BaseException:
         stop_actors(run)
         raise

@@ -18,14 +18,14 @@ def search(run: Run, again: bool) -> None:
 
     spec, setup = run.spec, run.setup
     searcher = JournaledSearcher(
-        build_searcher(spec, run.task, setup.settings.samples, ratios=run.ratios),
+        build_searcher(spec, run.task, setup.settings.samples, ratios=run.ratios, space=run.space),
         str(run.folder),
         metric=run.task.metric,
         mode=run.task.mode,
     )
     if again:
         searcher.catch_up(run.progress.say)
-    callback = RunCallback(str(run.folder), run.task.metric, run.task.mode, spec.search.trials, show=run.progress.trial)
+    callback = RunCallback(str(run.folder), run.task.metric, run.task.mode, run.trials, show=run.progress.trial)
     trainable: Any
     if run.group is None:
         from trainables.host import start_pool
@@ -39,7 +39,7 @@ def search(run: Run, again: bool) -> None:
             fit_group, setup=setup, group=run.group, storage=str(run.folder / "ray_train")
         )
     run.progress.say(
-        f"search: {spec.search.searcher}, {spec.search.trials} of {spec.space_size} configurations, "
+        f"search: {spec.search.searcher}, {run.trials} of {len(run.space or spec.to_space())} configurations, "
         f"{setup.settings.samples} samples each"
     )
     tuner = ray_tune.Tuner(
@@ -50,7 +50,7 @@ def search(run: Run, again: bool) -> None:
             scheduler=scheduler(spec, setup.settings.samples),
             metric=run.task.metric,
             mode=run.task.mode,
-            num_samples=spec.search.trials,
+            num_samples=run.trials,
             max_concurrent_trials=spec.resources.hosts,
             reuse_actors=run.group is None,
             time_budget_s=spec.search.time_s,

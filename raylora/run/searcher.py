@@ -13,14 +13,21 @@ if TYPE_CHECKING:
 
     from raylora.tasks import Task
     from searchers.base import SpaceSearcher
+    from searchers.space import Space
 
 
 def build_searcher(
-    spec: Spec, task: Task, samples: int, quiet: bool = False, ratios: Mapping[str, float] | None = None
+    spec: Spec,
+    task: Task,
+    samples: int,
+    quiet: bool = False,
+    ratios: Mapping[str, float] | None = None,
+    space: Space | None = None,
 ) -> SpaceSearcher:
     """The spec's searcher over its space, for trials of that many training samples.
 
     Args:
+        space: the spec's space as it is fitted to the model (`fit_space`); the spec's own otherwise.
         ratios: measured best rates of variants over LoRA's; they win over published ones.
     """
     from searchers import SEARCHERS, make_searcher
@@ -33,7 +40,7 @@ def build_searcher(
             options[want] = _known(want, spec, samples, quiet)
     return make_searcher(
         spec.search.searcher,
-        space=spec.to_space(),
+        space=spec.to_space() if space is None else space,
         metric=task.metric,
         mode=task.mode,
         seed=spec.seed,

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
-from searchers.space import Knob, Space, default_space
+from searchers.space import Knob, Limit, Space, default_space
 
 SMALL = Space.from_dict({"variant": ["lora", "dora"], "rank": [8, 2, 4], "alpha_ratio": 1.0, "dropout": [0.0, 0.1]})
 
@@ -221,3 +223,77 @@ def test_a_condition_on_a_conditional_knob_is_refused() -> None:
 def test_a_conditional_space_has_no_form_in_tune() -> None:
     with pytest.raises(ValueError, match="niter: Tune knows no conditional knobs"):
         CONDITIONAL.to_tune()
+
+
+# -- values that exist only beside some of others ----------------------------------------------------------------------
+
+LIMITED = Space.from_dict(
+    {"variant": ["lora", "pissa", "melora"], "rank": [2, 8, 256], "minis": [2, 4], "rate": [1e-4, 1e-3]},
+    when={"minis": {"variant": ["melora"]}},
+    limits=[
+        Limit("rank", (2, 8), {"variant": ["pissa"]}),
+        Limit("minis", (4,), {"variant": ["melora"], "rank": [256]}),
+        Limit("rate", (1e-3,), {"minis": [4]}),
+    ],
+)
+
+
+def test_a_limited_space_enumerates_exactly_what_can_be_had() -> None:
+    configs = [LIMITED.decode(i) for i in range(len(LIMITED))]
+    whole = Space.from_dict(
+        {"variant": ["lora", "pissa", "melora"], "rank": [2, 8, 256], "minis": [2, 4], "rate": [1e-4, 1e-3]},
+        when={"minis": {"variant": ["melora"]}},
+    )
+    wanted = [
+        c
+        for c in map(whole.decode, range(len(whole)))
+        if not (c["variant"] == "pissa" and c["rank"] == 256)
+        and not (c["variant"] == "melora" and c["rank"] == 256 and c["minis"] == 2)
+        and not (c.get("minis") == 4 and c["rate"] == 1e-4)
+    ]
+    assert len(LIMITED) == len(wanted) < len(whole)
+    assert sorted(map(repr, configs)) == sorted(map(repr, wanted))
+    assert [LIMITED.encode(c) for c in configs] == list(range(len(LIMITED)))
+    assert [LIMITED.index(LIMITED.positions(i)) for i in range(len(LIMITED))] == list(range(len(LIMITED)))
+
+
+def test_a_value_that_cannot_be_had_beside_the_others_is_refused_by_name() -> None:
+    config = {"variant": "pissa", "rank": 256, "rate": 1e-3}
+    with pytest.raises(ValueError, match="rank: 256 cannot be had with these other values; choose one of 2, 8"):
+        LIMITED.encode(config)
+    assert config not in LIMITED
+    assert {**config, "variant": "lora"} in LIMITED
+
+
+def test_positions_of_what_cannot_be_had_stand_for_the_nearest_that_can() -> None:
+    assert LIMITED.decode(LIMITED.index((1, 2, 0, 0))) == {"variant": "pissa", "rank": 8, "rate": 1e-4}
+    assert LIMITED.decode(LIMITED.index((2, 2, 0, 0))) == {"variant": "melora", "rank": 256, "minis": 4, "rate": 1e-3}
+
+
+def test_limited_neighbours_and_digits_are_configurations() -> None:
+    table = LIMITED.digits(range(len(LIMITED)))
+    for i in range(len(LIMITED)):
+        here = LIMITED.positions(i)
+        assert table[i].tolist() == [p if on else -1 for p, on in zip(here, LIMITED.active(here), strict=True)]
+        assert i not in LIMITED.neighbours(i)
+    near = LIMITED.neighbours(LIMITED.encode({"variant": "lora", "rank": 256, "rate": 1e-4}))
+    assert {"variant": "pissa", "rank": 8, "rate": 1e-4} in [LIMITED.decode(i) for i in near]
+
+
+def test_a_limited_space_pickles_and_differs_from_the_whole_one() -> None:
+    again = pickle.loads(pickle.dumps(LIMITED))
+    assert again == LIMITED and hash(again) == hash(LIMITED)
+    assert [again.decode(i) for i in range(len(again))] == [LIMITED.decode(i) for i in range(len(LIMITED))]
+    assert Space(LIMITED.knobs) != LIMITED
+
+
+def test_limits_that_leave_nothing_or_name_no_earlier_knob_are_refused() -> None:
+    knobs = [Knob("a", (1, 2)), Knob("b", (1, 2))]
+    with pytest.raises(ValueError, match="b: no value is left with a = 2"):
+        Space(knobs, [Limit("b", (1,), {"a": [2]}), Limit("b", (2,), {"a": [2]})])
+    with pytest.raises(ValueError, match="a: a limit names 'b', which is no earlier knob"):
+        Space(knobs, [Limit("a", (1,), {"b": [2]})])
+    with pytest.raises(ValueError, match="b: 7 is not in the search space"):
+        Space(knobs, [Limit("b", (7,), {"a": [2]})])
+    with pytest.raises(ValueError, match="b: Tune knows no values that depend on others"):
+        Space(knobs, [Limit("b", (1,), {"a": [2]})]).to_tune()

@@ -49,6 +49,7 @@ class AdaLora(PeftVariant):
     summary = "singular triplets, the least important of which are pruned while training"
     paper = "arXiv 2303.10512"
     parameters = "ceil(1.5 r) (m + n + 1)"
+    rank_limited = False
     # PEFT's scores read `Parameter.grad`, which DeepSpeed takes away.
     runs_on = frozenset({"hosted", "ddp"})
     options = {"warmup": 0.12, "final": 0.5, "interval": 0.001, "orthogonality": 0.1, "beta1": 0.85, "beta2": 0.85}

@@ -25,6 +25,7 @@ class Dora(PeftVariant):
     summary = "LoRA on the direction of each weight row, with a trained magnitude"
     paper = "arXiv 2402.09353"
     parameters = "r (m + n) + m"
+    rank_limited = False
     exports_lora = False
 
     def lora_settings(self) -> dict[str, Any]:

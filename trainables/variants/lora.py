@@ -15,3 +15,4 @@ class Lora(PeftVariant):
     summary = "low-rank adaptation, W0 + (alpha / r) B A"
     paper = "arXiv 2106.09685"
     parameters = "r (m + n)"
+    rank_limited = False

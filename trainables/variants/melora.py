@@ -45,6 +45,7 @@ class MeLora(Variant):
     summary = "small LoRAs on the block diagonal: rank l r at the size of rank r"
     paper = "arXiv 2402.17263"
     parameters = "r (m + n)"
+    rank_limited = False
     options = {"minis": 4}
 
     @classmethod
@@ -55,12 +56,6 @@ class MeLora(Variant):
                 raise ValueError(
                     f"variant {cls.name}: option minis is {minis}, which does not divide {matrix.name} "
                     f"({matrix.rows} x {matrix.columns}): use a common divisor of both sides"
-                )
-            limit = min(matrix.rows, matrix.columns) // minis
-            if config.rank > limit:
-                raise ValueError(
-                    f"variant {cls.name}: rank {config.rank} exceeds the smaller side of the {minis} blocks of "
-                    f"{matrix.name} ({matrix.rows} x {matrix.columns}): use a rank of at most {limit}, or fewer minis"
                 )
 
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:

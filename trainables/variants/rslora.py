@@ -17,6 +17,7 @@ class RsLora(PeftVariant):
     summary = "LoRA with scale alpha / sqrt(r)"
     paper = "arXiv 2312.03732"
     parameters = "r (m + n)"
+    rank_limited = False
     scale_rule = "alpha / sqrt(rank)"
 
     def lora_settings(self) -> dict[str, Any]:

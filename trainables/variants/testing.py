@@ -311,6 +311,19 @@ class VariantConformance:
                 self.attached(cls, base, rank=17)
         assert structure(base) == before
 
+    def test_a_rank_beyond_the_smaller_side_trains_where_nothing_forbids_it(
+        self, cls: type[Variant], tmp_path: Path
+    ) -> None:
+        if cls.rank_limited:
+            pytest.skip("is limited by the matrices' smaller side")
+        variant, batch = self.attached(cls, rank=64, alpha=64.0), make_batches()[0]
+        train(variant, make_batches(), 2)
+        learned = outputs(variant.module, batch)
+        assert learned.isfinite().all()
+        if variant.saves != "merged":
+            with exported_adapter(make_base(), variant.save_adapter(tmp_path / "adapter", "some/base")) as served:
+                assert (outputs(served, batch) - learned).abs().max() < self.export_tolerance
+
     def test_fifty_attachments_leak_nothing(self, cls: type[Variant]) -> None:
         base = make_base(layers=1)
         batches = make_batches(1, rows=1)  # twelve tokens: a start that looks at data needs more than the rank

@@ -51,7 +51,8 @@ class Variant(Exported):
             (attached before the engine is built; under ZeRO stage 3 gather the trainable parameters around
             `state`).
         options: names and defaults of the keys allowed in `AdapterConfig.extra`.
-        rank_limited: whether r may not exceed min(m, n) of any adapted matrix.
+        rank_limited: whether r may not exceed min(m, n) of any adapted matrix, as where factors come from a
+            decomposition of it. Elsewhere a larger r only repeats directions, and PEFT allows it.
         trains_factors: whether what is trained on a matrix are factors of its update (A, B, or one of them), so that
             its curvature compares with LoRA's (`trainables.curvature`).
         scale_rule, rate_of, actor: see `Declared`; strings in the class's own body, because its file is read for them.

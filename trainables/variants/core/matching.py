@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
 from typing import Any
 
 from torch import nn
@@ -12,6 +14,9 @@ from trainables.variants import get_variant
 from trainables.variants.core.base import Variant
 from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.matrices import Matrix, select_matrices
+
+# Combinations of options that are looked at for one that can be had with a rank.
+_MOST_TRIED = 1000
 
 
 def matched_rank(
@@ -48,37 +53,71 @@ def effective_rank(
     return rank if match is None else matched_rank(variant, select_matrices(model, placement), rank, options)
 
 
-def impossible(
+@dataclass(frozen=True)
+class Possible:
+    """What a variant can be attached to a model with.
+
+    Attributes:
+        ranks: nominal rank -> option -> those of its values that can be had with that rank; ranks that cannot be had
+            are missing.
+        problems: `(what is left out, why)`, for each rank and each value of an option that is missing everywhere or at
+            some rank: `("rank 256", "variant pissa: rank 256 exceeds ...")`.
+    """
+
+    ranks: dict[int, dict[str, list[Any]]]
+    problems: list[tuple[str, str]]
+
+
+def possible(
     model: nn.Module,
     variant: str,
     ranks: Iterable[int],
     options: Mapping[str, Sequence[Any]],
     placement: str | Sequence[str] = "all-linear",
     match: str | None = None,
-) -> str | None:
-    """Why no trial of a variant can be attached to a model, in one line; None where some can.
+) -> Possible:
+    """Which of a space's ranks and values of options a variant can be attached to a model with.
 
     Args:
         model: the base; its weights are not read, so it may lie on the meta device.
         ranks: the nominal ranks of the space.
-        options: option name -> its values, each of which must work with some rank; names that the variant
-            does not have are left to others.
+        options: option name -> its values; names that the variant does not have are left to others.
     """
     cls = get_variant(variant)
-    wanted = [{}, *({name: value} for name in sorted(set(options) & set(cls.options)) for value in options[name])]
-    first = {name: values[0] for name, values in options.items() if name in cls.options}
-    for extra in wanted:
-        problem = ""
-        for rank in sorted(set(ranks)):
-            try:
-                used = effective_rank(model, cls, placement, rank, match, first | extra)
-                cls.check(model, AdapterConfig(used, 1.0, placement=_names(placement), extra=first | extra))
+    own = {name: list(values) for name, values in options.items() if name in cls.options}
+    found: dict[int, dict[str, list[Any]]] = {}
+    problems: list[tuple[str, str]] = []
+
+    def why_not(rank: int, extra: Mapping[str, Any]) -> str | None:
+        try:
+            used = effective_rank(model, cls, placement, rank, match, extra)
+            cls.check(model, AdapterConfig(used, 1.0, placement=_names(placement), extra=extra))
+        except ValueError as error:
+            return str(error)
+        return None
+
+    for rank in sorted(set(ranks)):
+        # From a combination that can be had, one option at a time.
+        combinations = (dict(zip(own, values, strict=True)) for values in product(*own.values()))
+        reasons: list[str] = []
+        for start in islice(combinations, _MOST_TRIED):
+            reason = why_not(rank, start)
+            if reason is None:
                 break
-            except ValueError as error:
-                problem = problem or str(error)
+            reasons.append(reason)
         else:
-            return problem
-    return None
+            problems.append((f"rank {rank}", reasons[0]))
+            continue
+        kept: dict[str, list[Any]] = {name: [] for name in own}
+        for name, values in own.items():
+            for value in values:
+                reason = why_not(rank, start | {name: value})
+                if reason is None:
+                    kept[name].append(value)
+                else:
+                    problems.append((f"{name} {value} at rank {rank}", reason))
+        found[rank] = kept
+    return Possible(found, problems)
 
 
 def _names(placement: str | Sequence[str]) -> str | tuple[str, ...]:

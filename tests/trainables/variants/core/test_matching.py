@@ -9,7 +9,7 @@ from trainables.protocols import TrainSettings
 from trainables.run import adapter_config
 from trainables.variants import available, get_variant
 from trainables.variants.core.config import AdapterConfig
-from trainables.variants.core.matching import impossible, matched_rank
+from trainables.variants.core.matching import matched_rank, possible
 from trainables.variants.core.matrices import select_matrices
 from trainables.variants.core.tiny import make_base
 
@@ -49,8 +49,8 @@ def test_positions_that_lelora_may_not_choose_do_not_count() -> None:
         for positions in ("all", "primary")
     }
     assert ranks == {"all": 1, "primary": 3}
-    why = impossible(base, "lelora", [3], {"positions": ["nowhere"]}, match="lora")
-    assert why is not None and "option positions is 'nowhere'" in why
+    found = possible(base, "lelora", [3], {"positions": ["nowhere"]}, match="lora")
+    assert not found.ranks and "option positions is 'nowhere'" in found.problems[0][1]
 
 
 def test_alpha_ratio_counts_from_the_effective_rank_and_alpha_is_taken_as_it_is() -> None:
@@ -62,19 +62,27 @@ def test_alpha_ratio_counts_from_the_effective_rank_and_alpha_is_taken_as_it_is(
     assert adapter_config(knobs, TrainSettings(samples=1), model=base).rank == 1
 
 
-def test_impossible_says_why_no_trial_can_be_attached_and_needs_no_weights() -> None:
+def test_what_is_possible_is_known_without_weights() -> None:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(make_base().config)
-    assert impossible(base, "lora", [4, 999], {}) is None  # one of them fits
+    assert possible(base, "lora", [4, 999], {}).ranks == {4: {}, 999: {}}  # as PEFT, beyond the smaller side
+    assert list(possible(base, "pissa", [4, 16, 17], {}).ranks) == [4, 16]
     for arguments, message in (
-        (("lora", [999], {}), "variant lora: rank 999 exceeds the smaller side of"),
+        (("pissa", [999], {}), "variant pissa: rank 999 exceeds the smaller side of"),
         (("lora", [4], {}, ["q_prj"]), "placement 'q_prj' matches no matrix: use 'all-linear' or some of"),
-        (("melora", [4], {"minis": [2, 3]}), "variant melora: option minis is 3, which does not divide"),
-        (("melora", [4], {"minis": [32]}), "variant melora: rank 4 exceeds the smaller side of the 32 blocks of"),
-        (("dylora", [2, 4], {"r_min": [1, 8]}), "variant dylora: option r_min is 8"),
+        (("melora", [4], {"minis": [3]}), "variant melora: option minis is 3, which does not divide"),
     ):
-        found = impossible(base, *arguments)  # type: ignore[arg-type]
-        assert found is not None and found.startswith(message) and "\n" not in found
-    assert impossible(base, "dylora", [2, 8], {"r_min": [1, 8], "of_another": [0]}) is None
+        found = possible(base, *arguments)  # type: ignore[arg-type]
+        assert not found.ranks
+        what, why = found.problems[0]
+        assert what == f"rank {arguments[1][0]}" and why.startswith(message) and "\n" not in why
+
+
+def test_an_option_that_one_rank_cannot_have_is_left_to_the_others() -> None:
+    found = possible(make_base(), "dylora", [2, 8], {"r_min": [1, 8], "of_another": [0]})
+    assert found.ranks == {2: {"r_min": [1]}, 8: {"r_min": [1, 8]}}
+    assert [what for what, _ in found.problems] == ["r_min 8 at rank 2"]
+    # k = 2, the first value, divides no odd rank; another does.
+    assert possible(make_base(), "gralora", [1, 4], {"k": [2, 1]}).ranks == {1: {"k": [1]}, 4: {"k": [2, 1]}}
