@@ -9,6 +9,7 @@ tried under one seed, and the best of them trained under others.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
@@ -67,7 +68,6 @@ def run_specs(specs: Sequence[str], overrides: Sequence[str], seeds: Sequence[in
     from raylora.reports.sweep import read_sweep
     from raylora.run import experiment
     from raylora.run.checks import check_world
-    from raylora.run.folder import RUN_MARK
     from raylora.spec import load
 
     records: list[Record] = []
@@ -80,15 +80,32 @@ def run_specs(specs: Sequence[str], overrides: Sequence[str], seeds: Sequence[in
             search = wanted.search.model_copy(update={"trials": wanted.space_size})
             spec = wanted.model_copy(update={"name": run_name(task, seed, wanted), "search": search})
             check_world(spec)
-            folder = Path(spec.storage()) / str(spec.name)
-            if (folder / RUN_MARK).exists():
+            folder = known_run(task, seed, spec)
+            if folder is not None:
                 experiment.resume(folder, quiet=quiet)
             else:
+                folder = Path(spec.storage()) / str(spec.name)
                 experiment.tune(spec, quiet=quiet)
             sweep = read_sweep(folder)
             shared = {name: sweep.about[name] for name in ("model", "metric", "mode")}
             records += [{"task": task, "seed": seed, **shared, **run} for run in sweep.runs]
     return records
+
+
+def known_run(task: str, seed: int, spec: Spec) -> Path | None:
+    """The folder of a run of the same spec, by whichever release; None where there is none.
+
+    The specs are compared, not the digests in the folders' names: a digest changes as the spec gains fields.
+    """
+    from raylora.run.folder import RUN_MARK, read_run, settled
+
+    def meant(one: Spec) -> dict[str, Any]:
+        return settled(one).model_dump(exclude={"version", "name", "storage_path"})
+
+    for folder in sorted(Path(spec.storage()).glob(f"compare-{glob.escape(task)}-seed{seed}-*")):
+        if (folder / RUN_MARK).exists() and meant(read_run(folder)[1]) == meant(spec):
+            return folder
+    return None
 
 
 def run_name(task: str, seed: int, spec: Spec) -> str:

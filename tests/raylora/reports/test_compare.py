@@ -8,10 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from raylora.cli import main
-from raylora.reports.compare import best_rows, markdown, merged, method, read_records, run_name, write_comparison
+from raylora.reports.compare import (
+    best_rows,
+    known_run,
+    markdown,
+    merged,
+    method,
+    read_records,
+    run_name,
+    write_comparison,
+)
 from raylora.reports.strategies import read_strategies
+from raylora.run.folder import RUN_MARK
 from raylora.spec import load
 from trainables.lelora.history import History
 
@@ -109,6 +120,19 @@ def test_the_table_in_the_documentation_is_that_of_its_records() -> None:
 def test_another_space_is_another_run(write_spec) -> None:
     spec, same, wider = (load(write_spec(space__rank=rank)) for rank in (2, 2, [2, 4]))
     assert run_name("sums", 0, spec) == run_name("sums", 0, same) != run_name("sums", 0, wider)
+
+
+def test_a_run_of_an_earlier_form_of_the_spec_is_known_by_what_it_says(write_spec, tmp_path: Path) -> None:
+    spec = load(write_spec(space__rank=2, name="compare-sums-seed0-0123abcd"))
+    folder = tmp_path / "runs" / "compare-sums-seed0-0123abcd"
+    folder.mkdir(parents=True)
+    (folder / RUN_MARK).write_text("raylora 0.1.0\n")
+    # As written before the spec had a version and sources of its own for each split.
+    earlier = spec.to_dict()
+    del earlier["version"], earlier["task"]["train"]
+    (folder / "spec.yaml").write_text(yaml.safe_dump(earlier))
+    assert known_run("sums", 0, spec) == folder
+    assert known_run("sums", 0, load(write_spec(space__rank=4, name="other"))) is None
 
 
 def test_compare_trains_writes_and_rebuilds_the_same_files(write_spec, ray_local, tmp_path: Path, capsys) -> None:
