@@ -154,14 +154,14 @@ def _figures(split: _Split, recognised: str, max_length: int, max_new_tokens: in
 
 
 def _histogram(counts: np.ndarray) -> list[list[int]]:
-    """`[from, to, rows]` of equal widths; the last one includes its end."""
+    """`[from, to, rows]` of equal widths, both ends included."""
     if not len(counts):
         return []
-    bins = min(_BINS, int(counts.max() - counts.min()) + 1)
-    rows, edges = np.histogram(counts, bins=bins)
-    return [
-        [round(begin), round(end), int(count)] for begin, end, count in zip(edges[:-1], edges[1:], rows, strict=True)
-    ]
+    least, most = int(counts.min()), int(counts.max())
+    width = -(-(most - least + 1) // _BINS)
+    starts = range(least, most + 1, width)
+    rows = np.bincount((counts - least) // width, minlength=len(starts))
+    return [[start, start + width - 1, int(count)] for start, count in zip(starts, rows, strict=True)]
 
 
 def _shared(gathered: Mapping[str, _Split]) -> list[dict[str, Any]]:
