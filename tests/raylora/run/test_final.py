@@ -37,7 +37,9 @@ def run(write_spec, tmp_path) -> Any:
         base_name="base",
         task=SimpleNamespace(metric="accuracy", mode="max"),
         progress=Progress(quiet=True),
-        data=SimpleNamespace(test=list, validation=[], train=[], counts={"train": 8}),
+        data=SimpleNamespace(
+            test=lambda: ([], {"test": 8, "test_prompts_in_train": 2}), validation=[], train=[], counts={"train": 8}
+        ),
         group=None,
         hosts=[],
     )
@@ -57,3 +59,10 @@ def test_several_seeds_give_their_mean_and_its_error_over_them(run) -> None:
 def test_the_adapter_is_that_of_the_seed_with_the_best_validation(run) -> None:
     final_stage(run, BEST)
     assert (run.folder / "adapter" / "seed").read_text() == "1"
+
+
+def test_test_rows_that_are_also_trained_on_are_told(run, capsys) -> None:
+    run.progress = Progress()
+    summary = final_stage(run, BEST)
+    assert (summary["test_rows"], summary["test_prompts_in_train"]) == (8, 2)
+    assert "2 of 8 test rows have a prompt that is also trained on" in capsys.readouterr().err
