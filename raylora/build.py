@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +40,16 @@ def build_task(spec: Spec) -> Task:
         name: getattr(told, name)
         for name in ("path", "train", "validation", "test", "columns", "train_rows", "test_rows")
     }
-    task = make_task(told.name, told.options, **rows, **seed)
-    if told.max_new_tokens:
-        task.max_new_tokens = told.max_new_tokens
+    task = make_task(told.name, told.options, test_sets=told.test_sets or None, **rows, **seed)
+    longest = told.max_new_tokens or told.sampling.max_new_tokens
+    if longest:
+        task.max_new_tokens = longest
+    sampling = replace(task.sampling, n=told.sampling.n, top_p=told.sampling.top_p, seed=spec.seed)
+    if told.sampling.temperature is not None:
+        sampling = replace(sampling, temperature=told.sampling.temperature)
+    if told.sampling.stop is not None:
+        sampling = replace(sampling, stop=tuple(told.sampling.stop))
+    task.aim(told.metrics, spec.search.objective, sampling)
     return task
 
 

@@ -1,18 +1,20 @@
-"""Greedy decoding and the loss of the reference completion, from one shared run of the prompt; or that loss alone."""
+"""Answers and the loss of the reference completion, from one shared run of the prompt; or that loss alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batching import IGNORE, last_positions, pad_left
+from trainables.batching import IGNORE, collate, last_positions, micro_batches, pad_left
 from trainables.modes import evaluating
-from trainables.protocols import Row
+from trainables.protocols import Row, Sampling
+from trainables.sampling import TAIL, Choose, chooser
 
 
 def prompt_batches(rows: Sequence[Row], max_tokens: int, reserve: int) -> list[list[int]]:
@@ -28,6 +30,23 @@ def prompt_batches(rows: Sequence[Row], max_tokens: int, reserve: int) -> list[l
     return groups
 
 
+@dataclass
+class Decoded:
+    """What was generated after each prompt, and how likely its reference response is.
+
+    Attributes:
+        answers: token ids of each answer, end token excluded, `(n rows, samples)`; empty where none was asked for.
+        losses: negative log-likelihood of each reference response in nats, `(n rows,)`.
+        tokens: tokens of each reference response, `(n rows,)`.
+        loss_sum: the sum of `losses`.
+    """
+
+    answers: list[list[list[int]]]
+    losses: list[float]
+    tokens: list[int]
+    loss_sum: float = 0.0
+
+
 @torch.inference_mode()
 def generate_and_score_loss(
     model: nn.Module,
@@ -35,47 +54,72 @@ def generate_and_score_loss(
     *,
     pad_id: int,
     eos_ids: Sequence[int],
-    max_new_tokens: int,
+    sampling: Sampling,
+    ended: Callable[[Sequence[int]], bool] | None = None,
     max_tokens: int = 8192,
     device: torch.device | str = "cpu",
-) -> tuple[list[list[int]], float, int]:
-    """Greedy continuation of each prompt, and the summed loss of the reference responses.
+) -> Decoded:
+    """Answers to each prompt, and the loss of the reference responses.
 
-    The prompt runs once: its keys and values serve both the decoding and the teacher-forced pass over the
+    The prompt runs once: its keys and values serve the decoding, of all samples, and the teacher-forced pass over the
     reference response.
 
-    Returns:
-        Token ids per row (end token excluded), the summed cross-entropy in nats over all response tokens,
-        and how many tokens that is.
+    Args:
+        ended: whether an answer is over, told from its tokens so far, apart from its end token.
+        max_tokens: bound on the padded tokens of one batch; one row is always taken.
     """
-    outputs: list[list[int]] = [[] for _ in rows]
-    loss_sum, loss_tokens = 0.0, 0
-    reserve = max_new_tokens + max((len(row["response_ids"]) for row in rows), default=0)
-    for group in prompt_batches(rows, max_tokens, reserve):
+    found = Decoded([[] for _ in rows], [0.0] * len(rows), [len(row["response_ids"]) for row in rows])
+    reserve = sampling.max_new_tokens + max(found.tokens, default=0)
+    for group in prompt_batches(rows, max_tokens // sampling.n, reserve):
         chosen = [rows[i] for i in group]
         inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"] for r in chosen], pad_id).items()}
         last = last_positions(inputs["input_ids"], 1)
         out = model(**inputs, use_cache=True, logits_to_keep=last)
         first, cache, width = out.logits[:, -1], out.past_key_values, inputs["input_ids"].shape[1]
-        total, tokens = _reference_loss(model, chosen, first, cache, inputs, pad_id)
-        loss_sum += total
-        loss_tokens += tokens
+        total, losses = _reference_loss(model, chosen, first, cache, inputs, pad_id)
+        found.loss_sum += total
         if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
             # A sliding window has dropped what a crop would need: run the prompt again.
             out = model(**inputs, use_cache=True, logits_to_keep=last)
             first, cache = out.logits[:, -1], out.past_key_values
         elif cache.get_seq_length() > width:
             cache.crop(width - cache.get_seq_length())
-        completions = _greedy(model, first, cache, inputs, eos_ids, max_new_tokens)
-        for i, ids in zip(group, completions, strict=True):
-            outputs[i] = ids
-    return outputs, loss_sum, loss_tokens
+        if sampling.n > 1:
+            cache.batch_repeat_interleave(sampling.n)
+            first = first.repeat_interleave(sampling.n, dim=0)
+            inputs = {name: tensor.repeat_interleave(sampling.n, dim=0) for name, tensor in inputs.items()}
+        choose = chooser(sampling, chosen, device)
+        answers = iter(_continue(model, first, cache, inputs, eos_ids, sampling.max_new_tokens, choose, ended))
+        for i, loss in zip(group, losses, strict=True):
+            found.losses[i] = loss
+            found.answers[i] = [next(answers) for _ in range(sampling.n)]
+    return found
+
+
+@torch.inference_mode()
+def score_loss(
+    model: nn.Module, rows: Sequence[Row], *, pad_id: int, max_tokens: int = 4096, device: torch.device | str = "cpu"
+) -> Decoded:
+    """The loss of the reference responses alone; nothing is generated."""
+    found = Decoded([], [0.0] * len(rows), [len(row["response_ids"]) for row in rows])
+    bare = [
+        {"place": place, "prompt_ids": row["prompt_ids"], "response_ids": row["response_ids"]}
+        for place, row in enumerate(rows)
+    ]
+    for group in micro_batches(bare, max_tokens):
+        batch = collate(group, pad_id).to(device)
+        logits = model(**batch.inputs, use_cache=False, logits_to_keep=batch.positions).logits.float()
+        losses = F.cross_entropy(logits.transpose(1, 2), batch.labels, ignore_index=IGNORE, reduction="none").sum(1)
+        for row, loss in zip(group, losses.tolist(), strict=True):
+            found.losses[row["place"]] = loss
+    found.loss_sum = math.fsum(found.losses)
+    return found
 
 
 def _reference_loss(
     model: nn.Module, rows: Sequence[Row], first: Tensor, cache: object, inputs: dict[str, Tensor], pad_id: int
-) -> tuple[float, int]:
-    """Teacher-forced loss of the responses over the cached prompts; the cache grows and is cropped after."""
+) -> tuple[float, list[float]]:
+    """Teacher-forced loss of the responses over the cached prompts, in all and of each row; the cache grows."""
     device = first.device
     longest = max(len(row["response_ids"]) for row in rows)
     ids = torch.full((len(rows), longest), pad_id, dtype=torch.long, device=device)
@@ -91,25 +135,29 @@ def _reference_loss(
         positions = inputs["position_ids"][:, -1:] + 1 + torch.arange(longest - 1, device=device)
         out = model(input_ids=ahead, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         logits = torch.cat([logits, out.logits], dim=1)  # n x longest x vocabulary
-    loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum")
-    return float(loss), int((labels != IGNORE).sum())
+    logits = logits.float()
+    total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum")
+    each = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="none").sum(1)
+    return float(total), each.tolist()
 
 
-def _greedy(
+def _continue(
     model: nn.Module,
     first: Tensor,
     cache: object,
     inputs: dict[str, Tensor],
     eos_ids: Sequence[int],
     max_new_tokens: int,
+    choose: Choose,
+    ended: Callable[[Sequence[int]], bool] | None,
 ) -> list[list[int]]:
-    """Continue each row with its most likely tokens until an end token or the limit."""
+    """Continue each row with the tokens that are chosen until an end token, the row's own end, or the limit."""
     device = first.device
     stops = torch.as_tensor(list(eos_ids), device=device)
     mask, position = inputs["attention_mask"], inputs["position_ids"][:, -1:]
-    token = first.argmax(-1, keepdim=True)  # n x 1
-    done = torch.isin(token[:, 0], stops)
+    token = choose(first, 0)  # n x 1
     columns = [token]
+    done = _over(torch.isin(token[:, 0], stops), columns, ended)
     while len(columns) < max_new_tokens and not bool(done.all()):
         mask = torch.cat([mask, torch.ones_like(token)], dim=1)
         position = position + 1
@@ -120,15 +168,24 @@ def _greedy(
             past_key_values=cache,
             use_cache=True,
         )
-        token = out.logits[:, -1].argmax(-1, keepdim=True)
+        token = choose(out.logits[:, -1], len(columns))
         columns.append(token)
-        done = done | torch.isin(token[:, 0], stops)
+        done = _over(done | torch.isin(token[:, 0], stops), columns, ended)
     stop_set = set(eos_ids)
     completions = []
     for ids in torch.cat(columns, dim=1).tolist():
         end = next((i for i, token_id in enumerate(ids) if token_id in stop_set), len(ids))
         completions.append(ids[:end])
     return completions
+
+
+def _over(done: Tensor, columns: list[Tensor], ended: Callable[[Sequence[int]], bool] | None) -> Tensor:
+    """`done`, `(n,)`, and the rows whose text so far says that they are."""
+    if ended is None:
+        return done
+    so_far = torch.cat(columns[-TAIL:], dim=1).tolist()
+    said = [over or ended(ids) for over, ids in zip(done.tolist(), so_far, strict=True)]
+    return torch.as_tensor(said, device=done.device)
 
 
 @torch.no_grad()

@@ -71,6 +71,11 @@ def data_parallel() -> Parallel:
             dist.all_reduce(total)
             return total.tolist()
 
+        def gather(self, value: Any) -> list[Any]:
+            parts: list[Any] = [None] * self.world
+            dist.all_gather_object(parts, value)
+            return parts
+
     return DataParallel()
 
 

@@ -15,9 +15,53 @@ Row = Mapping[str, Any]
 end-of-sequence token) and whatever the scorer reads (`response`, `answer`, `metadata`)."""
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are generated.
+
+    Attributes:
+        max_new_tokens: longest answer, in tokens.
+        temperature: 0 takes the most likely token each time; else the logits are divided by it and a token is drawn.
+        top_p: draws are from the fewest most likely tokens that have this much of the probability together.
+        n: answers per row; more than one takes a temperature.
+        stop: an answer ends before the first of these texts.
+        seed: of the draws. A row's draws depend on it and on the row, not on the batch that the row is in.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    n: int = 1
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model made of some rows, as far as its scorer needs it; a part that is not needed is empty.
+
+    Attributes:
+        texts: decoded answers without special tokens, `(n rows, samples)`.
+        losses: negative log-likelihood of each row's reference response in nats, and its tokens, `(n rows, 2)`.
+        options: what `Scorer.measure` found, `(n rows,)`.
+    """
+
+    texts: Sequence[Sequence[str]] = ()
+    losses: Sequence[tuple[float, int]] = ()
+    options: Sequence[Any] = ()
+
+
+Mark = Mapping[str, Any]
+"""What the answer to one row is worth, by metric; see `Scorer.marks`."""
+
+
 @runtime_checkable
 class Scorer(Protocol):
-    """Turns generated text into a score per row. Must pickle: it travels to the actors."""
+    """The metrics of a run. Must pickle: it travels to the actors.
+
+    `split` is `validation`, `test`, or `test.<name>` where a run has several test sets: each may have its own metrics.
+    `metric` is the objective's name among the figures of validation, `mode` its better end (`max` or `min`).
+    """
 
     @property
     def metric(self) -> str: ...
@@ -26,12 +70,27 @@ class Scorer(Protocol):
     def mode(self) -> str: ...
 
     @property
-    def worst(self) -> float: ...
+    def sampling(self) -> Sampling: ...
 
-    @property
-    def max_new_tokens(self) -> int: ...
+    def needs(self, split: str) -> frozenset[str]:
+        """Which parts of `Outputs` the metrics read: of `texts`, `losses` and `options`."""
+        ...
 
-    def score(self, completions: Sequence[str], rows: Sequence[Row]) -> list[float]: ...
+    def measure(self, split: str, model: Any, tokenizer: Any, rows: Sequence[Row]) -> Sequence[Any]:
+        """The likelihoods that `options` asks for, `(n,)`; called where it is needed."""
+        ...
+
+    def marks(self, split: str, outputs: Outputs, rows: Sequence[Row]) -> list[Mark]:
+        """What each row's answer is worth, `(n,)`. Rows may be marked in parts, by several workers."""
+        ...
+
+    def figures(self, split: str, marks: Sequence[Mark]) -> dict[str, float | None]:
+        """All rows' marks as figures: for each metric `<name>` and `<name>_se`, its standard error."""
+        ...
+
+    def worst_figures(self, split: str) -> dict[str, float | None]:
+        """The figures of a trial that diverged."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import nn
 
+from trainables.evaluation import evaluate_model, pad_token
 from trainables.journal import Knobs, Metrics
 from trainables.modes import evaluating
 from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
-from trainables.run import Parallel, TrialRun, evaluate_model, pad_token
+from trainables.run import Parallel, TrialRun
 from trainables.session import surroundings
 from trainables.variants.core.export import exported_adapter
 
@@ -105,7 +106,7 @@ def run_recipe(
     finally:
         run.close()
     if metrics["diverged"]:
-        return RecipeResult(metrics, {split: {setup.scorer.metric: setup.scorer.worst} for split in job.evaluate_on})
+        return RecipeResult(metrics, {split: setup.scorer.worst_figures(split) for split in job.evaluate_on})
     with exported_adapter(model, folder / "adapter") as adapted, evaluating(adapted):
         return RecipeResult(metrics, _scores(job, setup, adapted, tokenizer, parallel))
 
@@ -123,6 +124,7 @@ def _scores(
             as_rows(refs),
             setup.scorer,
             tokenizer,
+            split=split,
             device=device,
             parallel=parallel,
             predictions=predictions,

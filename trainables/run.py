@@ -29,8 +29,9 @@ from trainables.batching import (
     micro_batches,
     trained_tokens,
 )
-from trainables.decode import generate_and_score_loss, mean_loss
-from trainables.journal import Knobs
+from trainables.decode import mean_loss
+from trainables.evaluation import evaluate_model
+from trainables.journal import Knobs, Metrics
 from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
 from trainables.protocols import Row, Scorer, TrainSettings
@@ -141,6 +142,10 @@ class Parallel:
     def sum(self, values: Sequence[float]) -> list[float]:
         """Element-wise sum over the workers."""
         return [float(v) for v in values]
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each of the workers has, in the order of their ranks."""
+        return [value]
 
 
 class TrialRun:
@@ -287,8 +292,8 @@ class TrialRun:
 
     # ---- evaluation -----------------------------------------------------------------------------------
 
-    def evaluate(self, rows: Sequence[Row], scorer: Scorer, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
-        """Score generated answers; see `evaluate_model`. Workers share the rows."""
+    def evaluate(self, rows: Sequence[Row], scorer: Scorer, tokenizer: PreTrainedTokenizerBase) -> Metrics:
+        """The figures of the scorer on validation; see `evaluate_model`. Workers share the rows."""
         with evaluating(self.adapted):
             return evaluate_model(self.adapted, rows, scorer, tokenizer, device=self.device, parallel=self.parallel)
 
@@ -385,75 +390,3 @@ def saved(folder: str | Path) -> Path | None:
 def _before(folder: Path) -> Path:
     """Where the state before lies while a new one takes its place."""
     return folder.with_name(f".{folder.name}.before")
-
-
-def evaluate_model(
-    module: nn.Module,
-    rows: Sequence[Row],
-    scorer: Scorer,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    device: torch.device | str = "cpu",
-    parallel: Parallel | None = None,
-    predictions: list[dict[str, Any]] | None = None,
-) -> dict[str, float]:
-    """Greedy answers scored by the task, and the loss of the reference completions.
-
-    Args:
-        predictions: Where given, gets one entry per row (of this worker): prompt, answer, completion, score.
-
-    Returns:
-        `{scorer.metric: mean score over rows, "<metric>_se": its standard error, "validation_loss": nats
-        per completion token, "eval_s": seconds}`.
-    """
-    started = time.perf_counter()
-    parallel = parallel or Parallel()
-    mine = list(rows[parallel.rank :: parallel.world])
-    outputs, loss_sum, tokens = generate_and_score_loss(
-        module,
-        mine,
-        pad_id=pad_token(tokenizer),
-        eos_ids=sorted({*end_tokens(module, tokenizer), *turn_ends(mine, tokenizer)}),
-        max_new_tokens=scorer.max_new_tokens,
-        device=device,
-    )
-    texts = tokenizer.batch_decode(outputs, skip_special_tokens=True) if outputs else []
-    scores = scorer.score(texts, mine) if mine else []
-    if predictions is not None:
-        predictions.extend(_prediction(*item) for item in zip(mine, texts, scores, strict=True))
-    total, squares, count, loss_sum, token_sum = parallel.sum(
-        [sum(scores), sum(s * s for s in scores), len(scores), loss_sum, tokens]
-    )
-    mean = total / max(1.0, count)
-    variance = max(0.0, squares / max(1.0, count) - mean * mean)
-    return {
-        scorer.metric: mean,
-        f"{scorer.metric}_se": math.sqrt(variance / max(1.0, count - 1)),
-        "validation_loss": loss_sum / max(1.0, token_sum),
-        "eval_s": time.perf_counter() - started,
-    }
-
-
-def _prediction(row: Row, completion: str, score: float) -> dict[str, Any]:
-    """A line of the predictions file."""
-    kept = {name: row.get(name) for name in ("row", "prompt", "answer")}
-    return {**kept, "completion": completion, "score": float(score)}
-
-
-def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that fills a batch: the tokenizer's own, else the one that ends a text."""
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-
-
-def turn_ends(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The control tokens that the rows' responses end with: a chat template may end a turn with one of its own."""
-    control = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return {int(row["response_ids"][-1]) for row in rows if len(row["response_ids"])} & control
-
-
-def end_tokens(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every token that ends a completion: the tokenizer's and those of the generation config."""
-    config = getattr(module, "generation_config", None)
-    ids = getattr(config, "eos_token_id", None)
-    listed = [] if ids is None else ids if isinstance(ids, list) else [ids]
-    return sorted({*listed, tokenizer.eos_token_id})

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainables.evaluation import pad_token
 from trainables.journal import Ending, Journal, Knobs, Metrics, trial_key
 from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
-from trainables.run import Parallel, TrialRun, pad_token, saved
+from trainables.run import Parallel, TrialRun, saved
 from trainables.variants.core.config import Surroundings
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class TrialSession:
         while not run.done and run.samples < target:
             run.advance(run.samples + 1)
             self._maybe_checkpoint()
-        scores: Metrics = {scorer.metric: scorer.worst}
+        scores: Metrics = scorer.worst_figures("validation")
         if not run.diverged:
             scores = run.evaluate(self.validation, scorer, self.tokenizer)
         metrics: Metrics = {**run.metrics(), **scores, "done": run.done}

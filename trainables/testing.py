@@ -7,11 +7,13 @@ round-trips any text, and a ChatML-like chat template, so every code path that a
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from trainables.protocols import Mark, Outputs, Row, Sampling
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -152,11 +154,28 @@ class ExactMatch:
 
     metric: str = "accuracy"
     mode: str = "max"
-    worst: float = 0.0
-    max_new_tokens: int = 4
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=4))
 
-    def score(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        return [float(text.strip() == row["answer"]) for text, row in zip(completions, rows, strict=True)]
+    def needs(self, split: str) -> frozenset[str]:
+        return frozenset({"texts"})
+
+    def measure(self, split: str, model: Any, tokenizer: Any, rows: Sequence[Row]) -> Sequence[Any]:
+        return []
+
+    def marks(self, split: str, outputs: Outputs, rows: Sequence[Row]) -> list[Mark]:
+        return [
+            {"values": {self.metric: float(texts[0].strip() == row["answer"])}}
+            for texts, row in zip(outputs.texts, rows, strict=True)
+        ]
+
+    def figures(self, split: str, marks: Sequence[Mark]) -> dict[str, float | None]:
+        values = [mark["values"][self.metric] for mark in marks]
+        mean = sum(values) / len(values)
+        error = (mean * (1 - mean) / max(1, len(values) - 1)) ** 0.5
+        return {self.metric: mean, f"{self.metric}_se": error}
+
+    def worst_figures(self, split: str) -> dict[str, float | None]:
+        return {self.metric: 0.0}
 
 
 def tokenised_rows(tokenizer: Any, n: int, seed: int = 0) -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ class TunedModel:
     def _continue(self, ids: Sequence[int], longest: int) -> str:
         import torch
 
-        from trainables.run import end_tokens, pad_token
+        from trainables.evaluation import end_tokens, pad_token
 
         model: Any = self.model
         given = torch.tensor([list(ids)], device=next(model.parameters()).device)  # (1, prompt)

@@ -155,7 +155,8 @@ class _Runner:
 
     def _train(self, arm: Arm, rate: float, seed: int) -> dict[str, Any]:
         from raylora.build import train_settings
-        from trainables.run import TrialRun, pad_token
+        from trainables.evaluation import pad_token
+        from trainables.run import TrialRun
 
         spec, about = self.spec, self.about()
         base, tokenizer, task, train, validation = self._load()

@@ -30,6 +30,9 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     leaked = summary.get("test_prompts_in_train")
     if leaked:
         console.print(f"{leaked} of {summary['test_rows']} test rows have a prompt that is also trained on")
+    shown = [label for label in names if label in summary and "metrics" in summary[label]]
+    if shown:
+        console.print(_every_metric(summary, shown, names))
     folder = summary.get("run_dir")
     if folder:
         for file, what in (
@@ -39,6 +42,29 @@ def show_summary(summary: Mapping[str, Any]) -> None:
             ("summary.json", "this table"),
         ):
             console.print(f"  {folder}/{file}  ({what})")
+
+
+def _every_metric(summary: Mapping[str, Any], shown: list[str], names: Mapping[str, str]) -> Any:
+    """Each metric on each split, and by group, a row each."""
+    from rich.table import Table
+
+    table = Table(title="every metric")
+    for column in ("set", "metric", *(names[label] for label in shown)):
+        table.add_column(column, justify="left" if column in ("set", "metric") else "right", no_wrap=True)
+    rows = {(split, name): None for label in shown for split, one in summary[label]["metrics"].items() for name in one}
+    for split, name in rows:
+        pairs = [summary[label]["metrics"].get(split, {}).get(name) for label in shown]
+        cells = [_figure(pair, name.startswith("rows[")) for pair in pairs]
+        table.add_row(split.partition(".")[2] or split, name.replace("[", "\\["), *cells)
+    return table
+
+
+def _figure(pair: list[Any] | None, count: bool = False) -> str:
+    if pair is None or pair[0] is None:
+        return ""
+    if count:
+        return f"{pair[0]:.0f}"
+    return f"{pair[0]:.4f}" + (f" ± {pair[1]:.4f}" if pair[1] is not None else "")
 
 
 def _score(entry: Mapping[str, Any], split: str) -> str:

@@ -78,7 +78,7 @@ class Measurer:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from trainables.curvature import Meter, choose_blocks
-        from trainables.run import pad_token
+        from trainables.evaluation import pad_token
         from trainables.session import pick_device
         from trainables.variants.core.matrices import select_matrices
 

@@ -2,7 +2,7 @@
 
 Ray Data reads a split into blocks once and tokenises what the run needs of it, both kept from run to run (see `store`).
 The driver holds lengths, hashes and positions; trials and the final stage read their rows from the memory-mapped
-blocks. `split` says which rows are which. The test split is read when, and only when, `Prepared.test` is called.
+blocks. `split` says which rows are which. A test set is read when, and only when, `Prepared.tests` is called for it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ class Prepared:
 
     Attributes:
         train, proxy, validation: see `split`. `proxy` is `train` itself for the fraction 1.
-        test: the test rows with counts of their own (`test`, `test_dropped_too_long`, `test_prompts_in_train`); the
-            first call reads and tokenises them.
+        tests: the test sets by split (`test`, or `test.<name>` for each of several): a call gives the rows with counts
+            of their own (`test`, `test_dropped_too_long`, `test_prompts_in_train`); the first one reads and tokenises
+            them.
         counts: what was kept and dropped, in rows, and `train_tokens`, `proxy_tokens` (prompt + response). Where
             `train_rows` bounds train, of the rows that had to be looked at.
         notes: what a person should be told of the rows, in lines.
@@ -53,9 +54,13 @@ class Prepared:
     train: Rows
     proxy: Rows
     validation: Rows
-    test: Callable[[], Test]
+    tests: dict[str, Callable[[], Test]]
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def test(self) -> Test:
+        """The first of the test sets, which is mostly the only one."""
+        return next(iter(self.tests.values()))()
 
 
 @dataclass(frozen=True)
@@ -247,10 +252,11 @@ def build(
 
     train_pool = pool("train")
     own_validation = pool("validation") if "validation" in sources else None
+    named = [name for name in sources if name.partition(".")[0] == "test"]
     parts = split(
         train_pool,
         own_validation,
-        carve_test="test" not in sources,
+        carve_test=not named,
         task=task,
         seed=seed,
         validation_rows=validation_rows,
@@ -262,9 +268,9 @@ def build(
     counts = parts.counts | problems | {"proxy": len(chosen), "proxy_tokens": proxy_tokens}
 
     @cache
-    def test() -> Test:
+    def test(name: str) -> Test:
         room = max_length - task.max_new_tokens
-        own = train_pool if parts.test is not None else pool("test")
+        own = train_pool if parts.test is not None else pool(name)
         rows = parts.test if parts.test is not None else test_rows(own, task.test_rows, room)
         found: dict[str, int] = {}
         if parts.test is None:
@@ -272,7 +278,7 @@ def build(
             for note in told:
                 say(f"data: {note}")
         if not len(rows):
-            raise UserError(f"task.max_length: {max_length} leaves no test row of {own.count}; raise max_length")
+            raise UserError(f"task.max_length: {max_length} leaves no {name} row of {own.count}; raise max_length")
         too_long = 0 if parts.test is not None else int((own.usable & (own.prompts > room)).sum())
         repeated = int(np.isin(own.keys[rows], train_pool.keys[parts.train]).sum())
         told_counts = {"test": len(rows), "test_dropped_too_long": too_long, "test_prompts_in_train": repeated}
@@ -281,7 +287,9 @@ def build(
     train = train_pool.rows(parts.train)
     validation = (own_validation or train_pool).rows(parts.validation)
     proxy_part = train if len(chosen) == len(parts.train) else train_pool.rows(chosen)
-    return Prepared(train, proxy_part, validation, test, counts, notes)
+    return Prepared(
+        train, proxy_part, validation, {name: partial(test, name) for name in named or ["test"]}, counts, notes
+    )
 
 
 def _problems(pools: list[TokenPool], allow_broken: bool | float) -> tuple[dict[str, int], list[str]]:

@@ -32,7 +32,7 @@ class RowSource(Protocol):
     test_rows: int | None
 
     def splits(self) -> dict[str, Source]:
-        """Raw rows by split: `train` always, `validation` and `test` where the source has them."""
+        """Raw rows by split: `train` always, `validation`, and `test` or `test.<name>`s where the source has them."""
         ...
 
 

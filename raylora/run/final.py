@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from raylora.run.prepare import Run
-from raylora.run.summary import FinalSummary, RecipeSummary
+from raylora.run.summary import FinalSummary, MoreFigures, RecipeSummary
 from raylora.run.trials import with_both_alphas
 from raylora.statistics import mean_and_error
-from trainables.journal import Journal, Knobs, trial_key
+from trainables.journal import Journal, Knobs, Metrics, trial_key
 
 if TYPE_CHECKING:
     from ray import ObjectRef
     from ray.actor import ActorHandle
 
+    from raylora.tasks.scoring import Scoring
     from trainables.recipe import RecipeJob, RecipeResult
 
 
@@ -28,20 +29,21 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary:
     from trainables.recipe import RecipeJob
 
     spec, name, metric = run.spec, run.base_name, run.task.metric
-    test, counts = run.data.test()
-    leaked = counts["test_prompts_in_train"]
+    read = {split: one() for split, one in run.data.tests.items()}
+    tests = {split: rows for split, (rows, _) in read.items()}
+    leaked, count = (sum(counts[name] for _, counts in read.values()) for name in ("test_prompts_in_train", "test"))
     if leaked:
-        run.progress.say(f"data: {leaked} of {counts['test']} test rows have a prompt that is also trained on")
+        run.progress.say(f"data: {leaked} of {count} test rows have a prompt that is also trained on")
     samples = spec.final.budget(run.data.counts["train"])
-    both = {"validation": run.data.validation, "test": test}
+    everything = {"validation": run.data.validation, **tests}
     final = run.folder / "final"
-    jobs = {"base": RecipeJob(folder=str(final / "base"), evaluate_on={"test": test})}
+    jobs = {"base": RecipeJob(folder=str(final / "base"), evaluate_on=tests)}
     recipes = {"default": spec.recipe_to_knobs(), "best": dict(best)}
     for k in range(spec.final.seeds):
         for label, knobs in recipes.items():
             jobs[f"{label}-{k}"] = RecipeJob(
                 folder=str(final / f"{label}-{k}"),
-                evaluate_on=both,
+                evaluate_on=everything,
                 knobs=knobs,
                 train=run.data.train,
                 samples=samples,
@@ -51,11 +53,13 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary:
     run.progress.say(f"final stage: base, default and best recipe; {samples} samples, {spec.final.seeds} seed(s)")
     results = _run_jobs(run, jobs)
     seeds = range(spec.final.seeds)
+    scoring = run.task.scoring
+    base = [results["base"]]
     summary: FinalSummary = {
-        "base": {"test": _score(results["base"], "test", metric)},
-        "default": _entry(recipes["default"], [results[f"default-{k}"] for k in seeds], metric),
-        "best": _entry(recipes["best"], [results[f"best-{k}"] for k in seeds], metric),
-        "test_rows": counts["test"],
+        "base": {"test": headline(base, list(tests), scoring)[0], **figures(base, scoring)},
+        "default": _entry(recipes["default"], [results[f"default-{k}"] for k in seeds], scoring),
+        "best": _entry(recipes["best"], [results[f"best-{k}"] for k in seeds], scoring),
+        "test_rows": count,
         "test_prompts_in_train": leaked,
     }
     sign = 1 if run.task.mode == "max" else -1
@@ -68,26 +72,57 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary:
 
 
 def _score(result: RecipeResult, split: str, metric: str) -> float:
-    value = result.scores[split][metric]
+    value = result.scores[split].get(metric)
     return math.nan if value is None else value
 
 
-def _entry(knobs: Knobs, results: Sequence[RecipeResult], metric: str) -> RecipeSummary:
+def _entry(knobs: Knobs, results: Sequence[RecipeResult], scoring: Scoring) -> RecipeSummary:
     """A recipe's scores over the seeds that it was trained under."""
-
-    def told(split: str) -> tuple[float, float | None]:
-        mean, error = mean_and_error([_score(result, split, metric) for result in results])
-        # One seed: the standard error over the rows; several: over the seeds.
-        return mean, error if error is not None else results[0].scores[split].get(f"{metric}_se")
-
-    (validation, validation_se), (test, test_se) = told("validation"), told("test")
+    tests = [split for split in results[0].scores if split != "validation"]
+    (validation, validation_se), (test, test_se) = (
+        headline(results, splits, scoring) for splits in (["validation"], tests)
+    )
     return {
         "config": with_both_alphas(knobs),
         "validation": validation,
         "validation_se": validation_se,
         "test": test,
         "test_se": test_se,
+        **figures(results, scoring),
     }
+
+
+def headline(results: Sequence[RecipeResult], splits: Sequence[str], scoring: Scoring) -> tuple[float, float | None]:
+    """The one figure of some splits and its standard error: of several test sets, the mean over them."""
+    told = [over_seeds(results, split, scoring.headline(split)) for split in splits]
+    mean = sum(value for value, _ in told) / len(told)
+    errors = [error for _, error in told if error is not None]
+    return mean, math.sqrt(sum(error**2 for error in errors)) / len(told) if len(errors) == len(told) else None
+
+
+def over_seeds(results: Sequence[RecipeResult], split: str, name: str) -> tuple[float, float | None]:
+    """A figure's mean over the seeds and its standard error: over the rows of the split, or over several seeds."""
+    mean, error = mean_and_error([_score(result, split, name) for result in results])
+    if error is None:
+        plain, bracket, group = name.partition("[")
+        error = results[0].scores[split].get(f"{plain}_se{bracket}{group}")
+    return mean, error
+
+
+def figures(results: Sequence[RecipeResult], scoring: Scoring) -> MoreFigures:
+    """Every metric on every split, where there is more than the headline: `{split: {name: [value, error]}}`."""
+    found = {
+        split: {name: over_seeds(results, split, name) for name in scores if _is_figure(name, scores)}
+        for split, scores in results[0].scores.items()
+    }
+    if set(found) <= {"validation", "test"} and all(list(one) == [scoring.metric] for one in found.values()):
+        return {}
+    return {"metrics": {split: {name: list(pair) for name, pair in one.items()} for split, one in found.items()}}
+
+
+def _is_figure(name: str, scores: Metrics) -> bool:
+    """Whether it is a metric, and no error of one, nor what is told of every evaluation."""
+    return "_se[" not in name and not name.endswith("_se") and (f"{name}_se" in scores or "[" in name or "." in name)
 
 
 def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult]:
@@ -108,7 +143,12 @@ def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult
     def book(label: str, result: RecipeResult) -> None:
         journal.append("final", identity[label], label=label, result=result.to_row())
         results[label] = result
-        run.progress.say(f"  {label}: {run.task.metric} {_score(result, 'test', run.task.metric):.4f} on test")
+        told = ", ".join(
+            f"{name} {_score(result, split, name):.4f} on {split.partition('.')[2] or split}"
+            for split in run.data.tests
+            for name in [run.task.scoring.headline(split)]
+        )
+        run.progress.say(f"  {label}: {told}")
 
     if run.group is not None:
         from trainables.distributed import fit_recipes

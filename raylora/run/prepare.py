@@ -63,6 +63,8 @@ def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
     progress = Progress(task.metric, quiet)
     progress.say(f"run folder: {folder}")
     progress.say(f"base model: {spec.model}")
+    for note in task.notes:
+        progress.say(note)
     model_folder = models.resolve(spec.model, quiet=quiet)
     prepared = build_data(spec, task, str(model_folder), progress.say)
     progress.say(f"data: {rows_kept(prepared.counts)}")
@@ -76,7 +78,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
     setup = TrialSetup(
         model_folder=spec.model if not Path(spec.model).is_dir() else str(model_folder),
         resolve_model=models.resolve,
-        scorer=task,
+        scorer=task.scoring,
         settings=settings,
         train=prepared.proxy,
         validation=prepared.validation,

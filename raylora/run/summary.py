@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 
-class RecipeSummary(TypedDict):
+class MoreFigures(TypedDict, total=False):
+    """`metrics`: split -> name -> `[value, standard error]`, where there are several metrics or test sets."""
+
+    metrics: dict[str, dict[str, list[float | None]]]
+
+
+class RecipeSummary(MoreFigures):
     """A recipe and how it scored; `_se` are standard errors, None where nothing is known of them.
+
+    `test` is the objective on the test set; of several test sets, the mean of their figures.
 
     Without a final stage there is the validation score of its trial alone.
     """
@@ -20,7 +28,7 @@ class RecipeSummary(TypedDict):
     test_se: NotRequired[float | None]
 
 
-class BaseSummary(TypedDict):
+class BaseSummary(MoreFigures):
     """The untouched base model's score."""
 
     test: float

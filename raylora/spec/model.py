@@ -62,6 +62,30 @@ _Source = str | dict[str, _Scalar | None]
 _Sources = _Source | list[_Source] | None
 
 
+def _as_entries(value: Any) -> Any:
+    """One metric is a list of one; a mapping is a list of its pairs."""
+    if isinstance(value, Mapping):
+        return [{key: inner} for key, inner in value.items()]
+    return [value] if isinstance(value, str) else value
+
+
+class SamplingSpec(_Part):
+    """How answers are generated, for the metrics that read them."""
+
+    temperature: float | None = Field(None, ge=0, description="0: the likeliest token each time; default: the task's.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Draw from the most likely tokens of this much probability.")
+    n: int = Field(1, ge=1, description="Answers per row; a metric such as pass@k may ask for more.")
+    stop: list[str] | None = Field(None, description="Texts before which an answer ends; default: the task's.")
+    max_new_tokens: int | None = Field(None, ge=1, description="The same as task.max_new_tokens.")
+
+    @field_validator("stop")
+    @classmethod
+    def _stop(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None and not all(value):
+            raise ValueError("an empty text would end every answer; allowed: texts of at least one character")
+        return value
+
+
 class TaskSpec(_Part):
     """What the model learns and how it is scored."""
 
@@ -76,6 +100,15 @@ class TaskSpec(_Part):
         None, description="Source of validation, as train; default: path's own, or rows of train."
     )
     test: _Sources = Field(None, description="Source of test, as train; default: path's own, or rows of train.")
+    test_sets: dict[str, _Sources] = Field(
+        default_factory=dict, description="Several test sets by name, each a source as train; each has its own row."
+    )
+    metrics: Annotated[list[str | dict[str, Any]], BeforeValidator(_as_entries)] | None = Field(
+        None,
+        min_length=1,
+        description="What is measured: names, {name: options} or {test set: name}; default: the task's.",
+    )
+    sampling: SamplingSpec = Field(default_factory=SamplingSpec)
     columns: dict[str, str] | None = Field(
         None, description="Role -> column where the names say too little: {prompt: input, response: output}."
     )
@@ -101,6 +134,16 @@ class TaskSpec(_Part):
     max_new_tokens: int | None = Field(None, ge=1, description="Longest generated answer; default: the task's.")
     system: str | None = Field(None, description="System message; '' for none, null for the template's own.")
     chat_template: bool = Field(True, description="Use the model's chat template where it has one.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TaskSpec:
+        inner = self.sampling.max_new_tokens
+        if inner is not None and self.max_new_tokens not in (None, inner):
+            raise ValueError(
+                f"max_new_tokens = {self.max_new_tokens} and sampling.max_new_tokens = {inner} contradict each other; "
+                "allowed: one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _leaves_rows(self) -> TaskSpec:
@@ -261,6 +304,9 @@ class SearchSpec(_Part):
     """What to try next, and how often."""
 
     searcher: str = Field("language", description="`raylora searchers` lists them.")
+    objective: str | list[str] | None = Field(
+        None, description="What is optimised: a metric, several for their mean, or loss; default: the task's."
+    )
     trials: int = Field(30, ge=1, description="Configurations to train.")
     scheduler: Literal["none", "asha", "median"] = Field("none", description="Early stopping of poor trials.")
     max_failures: int = Field(3, ge=0, description="Restarts of a trial whose host died.")

@@ -17,7 +17,9 @@ from trainables.registry import PluginError, Registry
 
 __all__ = ["TASKS", "Row", "Task", "available", "describe", "make_task"]
 
-TASKS: Registry[Task] = Registry(__name__, group="raylora.tasks", base=f"{__name__}.base:Task", apart=("base",))
+TASKS: Registry[Task] = Registry(
+    __name__, group="raylora.tasks", base=f"{__name__}.base:Task", apart=("base", "published", "scoring")
+)
 
 
 def available() -> list[str]:
@@ -65,7 +67,9 @@ def make_task(name: str, options: Mapping[str, Any] | None = None, **more: Any) 
         if needed and parameter.name not in chosen:
             raise UserError(f"task.{parameter.name}: {name} needs it; set task.{parameter.name}")
     make: Any = cls
-    return make(*([part] if cls.part else []), **chosen)
+    task: Task = make(*([part] if cls.part else []), **chosen)
+    task.aim()
+    return task
 
 
 def _family(name: str) -> tuple[type[Task], str]:

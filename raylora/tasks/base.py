@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 
 from raylora.data.rows import Source
 from raylora.errors import UserError
+from raylora.metrics import Metric
+from raylora.tasks.scoring import Entry, Scoring, make_scoring
+from trainables.protocols import Sampling
 
 
 class Task(ABC):
@@ -22,20 +25,32 @@ class Task(ABC):
         summary: one line for lists.
         part: what stands behind the slash of the family's names, such as `generator`, and is the constructor's one
             positional argument; empty where the family is one task.
-        metric: the name under which a trial reports the mean score.
-        mode: `max` or `min`, the better end of the metric.
-        worst: finite value of the metric that a diverged trial is given.
+        default_metrics: what is measured where a spec says nothing, in its form: `exact`, `{number: {mark: "####"}}`,
+            `{test set: metric}`. Empty: `score` is the one metric.
+        objective: the one of them that is optimised; empty for the first.
+        test_sets: names of its test sets, where it has several.
+        metric: the name under which a trial reports the objective, or the mean of `score`.
+        mode: `max` or `min`, the better end of the objective.
+        worst: finite value of the objective that a diverged trial is given.
         max_new_tokens: longest completion worth generating, in tokens.
+        temperature, stop: of generated answers, where a spec says nothing; see `trainables.protocols.Sampling`.
+        notes: what a person should be told before a run, in lines.
         train_rows, test_rows: bound on a split, or None for all of it; a longer split is sampled, by seed.
     """
 
     name: str = ""
     summary: ClassVar[str] = ""
     part: ClassVar[str] = ""
+    default_metrics: Sequence[Entry] = ()
+    objective: str = ""
+    test_sets: tuple[str, ...] = ()
     metric: str = "accuracy"
     mode: str = "max"
     worst: float = 0.0
     max_new_tokens: int = 64
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     train_rows: int | None = None
     test_rows: int | None = None
 
@@ -48,20 +63,45 @@ class Task(ABC):
     def splits(self) -> dict[str, Source]:
         """Raw rows by split: `train` always, `validation` and `test` where the source has them.
 
+        Several test sets are `test.<name>` each, instead of `test`.
         Nothing is read until a split's callable is called, so a test split that nobody asks for stays unread.
         A row holds `prompt`, `response` (what to train on), `answer` (what is scored against), all str, and
         `metadata` (a JSON string or a JSON-able mapping; whatever `score` needs besides).
         """
 
-    @abstractmethod
     def score(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        """One score in [0, 1] per completion.
+        """One score in [0, 1] per completion: what a task does that has no `default_metrics`.
 
         Args:
             completions: decoded text after the prompt, without special tokens, `(n,)`.
             rows: the rows they answer, `(n,)`, with at least `response`, `answer` and `metadata` (JSON
                 string).
         """
+        raise NotImplementedError(f"{type(self).__name__} has neither default_metrics nor a score of its own")
+
+    def prepared(self, metric: Metric) -> Metric:
+        """A metric of this run, given what it takes from the task, such as how a program is made of an answer."""
+        return metric
+
+    @property
+    def sampling(self) -> Sampling:
+        """How answers are generated where a spec says nothing."""
+        return Sampling(self.max_new_tokens, self.temperature, stop=self.stop)
+
+    def aim(
+        self,
+        metrics: Sequence[Entry] | None = None,
+        objective: str | Sequence[str] | None = None,
+        sampling: Sampling | None = None,
+    ) -> Scoring:
+        """Take these metrics, this objective and this sampling; see `scoring.make_scoring`."""
+        self.own = getattr(self, "own", (self.metric, self.mode, self.worst))
+        self.scoring = make_scoring(self, metrics=metrics, objective=objective, sampling=sampling)
+        self.metric, self.mode, self.worst = self.scoring.metric, self.scoring.mode, self.scoring.worst
+        return self.scoring
+
+    scoring: Scoring
+    own: tuple[str, Any, float]
 
 
 def check_lengths(completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

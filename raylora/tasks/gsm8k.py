@@ -60,6 +60,7 @@ class Gsm8kTask(InstructTask):
             max_new_tokens=max_new_tokens,
         )
         self._metric = make_metric("number", {"mark": MARK})
+        self.default_metrics = ({"number": {"mark": MARK}},)
 
     @staticmethod
     def finish(table: pa.Table) -> pa.Table:

@@ -80,7 +80,7 @@ class InstructTask(Task):
         self.path, self.match, self.config, self.columns = None if path is None else str(path), match, config, columns
         self.train_rows, self.test_rows, self.max_new_tokens = train_rows, test_rows, max_new_tokens
         self._metric = make_metric(match)
-        self.metric, self.mode, self.worst = self._metric.reported, self._metric.mode, self._metric.worst
+        self.default_metrics = (match,)
         reading = Read(self.name, columns, prompt_template, response_column, labels, self.finish)
         own = {"train": train, "validation": validation, "test": test}
         self._open = open_splits(self.path, config, own=own, reading=reading)

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from trainables.decode import generate_and_score_loss
+from trainables.protocols import Sampling
 from trainables.testing import make_tiny_model, tokenised_rows
 
 
@@ -20,9 +21,10 @@ def test_equals_one_row_at_a_time_without_a_cache(loaded) -> None:
     model, tokenizer = loaded
     rows = tokenised_rows(tokenizer, 7)
     rows[0] = {**rows[0], "prompt_ids": rows[0]["prompt_ids"] * 3}
-    got, loss, tokens = generate_and_score_loss(
-        model, rows, pad_id=0, eos_ids=[tokenizer.eos_token_id], max_new_tokens=5, max_tokens=120
+    decoded = generate_and_score_loss(
+        model, rows, pad_id=0, eos_ids=[tokenizer.eos_token_id], sampling=Sampling(max_new_tokens=5), max_tokens=120
     )
+    got = [answers[0] for answers in decoded.answers]
     expected_loss = 0.0
     for row, completion in zip(rows, got, strict=True):
         ids = list(row["prompt_ids"])
@@ -40,5 +42,5 @@ def test_equals_one_row_at_a_time_without_a_cache(loaded) -> None:
         with torch.no_grad():
             logits = model(whole).logits[0, -n - 1 : -1]
         expected_loss += float(F.cross_entropy(logits, whole[0, -n:], reduction="sum"))
-    assert tokens == sum(len(row["response_ids"]) for row in rows)
-    assert loss == pytest.approx(expected_loss, rel=1e-4)
+    assert decoded.tokens == [len(row["response_ids"]) for row in rows]
+    assert decoded.loss_sum == pytest.approx(expected_loss, rel=1e-4)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from raylora.build import build_task
 from raylora.progress import Progress
 from raylora.run.final import final_stage
 from raylora.spec import load
@@ -35,10 +36,13 @@ def run(write_spec, tmp_path) -> Any:
         spec=spec,
         folder=tmp_path,
         base_name="base",
-        task=SimpleNamespace(metric="accuracy", mode="max"),
+        task=build_task(spec),
         progress=Progress(quiet=True),
         data=SimpleNamespace(
-            test=lambda: ([], {"test": 8, "test_prompts_in_train": 2}), validation=[], train=[], counts={"train": 8}
+            tests={"test": lambda: ([], {"test": 8, "test_prompts_in_train": 2})},
+            validation=[],
+            train=[],
+            counts={"train": 8},
         ),
         group=None,
         hosts=[],

@@ -1,0 +1,145 @@
+"""A model's answers to rows, and what they are worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+
+from trainables.decode import Decoded, generate_and_score_loss, score_loss
+from trainables.journal import Metrics
+from trainables.protocols import Mark, Outputs, Row, Scorer
+from trainables.sampling import cut, stopping
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Sharing(Protocol):
+    """How workers share rows and put their marks together; see `run.Parallel`."""
+
+    rank: int
+    world: int
+
+    def sum(self, values: Sequence[float]) -> list[float]: ...
+
+    def gather(self, value: Any) -> list[Any]: ...
+
+
+def evaluate_model(
+    module: nn.Module,
+    rows: Sequence[Row],
+    scorer: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    split: str = "validation",
+    device: torch.device | str = "cpu",
+    parallel: Sharing | None = None,
+    predictions: list[dict[str, Any]] | None = None,
+) -> Metrics:
+    """What the model's answers are worth, by each metric that the scorer has for this split.
+
+    What the metrics need is what is done: answers are generated only where one of them reads text, and the options of
+    a row are weighed only where one asks for it. The loss of the reference completions is always there.
+
+    Args:
+        split: which of the scorer's metrics count.
+        parallel: the workers that share the rows; None for one alone.
+        predictions: Where given, gets one entry per row (of this worker): prompt, answer, completion, marks.
+
+    Returns:
+        The scorer's figures (`<name>` and `<name>_se` of each metric), `validation_loss` (nats per completion token)
+        and `eval_s` (seconds).
+    """
+    started = time.perf_counter()
+    mine = list(rows) if parallel is None else list(rows[parallel.rank :: parallel.world])
+    outputs, decoded = _answers(module, mine, scorer, tokenizer, split, device)
+    marks = scorer.marks(split, outputs, mine) if mine else []
+    if predictions is not None:
+        texts = outputs.texts or [[""]] * len(mine)
+        predictions.extend(_prediction(*item) for item in zip(mine, texts, marks, strict=True))
+    sums = [decoded.loss_sum, float(sum(decoded.tokens))]
+    loss_sum, tokens = sums if parallel is None else parallel.sum(sums)
+    figures = scorer.figures(split, marks if parallel is None else _in_order(parallel.gather(marks)))
+    return {
+        **figures,
+        "validation_loss": figures.get("validation_loss", loss_sum / max(1.0, tokens)),
+        "eval_s": time.perf_counter() - started,
+    }
+
+
+def _answers(
+    module: nn.Module,
+    rows: Sequence[Row],
+    scorer: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    split: str,
+    device: torch.device | str,
+) -> tuple[Outputs, Decoded]:
+    needs, sampling, texts = scorer.needs(split), scorer.sampling, []
+    if "texts" in needs:
+        decoded = generate_and_score_loss(
+            module,
+            rows,
+            pad_id=pad_token(tokenizer),
+            eos_ids=sorted({*end_tokens(module, tokenizer), *turn_ends(rows, tokenizer)}),
+            sampling=sampling,
+            ended=stopping(tokenizer, sampling.stop),
+            device=device,
+        )
+        flat = [ids for answers in decoded.answers for ids in answers]
+        written = iter(tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else [])
+        texts = [[cut(next(written), sampling.stop) for _ in answers] for answers in decoded.answers]
+    else:
+        decoded = score_loss(module, rows, pad_id=pad_token(tokenizer), device=device)
+    options = scorer.measure(split, module, tokenizer, rows) if "options" in needs else ()
+    losses = list(zip(decoded.losses, decoded.tokens, strict=True)) if "losses" in needs else ()
+    return Outputs(texts, losses, options), decoded
+
+
+def _in_order(parts: Sequence[Sequence[Mark]]) -> list[Mark]:
+    """The marks of all workers in the order of the rows, of which worker `i` of `N` had `i, i + N, ...`."""
+    marks: list[Mark] = []
+    for place in range(max(map(len, parts), default=0)):
+        marks += [part[place] for part in parts if place < len(part)]
+    return marks
+
+
+def _prediction(row: Row, texts: Sequence[str], mark: Mark) -> dict[str, Any]:
+    """A line of the predictions file."""
+    kept = {name: row.get(name) for name in ("row", "prompt", "answer")}
+    more = {} if len(texts) < 2 else {"completions": list(texts)}
+    return {**kept, "completion": texts[0], **more, **_columns(mark)}
+
+
+def _columns(mark: Mark) -> dict[str, Any]:
+    """The marks as columns: `score` where there is one metric, else one of each metric's name."""
+    values = {name: _number(value) for name, value in mark["values"].items()}
+    return {"score": next(iter(values.values()), None), **(values if len(values) > 1 else {})}
+
+
+def _number(value: Any) -> float | None:
+    first = value[0] if isinstance(value, tuple | list) and value else value
+    return float(first) if isinstance(first, int | float) else None
+
+
+def pad_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that fills a batch: the tokenizer's own, else the one that ends a text."""
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def turn_ends(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The control tokens that the rows' responses end with: a chat template may end a turn with one of its own."""
+    control = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {int(row["response_ids"][-1]) for row in rows if len(row["response_ids"])} & control
+
+
+def end_tokens(module: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every token that ends a completion: the tokenizer's and those of the generation config."""
+    config = getattr(module, "generation_config", None)
+    ids = getattr(config, "eos_token_id", None)
+    listed = [] if ids is None else ids if isinstance(ids, list) else [ids]
+    return sorted({*listed, tokenizer.eos_token_id})
