@@ -193,7 +193,7 @@ def test_adalora_is_pruned_to_its_budget_within_the_steps_of_the_trial(base, tok
 
 
 def test_answers_end_with_the_control_token_that_the_rows_responses_end_with() -> None:
-    from trainables.run import turn_ends
+    from trainables.evaluation import turn_ends
     from trainables.testing import make_tiny_tokenizer
 
     tokenizer = make_tiny_tokenizer()
