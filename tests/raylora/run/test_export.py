@@ -1,5 +1,12 @@
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -63,3 +70,33 @@ def test_a_recipe_that_is_no_adapter_is_served_and_exported_merged(write_spec, r
     tuned = load_file(run / "adapter" / "tuned_weights.safetensors")
     merged = load_file(target / "model.safetensors")
     assert all((merged[f"{name}.weight"] == weight).all() for name, weight in tuned.items())
+
+
+OPEN = """
+import os, sys
+from peft import AutoPeftModelForCausalLM
+assert not os.listdir("."), os.listdir(".")
+model = AutoPeftModelForCausalLM.from_pretrained(sys.argv[1])
+print(type(model).__name__, model.peft_config["default"].r)
+"""
+
+
+def test_an_exported_adapter_opens_in_an_empty_folder_in_a_fresh_process(finished_run, tmp_path) -> None:
+    target = export(finished_run.folder, tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, str(target)], cwd=tmp_path / "empty", capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("PeftModelForCausalLM"), done.stderr
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "folder"])
+def test_an_adapter_names_the_folder_of_its_base_and_no_alias(old_run, tiny_model, tmp_path, monkeypatch, name) -> None:
+    run = old_run("finished")
+    if name == "smollm2-135m":
+        monkeypatch.setenv("RAYLORA_HOME", str(tmp_path / "home"))
+        shutil.copytree(tiny_model, tmp_path / "home" / "models" / name)
+        spec = run / "spec.yaml"
+        spec.write_text(re.sub(r"(?m)^model: .*$", f"model: {name}", spec.read_text()))
+    base = json.loads((export(run, tmp_path / "out") / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert Path(base).is_absolute() and (Path(base) / "config.json").is_file()

@@ -1,0 +1,177 @@
+"""The model card of an adapter: `README.md` beside it, in the hub's form.
+
+The header is what the hub reads: base model, library, licence, tags, results. The text says what was trained on what,
+how it scored with standard errors, the recipe, and how to load it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raylora import __version__
+from raylora.models import ALIASES, license_of, public_name
+from raylora.run.summary import read_summary
+from raylora.run.trials import with_both_alphas
+from raylora.spec import Spec
+from trainables.journal import Journal
+
+_LABELS = {"base": "base, untouched", "default": "default recipe", "best": "**this one**"}
+
+
+def write_card(target: Path, run: Path, spec: Spec, *, base: str, merged: bool = False) -> Path:
+    """Writes `README.md` beside an exported adapter or merged model.
+
+    Args:
+        target: folder of what was exported.
+        run: folder of the run that it is from.
+        base: what the adapter names as its base: a hub id, or a folder of this machine.
+        merged: whether the folder holds the whole model.
+
+    Returns:
+        The file.
+    """
+    card = target / "README.md"
+    summary = read_summary(run) or {}
+    header = _header(spec, summary, base, merged)
+    title = spec.name or run.name
+    parts = [
+        f"---\n{header}\n---",
+        f"# {title}",
+        _what(spec, merged),
+        "## How to load",
+        _load(spec, target.name, base, merged),
+        "## Scores",
+        _scores(summary),
+        "## Recipe",
+        _recipe(spec, summary, run),
+        "## Data",
+        _data(spec, summary),
+    ]
+    card.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return card
+
+
+def _header(spec: Spec, summary: Mapping[str, Any], base: str, merged: bool) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    metric, best = summary.get("metric"), summary.get("best", {})
+    results = []
+    if metric and "test" in best:
+        results.append(
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=spec.task.name,
+                dataset_name=_dataset(spec),
+                metric_type=metric,
+                metric_value=best["test"],
+                dataset_split="test",
+            )
+        )
+    data = ModelCardData(
+        base_model=base if public_name(base) == base else public_name(spec.model) or base,
+        base_model_relation="merge" if merged else "adapter",
+        library_name="transformers" if merged else "peft",
+        license=license_of(spec.model),
+        pipeline_tag="text-generation",
+        tags=["raylora", "lora", spec.task.name],
+        model_name=(spec.name or "adapter") if results else None,
+        eval_results=results or None,
+    )
+    return str(data.to_yaml()).strip()
+
+
+def _dataset(spec: Spec) -> str:
+    """The rows by name; where they lie on somebody's disk is nobody's business."""
+    path = spec.task.path
+    if path is None:
+        return spec.task.name
+    return Path(path).name if Path(path).expanduser().exists() else path
+
+
+def _what(spec: Spec, merged: bool) -> str:
+    kind = "The whole model, in float32" if merged else "An adapter"
+    return f"{kind}: {_model(spec)} trained on {_dataset(spec)} by the recipe that raylora {__version__} found for it."
+
+
+def _model(spec: Spec) -> str:
+    return public_name(spec.model) or Path(spec.model).name
+
+
+def _load(spec: Spec, folder: str, base: str, merged: bool) -> str:
+    auto = "AutoModelForCausalLM" if merged else "AutoPeftModelForCausalLM"
+    library = "transformers" if merged else "peft"
+    tokenizer = folder if merged else base
+    lines = [f"from {library} import {auto}"]
+    lines += ["from transformers import AutoTokenizer", ""]
+    lines += [f'model = {auto}.from_pretrained("{folder}")']
+    lines += [f'tokenizer = AutoTokenizer.from_pretrained("{tokenizer}")']
+    code = "```python\n" + "\n".join(lines) + "\n```"
+    note = "" if merged else _base_note(spec, base)
+    return f"{code}\n\n{note}".strip()
+
+
+def _base_note(spec: Spec, base: str) -> str:
+    if spec.model in ALIASES:
+        told = f"`raylora models pull {spec.model}` makes the base ({ALIASES[spec.model].source})"
+        elsewhere = f"set `base_model_name_or_path` in `adapter_config.json` to it, or to `{ALIASES[spec.model].hub_id}`"
+        return f"{told}. On another machine {elsewhere}, whose weights it holds, quantised."
+    if not Path(base).is_dir():
+        return ""
+    known = public_name(spec.model)
+    where = f"the hub has it as `{known}`" if known else "copy it there"
+    return f"The base is a folder of the machine that trained: on another one, {where}, and set " + (
+        "`base_model_name_or_path` in `adapter_config.json`."
+    )
+
+
+def _scores(summary: Mapping[str, Any]) -> str:
+    metric = summary.get("metric")
+    if not metric or "base" not in summary:
+        return "The run has no final stage: nothing was scored on a test split."
+    lines = [f"| {metric} | validation | test |", "| --- | ---: | ---: |"]
+    for label, told in _LABELS.items():
+        entry = summary[label]
+        lines.append(f"| {told} | {_score(entry, 'validation')} | {_score(entry, 'test')} |")
+    better = "higher" if summary["mode"] == "max" else "lower"
+    rows = f" over {summary['test_rows']} rows" if "test_rows" in summary else ""
+    note = f"{better.capitalize()} is better; ± one standard error; test{rows}."
+    leaked = summary.get("test_prompts_in_train")
+    if leaked:
+        note += f" {leaked} test rows have a prompt that is also trained on."
+    return "\n".join(lines) + f"\n\n{note}"
+
+
+def _score(entry: Mapping[str, Any], split: str) -> str:
+    if entry.get(split) is None:
+        return ""
+    error = entry.get(f"{split}_se")
+    return f"{entry[split]:.4f}" + (f" ± {error:.4f}" if error is not None else "")
+
+
+def _recipe(spec: Spec, summary: Mapping[str, Any], run: Path) -> str:
+    config = with_both_alphas(summary.get("best", {}).get("config", {}))
+    told = {name: config[name] for name in sorted(config)}
+    trained = next((row["result"] for row in Journal(run).rows() if row.get("label") == "best-0"), {})
+    told |= {"placement": spec.space.placement, "seed": spec.seed}
+    told |= {"schedule": f"cosine to 0 after {100 * spec.train.warmup_ratio:g} % warm-up"}
+    told |= {"optimizer": f"the variant's, AdamW for most, weight decay {spec.train.weight_decay:g}"}
+    told |= {
+        name: trained[name] for name in ("samples", "step", "tokens", "trainable_parameters") if trained.get(name)
+    }
+    lines = ["| | |", "| --- | --- |"]
+    lines += [f"| {name.replace('_', ' ')} | {value} |" for name, value in told.items()]
+    trials = summary.get("trials")
+    found = f"\n\nThe best of {trials} trials, by `{spec.search.searcher}`." if trials else ""
+    return "\n".join(lines) + found
+
+
+def _data(spec: Spec, summary: Mapping[str, Any]) -> str:
+    task = spec.task
+    template = "the model's chat template" if task.chat_template else "no chat template"
+    turns = "all assistant turns" if task.train_on == "all" else "the last assistant turn"
+    return (
+        f"`{_dataset(spec)}` (task `{task.name}`), written with {template}; trained on {turns}. The found recipe was "
+        "chosen on validation rows; only the final stage read the test rows."
+    )
