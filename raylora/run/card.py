@@ -33,7 +33,7 @@ def write_card(target: Path, run: Path, spec: Spec, *, base: str, merged: bool =
         The file.
     """
     card = target / "README.md"
-    summary = read_summary(run) or {}
+    summary: Mapping[str, Any] = read_summary(run) or {}
     header = _header(spec, summary, base, merged)
     title = spec.name or run.name
     parts = [
@@ -114,14 +114,16 @@ def _load(spec: Spec, folder: str, base: str, merged: bool) -> str:
 
 def _base_note(spec: Spec, base: str) -> str:
     if spec.model in ALIASES:
-        told = f"`raylora models pull {spec.model}` makes the base ({ALIASES[spec.model].source})"
-        elsewhere = f"set `base_model_name_or_path` in `adapter_config.json` to it, or to `{ALIASES[spec.model].hub_id}`"
+        bundled = ALIASES[spec.model]
+        told = f"`raylora models pull {spec.model}` makes the base ({bundled.source})"
+        elsewhere = f"set `base_model_name_or_path` in `adapter_config.json` to it, or to `{bundled.hub_id}`"
         return f"{told}. On another machine {elsewhere}, whose weights it holds, quantised."
     if not Path(base).is_dir():
         return ""
     known = public_name(spec.model)
     where = f"the hub has it as `{known}`" if known else "copy it there"
-    return f"The base is a folder of the machine that trained: on another one, {where}, and set " + (
+    return (
+        f"The base is a folder of the machine that trained: on another one, {where}, and set "
         "`base_model_name_or_path` in `adapter_config.json`."
     )
 
@@ -153,13 +155,12 @@ def _score(entry: Mapping[str, Any], split: str) -> str:
 def _recipe(spec: Spec, summary: Mapping[str, Any], run: Path) -> str:
     config = with_both_alphas(summary.get("best", {}).get("config", {}))
     told = {name: config[name] for name in sorted(config)}
-    trained = next((row["result"] for row in Journal(run).rows() if row.get("label") == "best-0"), {})
+    results = {row.get("label"): row["result"] for row in Journal(run).rows() if row["event"] == "final"}
+    trained: Mapping[str, Any] = results.get("best-0", {})
     told |= {"placement": spec.space.placement, "seed": spec.seed}
     told |= {"schedule": f"cosine to 0 after {100 * spec.train.warmup_ratio:g} % warm-up"}
     told |= {"optimizer": f"the variant's, AdamW for most, weight decay {spec.train.weight_decay:g}"}
-    told |= {
-        name: trained[name] for name in ("samples", "step", "tokens", "trainable_parameters") if trained.get(name)
-    }
+    told |= {name: trained[name] for name in ("samples", "step", "tokens", "trainable_parameters") if trained.get(name)}
     lines = ["| | |", "| --- | --- |"]
     lines += [f"| {name.replace('_', ' ')} | {value} |" for name, value in told.items()]
     trials = summary.get("trials")

@@ -11,9 +11,7 @@ from raylora.run.export import export
 from raylora.run.folder import read_run
 
 
-def push(
-    run_dir: str | Path, repo: str, *, merge: bool = False, private: bool = False, base: str | None = None
-) -> str:
+def push(run_dir: str | Path, repo: str, *, merge: bool = False, private: bool = False, base: str | None = None) -> str:
     """Upload what `export` writes as a model repository, in one commit; returns its address.
 
     The token is that of `hf auth login` or `HF_TOKEN`; `HF_ENDPOINT` names another hub.

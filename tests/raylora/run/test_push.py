@@ -33,7 +33,8 @@ class Hub(BaseHTTPRequestHandler):
             row = json.loads(line)
             if row["key"] == "file":
                 self.server.files[row["value"]["path"]] = base64.b64decode(row["value"]["content"])
-        return self._answer(200, {"commitUrl": f"{self.server.address}/me/sums/commit/{0:040}", "commitOid": "0" * 40, "success": True})
+        url = f"{self.server.address}/me/sums/commit/{0:040}"
+        return self._answer(200, {"commitUrl": url, "commitOid": "0" * 40, "success": True})
 
     def do_GET(self) -> None:
         self._answer(200, {"id": "me/sums", "sha": "0" * 40, "siblings": []})
