@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
     from transformers import PreTrainedModel
 
+    from trainables.calibration import Calibration
     from trainables.recipe import RecipeJob, RecipeResult
     from trainables.variants.core.matching import Possible
 
@@ -43,10 +44,13 @@ class ModelHost:
     aside, so a host never mixes two trials and nothing is lost by the change.
     """
 
-    def __init__(self, setup: TrialSetup, index: int = 0) -> None:
+    def __init__(self, setup: TrialSetup, index: int = 0, latest: ActorHandle | None = None) -> None:
         from trainables.session import TrialSession, load_base
 
         quiet_libraries()
+        if latest is not None:
+            # A restarted host is made from its first arguments: the run may have changed its setup since.
+            setup = ray.get(latest.get.remote()) or setup
         self.setup, self.index = setup, index
         self.model, self.tokenizer = load_base(setup)
         self.session = TrialSession(setup, self.model, self.tokenizer, where=f"host-{index}")
@@ -68,6 +72,22 @@ class ModelHost:
         from trainables.variants.core.snapshot import fingerprint
 
         return fingerprint(self.model)
+
+    def adopt(self, setup: TrialSetup) -> None:
+        """Run trials under another setup of the same model from now on."""
+        from trainables.session import TrialSession
+
+        self.session.leave()
+        self.setup = setup
+        self.session = TrialSession(setup, self.model, self.tokenizer, where=f"host-{self.index}")
+        self.owner = ""
+
+    def calibrate(self, ranks: Sequence[int], batch_sizes: Sequence[int], limit_s: float) -> Calibration:
+        """What a few steps and one evaluation cost here; see `trainables.calibration.calibrate`."""
+        from trainables.calibration import calibrate
+
+        self.session.leave()
+        return calibrate(self.setup, self.model, self.tokenizer, ranks=ranks, batch_sizes=batch_sizes, limit_s=limit_s)
 
     def possible(self, spaces: Sequence[Space]) -> list[Possible]:
         """What each (variant, ranks, options) can be attached here with."""
@@ -156,6 +176,19 @@ def _possible(model: PreTrainedModel, spaces: Sequence[Space], settings: TrainSe
     ]
 
 
+class Latest:
+    """The setup that hosts run trials under, once it is another than the one that they were started with."""
+
+    def __init__(self) -> None:
+        self.setup: TrialSetup | None = None
+
+    def get(self) -> TrialSetup | None:
+        return self.setup
+
+    def put(self, setup: TrialSetup) -> None:
+        self.setup = setup
+
+
 class HostPool:
     """Which HostedTrial uses which host: the least used one, and the same again when it asks again."""
 
@@ -174,15 +207,36 @@ class HostPool:
 
 
 def start_hosts(
-    setup: TrialSetup, count: int, *, cpus: float = 0, gpus: float = 0, **options: Any
+    setup: TrialSetup,
+    count: int,
+    *,
+    cpus: float = 0,
+    gpus: float = 0,
+    latest: ActorHandle | None = None,
+    **options: Any,
 ) -> list[ActorHandle]:
-    """Create `count` ModelHost actors, spread over the nodes, and wait until their models are loaded."""
+    """Create `count` ModelHost actors, spread over the nodes, and wait until their models are loaded.
+
+    Args:
+        latest: see `change_setup`; without it the setup stays as it is.
+    """
     remote = ray.remote(ModelHost).options(
         num_cpus=cpus, num_gpus=gpus, max_restarts=-1, scheduling_strategy="SPREAD", **options
     )
-    hosts = [remote.remote(setup, i) for i in range(count)]
+    hosts = [remote.remote(setup, i, latest) for i in range(count)]
     ray.get([host.ready.remote() for host in hosts])
     return hosts
+
+
+def start_latest() -> ActorHandle:
+    """The actor that restarted hosts ask for their setup; it needs no CPU of its own."""
+    return ray.remote(Latest).options(num_cpus=0, max_restarts=0).remote()
+
+
+def change_setup(hosts: Sequence[ActorHandle], latest: ActorHandle, setup: TrialSetup) -> None:
+    """Put the hosts under another setup of the same model, those that will be restarted too."""
+    ray.get(latest.put.remote(setup))
+    ray.get([host.adopt.remote(setup) for host in hosts])
 
 
 def start_pool(hosts: Sequence[ActorHandle]) -> ActorHandle:

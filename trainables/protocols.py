@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,7 @@ class TrialSetup:
         validation: `Rows` that score a trial, or object references of Arrow tables.
         actors: Handles of the actors that variants declare, by variant.
         run_dir: Where `trials.jsonl` and `checkpoints/` live. Shared storage on a cluster.
+        deadline: When a trial stops training and is scored as it is, in seconds since the epoch.
     """
 
     model_folder: str
@@ -148,3 +150,4 @@ class TrialSetup:
     device: str = "auto"
     threads: int = 0
     actors: Mapping[str, Any] = field(default_factory=dict)
+    deadline: float = math.inf

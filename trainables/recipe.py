@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 
 from trainables.evaluation import evaluate_model, pad_token
 from trainables.journal import Knobs, Metrics
+from trainables.live import Beacon, Phase
 from trainables.modes import evaluating
 from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
@@ -34,6 +36,7 @@ class RecipeJob:
         samples: Training budget in samples.
         folder: Gets `adapter/` (a PEFT folder) and one Parquet of predictions per split.
         base_name: What the adapter's configuration names as its base model.
+        deadline: When training stops and the recipe is scored as it is, in seconds since the epoch.
     """
 
     folder: str
@@ -43,6 +46,7 @@ class RecipeJob:
     samples: int = 1
     seed: int = 0
     base_name: str = ""
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -97,14 +101,40 @@ def run_recipe(
         parallel=parallel,
         surroundings=surroundings(setup, job.knobs, f"final-{folder.name}", folder),
     )
+    beacon = Beacon(setup.run_dir, f"final-{folder.name}" if parallel.rank == 0 else "")
+    beacon.begin()
     try:
-        run.advance(job.samples)
+        while not run.done and run.samples < job.samples and not parallel.late(job.deadline):
+            run.advance(run.samples + 1)
+            _show(beacon, "training", run, job)
         metrics = run.metrics()
         if parallel.rank == 0:
             run.variant.save_adapter(folder / "adapter", job.base_name)
         parallel.sum([0.0])  # the others wait until the folder is there
     finally:
         run.close()
+    _show(beacon, "scoring", run, job)
+    try:
+        return _scored(job, setup, model, tokenizer, parallel, metrics)
+    finally:
+        beacon.end()
+
+
+def _show(beacon: Beacon, phase: Phase, run: TrialRun, job: RecipeJob) -> None:
+    name = Path(job.folder).name
+    beacon.show(phase, run.samples, job.samples, loss=run.last_loss, key=name, knobs=run.knobs, name=name)
+
+
+def _scored(
+    job: RecipeJob,
+    setup: TrialSetup,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    parallel: Parallel,
+    metrics: Metrics,
+) -> RecipeResult:
+    """The trained adapter's scores, as it was exported; the worst ones where it diverged."""
+    folder = Path(job.folder)
     if metrics["diverged"]:
         return RecipeResult(metrics, {split: setup.scorer.worst_figures(split) for split in job.evaluate_on})
     with exported_adapter(model, folder / "adapter") as adapted, evaluating(adapted):

@@ -147,6 +147,10 @@ class Parallel:
         """What each of the workers has, in the order of their ranks."""
         return [value]
 
+    def late(self, deadline: float) -> bool:
+        """Whether it is past the deadline (seconds since the epoch) for some worker: all are told the same."""
+        return math.isfinite(deadline) and self.sum([float(time.time() >= deadline)])[0] > 0
+
 
 class TrialRun:
     """One configuration on one base model.
@@ -184,6 +188,7 @@ class TrialRun:
         self.samples = 0
         self.tokens = 0
         self.diverged = False
+        self.last_loss: float | None = None
         self._loss_sum, self._loss_steps, self._train_s, self._generating_s = 0.0, 0, 0.0, 0.0
         reset_peak_memory(self.device)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
@@ -258,6 +263,7 @@ class TrialRun:
         self.step += 1
         self.samples += len(rows)
         self.tokens += sum(length(row) for row in rows)
+        self.last_loss = loss
         self._loss_sum += loss
         self._loss_steps += 1
         self._train_s += time.perf_counter() - started

@@ -15,6 +15,7 @@ import torch
 
 from trainables.evaluation import pad_token
 from trainables.journal import Ending, Journal, Knobs, Metrics, trial_key
+from trainables.live import Beacon, Phase
 from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
 from trainables.run import Parallel, TrialRun, saved
@@ -83,6 +84,7 @@ class TrialSession:
         self.parallel = parallel or Parallel()
         self.where = where
         self.journal = Journal(setup.run_dir)
+        self.beacon = Beacon(setup.run_dir, where)
         self.train = as_rows(setup.train)
         self.validation = as_rows(setup.validation)
         self.run: TrialRun | None = None
@@ -127,7 +129,16 @@ class TrialSession:
             self.journal.append("continue", key, trial_id=trial_id, host=self.where, from_step=self.run.step)
         self.key = key
         self._checkpointed = time.monotonic()
+        self.beacon.begin(self.run.samples)
+        self._show("training")
         return None
+
+    def _show(self, phase: Phase) -> None:
+        run = self._require()
+        if self.leader:
+            self.beacon.show(
+                phase, run.samples, self.setup.settings.samples, loss=run.last_loss, key=self.key, knobs=run.knobs
+            )
 
     def _fail(self, key: str, knobs: Knobs, error: Exception) -> None:
         if self.leader:
@@ -146,26 +157,30 @@ class TrialSession:
         # A tolerance keeps float division from asking for one more report at the very end.
         reached = int((run.samples + 1e-6) / interval)
         target = min(settings.samples, round(interval * (reached + 1)))
-        while not run.done and run.samples < target:
+        late = False
+        while not (run.done or late) and run.samples < target:
             run.advance(run.samples + 1)
+            self._show("training")
             self._maybe_checkpoint()
+            late = self.parallel.late(self.setup.deadline)
+        self._show("scoring")
         scores: Metrics = scorer.worst_figures("validation")
         if not run.diverged:
             scores = run.evaluate(self.validation, scorer, self.tokenizer)
-        metrics: Metrics = {**run.metrics(), **scores, "done": run.done}
-        if run.done:
-            self.conclude(metrics)
+        metrics: Metrics = {**run.metrics(), **scores, "done": run.done or late}
+        if metrics["done"]:
+            self.conclude(metrics, stopped=not run.done)
         else:
             if self.leader:
                 self.journal.report(self.key, metrics)
             self._maybe_checkpoint()
         return metrics
 
-    def conclude(self, metrics: Metrics) -> None:
+    def conclude(self, metrics: Metrics, *, stopped: bool = False) -> None:
         """Write the trial's last line, then drop its checkpoint and its adapter."""
         run, key = self._require(), self.key
         if self.leader:
-            self.journal.finish(key, run.knobs, metrics)
+            self.journal.finish(key, run.knobs, metrics, stopped=stopped)
             shutil.rmtree(self.checkpoint_folder(key), ignore_errors=True)
         self._close()
 
@@ -188,6 +203,7 @@ class TrialSession:
         run, self.run, self.key = self.run, None, ""
         if run is not None:
             run.close()
+            self.beacon.end()
 
     def _require(self) -> TrialRun:
         if self.run is None:
