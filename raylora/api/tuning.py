@@ -44,6 +44,7 @@ def tune(
     *,
     model: str | None = None,
     path: str | None = None,
+    budget: str | None = None,
     variants: str | Sequence[str] | None = None,
     trials: int | None = None,
     searcher: str | None = None,
@@ -63,6 +64,7 @@ def tune(
         spec: path of a YAML file, a mapping such as the file would hold, or a `Spec`.
         model: base model: alias, local folder or hub id.
         path: `task.path`: file, folder or hub id of the rows.
+        budget: time to wait for everything, such as `20m` or `6h`.
         variants: `space.variant`.
         trials: `search.trials`.
         searcher: `search.searcher`; the options of the spec's own searcher are left out where another one is named.
@@ -91,6 +93,7 @@ def tune(
     common: dict[str, Any] = {
         "model": model,
         "task.path": path,
+        "budget": budget,
         "space.variant": [variants] if isinstance(variants, str) else variants and list(variants),
         "search.trials": trials,
         "search.searcher": searcher,

@@ -27,8 +27,8 @@ def points(spec: Spec) -> tuple[list[int], list[int]]:
     return sorted({low, high}), sorted({min(batches[0], 2), 8})
 
 
-def cost_model(calibration: Calibration | Mapping[str, Any]) -> CostModel:
-    """From what a host measured to a model of costs."""
+def cost_model(calibration: Mapping[str, Any]) -> CostModel:
+    """From what a host measured (a `Calibration`) to a model of costs."""
     names = ("parameters", "layers", "hidden", "vocabulary", "adapter_per_rank", "weight_bytes")
     return fit(
         Shape(**{name: calibration[name] for name in names}),

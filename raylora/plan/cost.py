@@ -218,15 +218,24 @@ def fit(
         evaluation_row_s=evaluation_row_s,
         attach_s=attach_s,
         resident_gb=resident_gb,
-        activation_token_gb=_activations(shape, points, resident_gb),
+        activation_token_gb=_activations(shape, points),
     )
 
 
-def _activations(shape: Shape, points: Sequence[StepPoint], resident_gb: float) -> float:
-    """GB per token: the steepest rise above what model and adapter hold."""
-    rises = [
-        (p.peak_gb - resident_gb - ADAM_BYTES * shape.adapter_per_rank * p.rank / GB) / p.tokens
-        for p in points
-        if p.tokens
-    ]
-    return max([0.0, *rises])
+def activation_gb(shape: Shape) -> float:
+    """GB per token of a micro-batch that is trained on, from the shape: blocks and logits.
+
+    32 widths of 16 bits per block: Korthikanti et al. 2022, arXiv 2205.05198, equation 1, without dropout masks.
+    """
+    return (shape.layers * shape.hidden * 16 * shape.weight_bytes + shape.vocabulary * 8) / GB
+
+
+def _activations(shape: Shape, points: Sequence[StepPoint]) -> float:
+    """GB per token by which peaks grow with the batch, within a factor of four of what the shape says.
+
+    Peaks on a CPU are of the whole process, in which libraries and caches move more than a small batch does.
+    """
+    expected = activation_gb(shape)
+    pairs = [(a, b) for a in points for b in points if a.rank == b.rank and b.tokens > a.tokens]
+    slopes = [(b.peak_gb - a.peak_gb) / (b.tokens - a.tokens) for a, b in pairs]
+    return min(4 * expected, max([expected / 4, *slopes])) if slopes else expected

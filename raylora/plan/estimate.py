@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raylora.plan.cost import GB, CostModel, Shape
+from raylora.plan.cost import GB, CostModel, Shape, activation_gb
 
 if TYPE_CHECKING:
     import torch
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 TRAINING, READING = 0.5, 0.6
 # Multiply-adds per weight and token: forward, the gradient of the activations, and some of the forward once more.
 PASSES = 2.4
-# Activations of a block per token, in widths: Korthikanti et al. 2022, arXiv 2205.05198, eq. 1, without dropout masks.
-WIDTHS = 32
 # Rows that are scored at once.
 SCORED_TOGETHER = 16
 PROCESS_GB = 0.6
@@ -60,7 +58,7 @@ def estimate(
         evaluation_row_s=generated + tokens_per_row * 2 * shape.parameters / (TRAINING * speed),
         attach_s=1.0,
         resident_gb=shape.parameters * shape.weight_bytes / GB + PROCESS_GB,
-        activation_token_gb=(shape.layers * shape.hidden * WIDTHS * shape.weight_bytes / 2 + shape.vocabulary * 8) / GB,
+        activation_token_gb=activation_gb(shape),
         measured=False,
     )
 

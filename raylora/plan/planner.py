@@ -33,7 +33,7 @@ class Plan:
     """What a run will do within its budget.
 
     Args:
-        budget_s: seconds that the user will wait; `left_s` of them were left when the plan was made.
+        budget_s: seconds that the user will wait, 0 for no bound; `left_s` of them were left when the plan was made.
         hosts: trials side by side.
         proxy: part of the train rows that trials train on.
         samples: rows that a trial sees.
@@ -88,14 +88,15 @@ class Plan:
         return Spec.model_validate(data)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; `from_dict` gives an equal plan back."""
-        return asdict(self)
+        """Plain data; `from_dict` gives an equal plan back. No budget is null there, JSON has no infinity."""
+        return {**asdict(self), "left_s": self.left_s if math.isfinite(self.left_s) else None}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """Back from `to_dict`."""
         listed = {name: tuple(data[name]) for name in ("batch_sizes", "reasons", "contradictions")}
-        return cls(**{**data, **listed})
+        left = math.inf if data["left_s"] is None else data["left_s"]
+        return cls(**{**data, **listed, "left_s": left})
 
     def lines(self) -> list[str]:
         """The plan in words."""
@@ -111,9 +112,8 @@ class Plan:
                 + (f", {self.seeds} seeds" if self.seeds > 1 else "")
                 + f", up to {self.test_rows} test rows: about {duration(self.final_s)}"
             )
-        told.append(
-            f"plan: about {duration(self.total_s)} of {duration(self.left_s)}; a host needs {self.memory_gb:.1f} GB"
-        )
+        left = f" of the {duration(max(0.0, self.left_s))} left" if math.isfinite(self.left_s) else ""
+        told.append(f"plan: about {duration(self.total_s)}{left}; a host needs {self.memory_gb:.1f} GB")
         told += [f"plan: {reason}" for reason in self.reasons]
         told += [f"plan: {line}" for line in self.contradictions]
         return told
@@ -142,9 +142,16 @@ class Costs:
         ]
         return float(np.mean(seconds))
 
-    def final(self, samples: int, seeds: int, hosts: int, validation: int, test: int) -> float:
-        """Seconds of the final stage: default and best recipe, seed by seed, and the base, side by side over hosts."""
-        one = self.recipe(samples) + self.model.evaluation_seconds(validation + test)
+    def final(
+        self, samples: int, seeds: int, hosts: int, validation: int, test: int, recipe_s: float | None = None
+    ) -> float:
+        """Seconds of the final stage: default and best recipe, seed by seed, and the base, side by side over hosts.
+
+        Args:
+            recipe_s: seconds to train a recipe, where the best one is known.
+        """
+        train = self.recipe(samples) if recipe_s is None else recipe_s
+        one = train + self.model.evaluation_seconds(validation + test)
         base = self.model.evaluation_seconds(test)
         jobs = 2 * seeds
         if hosts == 1:
@@ -184,6 +191,42 @@ def make_plan(
     return _Planner(spec, rows, cost, left_s, spec.chosen() if chosen is None else chosen).plan()
 
 
+def as_told(spec: Spec, rows: Mapping[str, int], cost: CostModel) -> Plan:
+    """What a spec without a budget says, with what it will cost; arguments as `make_plan`."""
+    proxy = max(1, round(spec.task.proxy * rows["train"]))
+    samples, validation = spec.train.budget(proxy), rows["validation"]
+    final_samples, test = spec.final.budget(rows["train"]), min(TEST_ROWS[1], spec.task.test_rows or TEST_ROWS[1])
+    costs, hosts = Costs(cost, spec), spec.resources.hosts
+    trial_s = costs.trial(samples, validation)
+    search_s = math.ceil(spec.search.trials / hosts) * trial_s
+    final_s = costs.final(final_samples, spec.final.seeds, hosts, validation, test) if spec.final.enabled else 0.0
+    return Plan(
+        budget_s=0.0,
+        left_s=math.inf,
+        hosts=hosts,
+        proxy=spec.task.proxy,
+        samples=samples,
+        validation_rows=validation,
+        trials=spec.search.trials,
+        batch_sizes=tuple(spec.space.batch_size),
+        final=spec.final.enabled,
+        final_samples=final_samples,
+        seeds=spec.final.seeds,
+        test_rows=test,
+        trial_s=trial_s,
+        search_s=search_s,
+        final_s=final_s,
+        memory_gb=_memory(spec, cost),
+        estimated=not cost.measured,
+    )
+
+
+def _memory(spec: Spec, cost: CostModel) -> float:
+    """Peak of a host over the space."""
+    tokens = spec.train.micro_batch_tokens
+    return max(cost.memory_gb(variant, rank, tokens) for variant in spec.space.variant for rank in spec.space.rank)
+
+
 class _Planner:
     def __init__(
         self, spec: Spec, rows: Mapping[str, int], cost: CostModel, left_s: float, chosen: frozenset[str]
@@ -209,11 +252,6 @@ class _Planner:
         trials, samples = self._search(search_s, validation)
         batches = self._batches(samples)
         trial_s = self.costs.trial(samples, validation, batches)
-        memory = max(
-            self.cost.memory_gb(variant, rank, spec.train.micro_batch_tokens)
-            for variant in spec.space.variant
-            for rank in spec.space.rank
-        )
         planned = min(search_s, math.ceil(trials / self.hosts) * trial_s)
         if self._sets("search.trials") or self._sets_samples():
             planned = math.ceil(trials / self.hosts) * trial_s
@@ -233,7 +271,7 @@ class _Planner:
             trial_s=trial_s,
             search_s=planned,
             final_s=final_s,
-            memory_gb=memory,
+            memory_gb=_memory(spec, self.cost),
             estimated=not self.cost.measured,
         )
         self._contradict(made)
@@ -277,7 +315,9 @@ class _Planner:
         told = self.spec.task.test_rows
         if told is not None:
             return told
-        return max(least, min(most, int(TEST_SHARE * self.seconds / max(1e-9, self.cost.evaluation_row_s))))
+        affordable = int(TEST_SHARE * self.seconds / max(1e-9, self.cost.evaluation_row_s))
+        # How many there are is not known before the final stage reads them: a quarter of the source is a lot.
+        return max(least, min(most, affordable, self.rows.get("source", most) // 4))
 
     def _aimed_trials(self) -> int:
         return self.spec.search.trials if self._sets("search.trials") else min(30, self.spec.space_size)

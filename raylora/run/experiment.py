@@ -13,13 +13,15 @@ from raylora.errors import Interrupted
 from raylora.progress import describe
 from raylora.run.final import final_stage
 from raylora.run.folder import RUN_MARK, archive_attempt, new_run_folder, read_run, settled, write_best
+from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run, prepare, stop_actors
 from raylora.run.search import search
 from raylora.run.state import held
 from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
 from raylora.run.trials import best_trial, with_both_alphas
 from raylora.spec import Spec
-from trainables.journal import Journal
+from trainables.journal import Journal, Knobs, trial_key
+from trainables.live import FOLDER as LIVE
 
 
 def tune(spec: Spec, *, quiet: bool = False) -> Summary:
@@ -31,7 +33,7 @@ def tune(spec: Spec, *, quiet: bool = False) -> Summary:
     folder = new_run_folder(spec)
     (folder / RUN_MARK).write_text(f"raylora {__version__}\n")
     (folder / "spec.yaml").write_text(settled(spec).model_copy(update={"name": folder.name}).to_yaml())
-    return _run(spec, folder, quiet)
+    return _run(spec, folder, quiet, Keeper.begin(folder, spec))
 
 
 def resume(run_dir: str | Path, *, quiet: bool = False) -> Summary:
@@ -45,20 +47,20 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Summary:
     """
     folder, spec = read_run(run_dir)
     done = read_summary(folder)
-    if done is not None and done["trials"] >= spec.search.trials:
+    if done is not None and (spec.budget is not None or done["trials"] >= spec.search.trials):
         return done
     spec = spec.model_copy(update={"storage_path": str(folder.parent), "name": folder.name})
-    return _run(spec, folder, quiet, again=True)
+    return _run(spec, folder, quiet, Keeper.again(folder, spec), again=True)
 
 
-def _run(spec: Spec, folder: Path, quiet: bool, again: bool = False) -> Summary:
+def _run(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None, again: bool = False) -> Summary:
     started = time.time()
     try:
         with held(folder):
             if again:
                 archive_attempt(folder)
             with connected():
-                run = prepare(spec, folder, quiet)
+                run = prepare(spec, folder, quiet, keeper)
                 try:
                     search(run, again)
                     return _finish(run, started)
@@ -76,18 +78,33 @@ def _finish(run: Run, started: float) -> Summary:
     assert value is not None
     write_best(run.folder, spec, config)
     run.progress.say(f"best recipe: {describe(config)}  ({task.metric} {value:.4f} on validation)")
-    alone: OnlyBest = {"best": {"config": with_both_alphas(config), "validation": value}}
+    alone = only_best(run, config, value)
     trials = len(Journal(run.folder).concluded())
     found = {
         "metric": task.metric,
         "mode": task.mode,
         "trials": trials,
-        **(final_stage(run, config) if spec.final.enabled else alone),
+        **((final_stage(run, config) if spec.final.enabled else None) or alone),
         **({"search": run.figures} if run.figures else {}),
+        **({"budget": {"budget_s": run.keeper.budget_s, "used_s": round(run.keeper.used_s, 1)}} if run.keeper else {}),
         "run_dir": str(run.folder),
         "wall_s": round(time.time() - started, 1),
     }
     summary = cast(Summary, found)
     write_summary(run.folder, summary)
-    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    for name in ("checkpoints", LIVE):
+        shutil.rmtree(run.folder / name, ignore_errors=True)
+    if run.keeper is not None:
+        run.keeper.write()
     return summary
+
+
+def only_best(run: Run, config: Knobs, value: float) -> OnlyBest:
+    """What is known without a final stage: the validation score of the best trial, and of the default recipe's."""
+    found: OnlyBest = {"best": {"config": with_both_alphas(config), "validation": value}}
+    default = run.spec.recipe_to_knobs()
+    end = Journal(run.folder).concluded().get(trial_key(default))
+    score = None if end is None else end.metrics.get(run.task.metric)
+    if score is not None:
+        found["default"] = {"config": with_both_alphas(default), "validation": score}
+    return found

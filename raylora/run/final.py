@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from raylora.data.split import TEST_SEED
 from raylora.run.prepare import Run
 from raylora.run.summary import FinalSummary, MoreFigures, RecipeSummary
 from raylora.run.trials import with_both_alphas
 from raylora.statistics import mean_and_error
 from trainables.journal import Journal, Knobs, Metrics, trial_key
+from trainables.rows import Rows
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -21,10 +26,11 @@ if TYPE_CHECKING:
     from trainables.recipe import RecipeJob, RecipeResult
 
 
-def final_stage(run: Run, best: Knobs) -> FinalSummary:
+def final_stage(run: Run, best: Knobs) -> FinalSummary | None:
     """Score the untouched base, and the default and the best recipe trained on the full data.
 
-    This alone reads the test split. Each piece is journaled, so a resumed run does only what is missing.
+    This alone reads the test split. Each piece is journaled, so a resumed run does only what is missing. Within a
+    budget, it is as large as what is left of it allows; None where that is nothing.
     """
     from trainables.recipe import RecipeJob
 
@@ -34,13 +40,26 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary:
     leaked, count = (sum(counts[name] for _, counts in read.values()) for name in ("test_prompts_in_train", "test"))
     if leaked:
         run.progress.say(f"data: {leaked} of {count} test rows have a prompt that is also trained on")
-    samples = spec.final.budget(run.data.counts["train"])
+    samples, seeds = spec.final.budget(run.data.counts["train"]), range(spec.final.seeds)
+    if run.keeper is not None:
+        share = run.keeper.final_share(best, run.data.counts["train"], len(run.data.validation), count)
+        if share is None:
+            run.progress.say("final stage: left out, for nothing is left of the budget")
+            return None
+        for note in share.notes:
+            run.progress.say(f"final stage: {note}, to keep to the budget")
+        samples, seeds = share.samples, range(share.seeds)
+        part = share.test_rows / count
+        tests = {split: sample_rows(rows, max(1, round(part * len(rows))), TEST_SEED) for split, rows in tests.items()}
+        count = sum(len(rows) for rows in tests.values())
     everything = {"validation": run.data.validation, **tests}
     final = run.folder / "final"
-    jobs = {"base": RecipeJob(folder=str(final / "base"), evaluate_on=tests)}
+    jobs = {}
     recipes = {"default": spec.recipe_to_knobs(), "best": dict(best)}
-    for k in range(spec.final.seeds):
-        for label, knobs in recipes.items():
+    same = trial_key(recipes["default"]) == trial_key(best)
+    trained = {"best": recipes["best"]} if same else recipes
+    for k in seeds:
+        for label, knobs in trained.items():
             jobs[f"{label}-{k}"] = RecipeJob(
                 folder=str(final / f"{label}-{k}"),
                 evaluate_on=everything,
@@ -50,9 +69,14 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary:
                 seed=spec.seed + k,
                 base_name=name,
             )
-    run.progress.say(f"final stage: base, default and best recipe; {samples} samples, {spec.final.seeds} seed(s)")
+    # Last: should the time run out, the table still has what is compared.
+    jobs["base"] = RecipeJob(folder=str(final / "base"), evaluate_on=tests)
+    run.progress.say(f"final stage: base, default and best recipe; {samples} samples, {len(seeds)} seed(s)")
     results = _run_jobs(run, jobs)
-    seeds = range(spec.final.seeds)
+    if same:
+        for k in seeds:
+            results[f"default-{k}"] = results[f"best-{k}"]
+            shutil.copytree(final / f"best-{k}", final / f"default-{k}", dirs_exist_ok=True)
     scoring = run.task.scoring
     base = [results["base"]]
     summary: FinalSummary = {
@@ -69,6 +93,14 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary:
         shutil.rmtree(run.folder / "adapter", ignore_errors=True)
         shutil.copytree(source, run.folder / "adapter")
     return summary
+
+
+def sample_rows(rows: Rows, count: int, seed: int) -> Rows:
+    """At most `count` of the rows, drawn with the seed, in their order."""
+    if count >= len(rows):
+        return rows
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
+    return Rows(rows.parts, np.array([rows.position(int(i)) for i in drawn]))
 
 
 def _score(result: RecipeResult, split: str, metric: str) -> float:
@@ -125,6 +157,16 @@ def _is_figure(name: str, scores: Metrics) -> bool:
     return "_se[" not in name and not name.endswith("_se") and (f"{name}_se" in scores or "[" in name or "." in name)
 
 
+def _timed(run: Run, job: RecipeJob, waiting: Sequence[str]) -> RecipeJob:
+    """The job with its deadline, its part of what is left of the budget."""
+    if run.keeper is None or job.knobs is None:
+        return job
+    rounds = math.ceil((1 + sum(label != "base" for label in waiting)) / len(run.hosts))
+    validation = len(job.evaluate_on.get("validation", ()))
+    test = sum(len(rows) for split, rows in job.evaluate_on.items() if split != "validation")
+    return replace(job, deadline=run.keeper.job_deadline(rounds, validation, test))
+
+
 def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult]:
     """Results of the final stage's jobs, side by side over the hosts; those journaled already are read."""
     import ray
@@ -164,7 +206,7 @@ def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult
     while waiting or busy:
         while waiting and free:
             host, label = free.pop(), waiting.pop(0)
-            busy[host.recipe.remote(jobs[label])] = (host, label)
+            busy[host.recipe.remote(_timed(run, jobs[label], waiting))] = (host, label)
         (ready, *_), _ = ray.wait(list(busy), num_returns=1)
         host, label = busy.pop(ready)
         book(label, ray.get(ready))

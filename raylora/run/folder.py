@@ -19,6 +19,8 @@ from trainables.journal import Journal, Knobs
 # Made with a run's folder: resuming any other folder that happens to hold a spec.yaml would rearrange its files.
 RUN_MARK = ".raylora"
 CURVATURE = "curvature.json"
+# Of a run with a budget: what it will do, and what it has used.
+PLAN = "plan.json"
 # The searcher's state, and what says that this is what was written.
 STATE_FILE = "searcher.pkl"
 STATE_MARK = "searcher.json"
@@ -112,7 +114,7 @@ def archive_attempt(folder: Path) -> None:
     analysis of the run's folder shows one whole experiment.
     """
     kept = "spec.yaml", "trials.jsonl", "checkpoints", "strategies", "final", "attempts"
-    keep = {RUN_MARK, CURVATURE, STATE_FILE, STATE_MARK, *kept}
+    keep = {RUN_MARK, CURVATURE, PLAN, STATE_FILE, STATE_MARK, *kept}
     left = [path for path in folder.iterdir() if path.name not in keep]
     if left:
         attempts = folder / "attempts"

@@ -45,6 +45,8 @@ class JournaledSearcher(Searcher):
         self.inner, self.run_dir = inner, run_dir
         self._replays: list[dict[str, Any]] = []
         self._passive: set[str] = set()
+        # Asked before a new trial: whether there is to be none.
+        self.enough: Callable[[], bool] | None = None
 
     @property
     def state_path(self) -> Path:
@@ -139,6 +141,8 @@ class JournaledSearcher(Searcher):
         if self._replays:
             self._passive.add(trial_id)
             return self._replays.pop(0)
+        if self.enough is not None and self.enough():
+            return Searcher.FINISHED
         suggestion = self._inner().suggest(trial_id)
         if isinstance(suggestion, dict):
             self._write()

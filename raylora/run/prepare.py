@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from raylora.build import build_data, build_task, threads_per_host, train_settin
 from raylora.progress import Progress
 from raylora.run.fit import fit_space
 from raylora.run.folder import CURVATURE
+from raylora.run.planned import plan_run
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
 from trainables.protocols import TrainSettings, TrialSetup
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
     from raylora.data.build import Prepared
+    from raylora.run.keeper import Keeper
     from raylora.tasks import Task
     from searchers.space import Space
 
@@ -42,6 +45,8 @@ class Run:
     ratios: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
     space: Space | None = None
+    keeper: Keeper | None = None
+    latest: ActorHandle | None = None
 
     @property
     def trials(self) -> int:
@@ -56,12 +61,14 @@ class Run:
         return base_for_adapters(self.spec.model)
 
 
-def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
-    """Resolve the model, build the data once, and start the hosts."""
+def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None) -> Run:
+    """Resolve the model, build the data once, start the hosts, and with a budget plan what they will do."""
     from clusters.storage import check_cluster_storage
     from raylora import models
 
     check_cluster_storage(str(folder))
+    if keeper is not None and keeper.plan is not None:
+        spec = keeper.plan.apply(spec)
     task = build_task(spec)
     progress = Progress(task.metric, quiet)
     progress.say(f"run folder: {folder}")
@@ -88,21 +95,36 @@ def prepare(spec: Spec, folder: Path, quiet: bool) -> Run:
         run_dir=str(folder),
         dtype=spec.dtype,
         threads=threads_per_host(spec),
+        deadline=math.inf if keeper is None or keeper.plan is None else keeper.deadline(),
     )
     # Their checkpoints lie with those of the trials: on shared storage on a cluster, gone when the run is finished.
     variants = {*spec.space.variant, spec.default_recipe.variant}
     setup = replace(setup, actors=start_actors(variants, folder / "checkpoints"))
-    run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec), ratios=ratios)
+    run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec), ratios=ratios, keeper=keeper)
     if run.group is None:
-        from trainables.host import start_hosts
+        from trainables.host import start_hosts, start_latest
 
+        run.latest = start_latest() if keeper is not None else None
         options = {"accelerator_type": spec.resources.accelerator_type} if spec.resources.accelerator_type else {}
         cpus = spec.resources.cpus_per_host if spec.resources.gpus_per_host else 0
         run.hosts = start_hosts(
-            setup, spec.resources.hosts, cpus=cpus or 0, gpus=spec.resources.gpus_per_host, **options
+            setup, spec.resources.hosts, cpus=cpus or 0, gpus=spec.resources.gpus_per_host, latest=run.latest, **options
         )
     try:
-        fitted = fit_space(spec, settings, str(model_folder), run.hosts)
+        if keeper is not None and keeper.plan is None:
+            planned = plan_run(
+                spec,
+                keeper,
+                task=task,
+                data=prepared,
+                setup=setup,
+                model_folder=str(model_folder),
+                hosts=run.hosts,
+                latest=run.latest,
+                progress=progress,
+            )
+            run.spec, run.data, run.setup = planned.spec, planned.data, planned.setup
+        fitted = fit_space(run.spec, run.setup.settings, str(model_folder), run.hosts)
         run.space = fitted.space
         if fitted.left_out:
             progress.say(fitted.left_out)
@@ -143,5 +165,5 @@ def stop_actors(run: Run) -> None:
     """End the actors that `prepare` started."""
     import ray
 
-    for actor in [*run.hosts, *run.setup.actors.values()]:
+    for actor in [*run.hosts, *run.setup.actors.values(), *([run.latest] if run.latest else [])]:
         ray.kill(actor)

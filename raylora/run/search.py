@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from functools import partial
 from typing import Any
 
 from raylora.run.booking import RunCallback
 from raylora.run.journaled import JournaledSearcher
+from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run
 from raylora.run.searcher import build_searcher, scheduler
 from raylora.run.trials import write_trials
+from trainables.journal import Ending, Journal, Knobs
 
 
 def search(run: Run, again: bool) -> None:
@@ -25,7 +29,9 @@ def search(run: Run, again: bool) -> None:
     )
     if again:
         searcher.catch_up(run.progress.say)
-    callback = RunCallback(str(run.folder), run.task.metric, run.task.mode, run.trials, show=run.progress.trial)
+    if run.keeper is not None:
+        keep_to_budget(run, run.keeper, searcher, again)
+    callback = RunCallback(str(run.folder), run.task.metric, run.task.mode, run.trials, show=partial(show_trial, run))
     trainable: Any
     if run.group is None:
         from trainables.host import start_pool
@@ -50,10 +56,10 @@ def search(run: Run, again: bool) -> None:
             scheduler=scheduler(spec, setup.settings.samples),
             metric=run.task.metric,
             mode=run.task.mode,
-            num_samples=run.trials,
+            num_samples=run.keeper.most_trials() if run.keeper else run.trials,
             max_concurrent_trials=spec.resources.hosts,
             reuse_actors=run.group is None,
-            time_budget_s=spec.search.time_s,
+            time_budget_s=spec.search.time_s if run.keeper is None else run.keeper.hard_stop_s(),
             trial_name_creator=lambda trial: f"trial_{trial.trial_id}",
             trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
         ),
@@ -69,6 +75,26 @@ def search(run: Run, again: bool) -> None:
     tuner.fit()
     write_trials(run.folder)
     _log_searcher(run, searcher, time.monotonic() - started)
+
+
+def show_trial(
+    run: Run, count: int, total: int, config: Knobs, end: Ending, best: float | None, replayed: bool
+) -> None:
+    """A trial has ended: its line, and what it says of the others' costs."""
+    if run.keeper is not None and not replayed:
+        run.keeper.ended(Journal(run.folder))
+    run.progress.trial(count, max(count, total), config, end, best, replayed)
+
+
+def keep_to_budget(run: Run, keeper: Keeper, searcher: JournaledSearcher, again: bool) -> None:
+    """Let no trial start that would end too late, and try the default recipe first: it is what is compared with."""
+    inner, journal = searcher.inner, Journal(run.folder)
+    assert inner is not None
+    searcher.enough = lambda: keeper.enough(len(journal.started()))
+    if not again:
+        # Outside the space, it is left to the final stage.
+        with contextlib.suppress(ValueError, KeyError):
+            inner.enqueue([run.spec.recipe_to_knobs()])
 
 
 def _log_searcher(run: Run, searcher: JournaledSearcher, seconds: float) -> None:

@@ -35,9 +35,10 @@ class BaseSummary(MoreFigures):
 
 
 class OnlyBest(TypedDict):
-    """What is found without a final stage."""
+    """What is found without a final stage; the default recipe where a trial tried it."""
 
     best: RecipeSummary
+    default: NotRequired[RecipeSummary]
 
 
 class FinalSummary(TypedDict):
@@ -54,6 +55,7 @@ class Summary(TypedDict):
     """A run in numbers.
 
     `metric`, `mode`: of the task. `trials`: how many ended. `search`: how long the searcher's calls took.
+    `budget`: `budget_s` that the user would wait and `used_s` that all attempts took.
     `run_dir`: the run's folder. `wall_s`: seconds of this attempt.
     """
 
@@ -66,6 +68,7 @@ class Summary(TypedDict):
     test_rows: NotRequired[int]
     test_prompts_in_train: NotRequired[int]
     search: NotRequired[dict[str, float]]
+    budget: NotRequired[dict[str, float]]
     run_dir: str
     wall_s: float
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from raylora.plan.cost import STEP_TIME, CostModel, Shape, StepPoint, fit
+from raylora.plan.cost import STEP_TIME, CostModel, Shape, StepPoint, activation_gb, fit
 from trainables.variants import available
 
 SHAPE = Shape(parameters=1000, layers=2, hidden=10, vocabulary=50, adapter_per_rank=1_000_000)
@@ -41,11 +41,13 @@ def test_nothing_measured_is_no_model() -> None:
         fit(SHAPE, [], **REST)
 
 
-def test_activations_come_from_the_peak_above_model_and_optimizer() -> None:
-    peak = 1.0 + 16e6 * 8 / 1e9 + 0.002 * 200
-    model = fit(SHAPE, [StepPoint(8, 2, 200, 1.0, peak)], **REST)
-    assert model.activation_token_gb == pytest.approx(0.002)
-    assert model.memory_gb("lora", 8, 200) == pytest.approx(peak)
+def test_activations_come_from_how_peaks_grow_with_the_batch() -> None:
+    expected = activation_gb(SHAPE)
+    grown = [StepPoint(8, 2, 200, 1.0, 5.0), StepPoint(8, 8, 800, 3.0, 5.0 + 2 * expected * 600)]
+    assert fit(SHAPE, grown, **REST).activation_token_gb == pytest.approx(2 * expected)
+    noisy = [StepPoint(8, 2, 200, 1.0, 5.0), StepPoint(8, 8, 800, 3.0, 9.0)]
+    assert fit(SHAPE, noisy, **REST).activation_token_gb == pytest.approx(4 * expected)
+    assert fit(SHAPE, grown[:1], **REST).activation_token_gb == pytest.approx(expected)
 
 
 def test_memory_grows_with_rank_micro_batch_and_full_tuning(cost) -> None:

@@ -1,0 +1,62 @@
+"""`raylora init`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from raylora.cli._output import add_json, answer
+from raylora.errors import UserError
+
+HELP = "ask a few questions and write a spec.yaml with comments"
+_QUESTIONS = {
+    "model": ("Base model (alias, folder or hub id)", "smollm2-135m"),
+    "data": ("Data (file, glob, folder or hub id; empty for a task that makes its own)", ""),
+    "task": ("Task (`raylora tasks` lists them)", "instruct"),
+    "budget": ("How long will you wait for everything (such as 20m, 6h)", "1h"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", default="spec.yaml", metavar="SPEC.yaml", help="default: spec.yaml")
+    for name, (what, default) in _QUESTIONS.items():
+        parser.add_argument(f"--{name}", help=f"{what}; default: {default or 'none'}")
+    parser.add_argument("-y", "--yes", action="store_true", help="ask nothing: flags and defaults")
+    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    from raylora.run.checks import check_world
+    from raylora.spec import from_dict
+    from raylora.spec.text import parse_value
+    from raylora.spec.written import written
+
+    file = Path(options.file)
+    if file.exists() and not options.force:
+        raise UserError(f"SPEC.yaml: {file} is there already; give another name, or --force")
+    answers = {name: getattr(options, name) for name in _QUESTIONS}
+    asking = not options.yes and sys.stdin.isatty()
+    for name, (what, default) in _QUESTIONS.items():
+        if answers[name] is None:
+            if name == "data" and answers["task"] not in (None, "instruct"):
+                default = ""
+            answers[name] = _ask(what, default) if asking else default
+    text = written(**answers, file=str(file))
+    # What is written can be run: the same checks as `tune` makes.
+    spec = from_dict(parse_value(text))
+    check_world(spec)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"SPEC.yaml: {file}: {error.strerror}; give a file that can be written") from None
+    told = f"{file}: written; `raylora plan {file}` tells what it will do, `raylora tune {file}` does it"
+    answer(options, {"file": str(file)}, lambda: print(told))
+
+
+def _ask(what: str, default: str) -> str:
+    """A line from the terminal; empty is the default."""
+    told = input(f"{what}{f' [{default}]' if default else ''}: ").strip()
+    return told or default

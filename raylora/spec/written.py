@@ -1,0 +1,55 @@
+"""A spec as a person would begin one: what matters set, the rest named in comments."""
+
+from __future__ import annotations
+
+import json
+
+TEMPLATE = """\
+# What to tune, on what, and how long to wait. `raylora plan {file}` tells what this will do, `raylora tune {file}`
+# does it. Whatever is left out is planned from the budget and the data; every field is in the documentation.
+
+model: {model}            # a bundled alias, a local folder, or a hub id such as org/name
+budget: {budget}          # for everything: data, search, final stage; 20m, 1h30m, 6h, or 100gpuh
+
+task:
+  name: {task}
+{path}  # validation_rows: 64     # rows that score a trial
+  # proxy: 0.1              # part of the train rows that trials train on
+  # max_new_tokens: 64      # longest answer that is generated to score one
+
+search:
+  searcher: language        # `raylora searchers` lists them
+  # trials: 30              # configurations to train; the budget decides otherwise
+
+space:
+  variant: [lora]           # `raylora variants` lists them
+  # rank: [4, 8, 16, 32]    # a list is searched, a single value is fixed
+  # learning_rate: [1e-5, 1e-4, 1e-3]
+
+# The recipe that the one found is compared with.
+default_recipe:
+  rank: 8
+  alpha: 16.0
+  learning_rate: 2e-4
+  batch_size: 16
+
+# resources:
+#   hosts: 1                # trials at a time
+#   gpus_per_host: 1        # GPUs of each
+"""
+
+
+def written(*, model: str, data: str, task: str, budget: str, file: str = "spec.yaml") -> str:
+    """YAML with comments; values are quoted where YAML would misread them.
+
+    Args:
+        data: path of the rows; "" for a task that makes its own.
+    """
+    path = f"  path: {_quoted(data)}\n" if data else ""
+    return TEMPLATE.format(model=_quoted(model), budget=_quoted(budget), task=_quoted(task), path=path, file=file)
+
+
+def _quoted(text: str) -> str:
+    """The text as a YAML scalar: bare where that is a plain word, else in JSON's quotes, which YAML reads."""
+    plain = text.replace("/", "").replace("-", "").replace("_", "").replace(".", "")
+    return text if plain.isalnum() and not plain.isdigit() and text[0].isalnum() else json.dumps(text)

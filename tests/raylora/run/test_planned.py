@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import json
+
+from raylora.run import experiment
+from raylora.spec import load
+from trainables.journal import Journal
+
+
+def test_a_run_with_a_budget_plans_keeps_to_it_and_answers(write_spec, ray_local, tmp_path, capsys) -> None:
+    file = write_spec(budget="4m", search__trials=2)
+    summary = experiment.tune(load(file))
+    run = tmp_path / "runs" / "run"
+    told = capsys.readouterr().err
+    assert "calibration:" in told and "plan: 2 trials of" in told
+    assert {"base", "default", "best"} <= set(summary)
+    assert summary["budget"]["used_s"] < 1.1 * 240
+    plan = json.loads((run / "plan.json").read_text())
+    assert plan["plan"]["trials"] == 2 and len(plan["trials"]) == 2 and plan["final"]["samples"] >= 8
+    first = next(iter(Journal(run).started().values()))
+    assert first.config["learning_rate"] in (1e-3, 5e-3)  # the default recipe's rate is not in the space
+    assert not (run / "live").exists()
+
+
+def test_a_budget_that_is_over_still_ends_with_the_best_trial(write_spec, ray_local, tmp_path, capsys) -> None:
+    summary = experiment.tune(load(write_spec(budget="1s", default_recipe__learning_rate=1e-3)))
+    assert "nothing is left of the budget" in capsys.readouterr().err
+    assert summary["trials"] == 1 and set(summary) >= {"best", "default"}
+    assert summary["best"]["config"]["learning_rate"] == 1e-3
