@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
+from trainables.evaluation import evaluate_model, pad_token
 from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
 from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
-from trainables.run import TrialRun, evaluate_model, pad_token
+from trainables.run import TrialRun
 from trainables.variants.core.matrices import select_matrices
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def calibrate(
             rows = validation[: _ROWS.get(device.type, _ROWS["cpu"])]
             with evaluating(model):
                 found = evaluate_model(model, rows, setup.scorer, tokenizer, device=device)
-            scored = found["eval_s"] / max(1, len(rows))
+            scored = float(found["eval_s"] or 0.0) / max(1, len(rows))
     config = model.config
     return {
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from raylora.cli._asked import add_asked, asked_spec
+from raylora.cli._asked import add_asked, asked_spec, process_began
 from raylora.cli._output import add_json, add_quiet, answer
 from raylora.cli._summary import show_summary
 
@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.api.tuning import tune
+    from raylora.run import experiment
+    from raylora.run.checks import check_world
 
-    summary = tune(asked_spec(options), quiet=options.quiet).summary
+    spec = asked_spec(options)
+    check_world(spec)
+    summary = experiment.tune(spec, quiet=options.quiet, began=process_began())
     answer(options, summary, lambda: show_summary(summary))

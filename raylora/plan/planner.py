@@ -14,7 +14,7 @@ from raylora.spec import Spec
 from raylora.spec.budget import duration
 
 # Kept back for what no model of costs knows: the end of Ray, files, a machine that others use too.
-MARGIN, MARGIN_AT_LEAST_S = 0.03, 4.0
+MARGIN, MARGIN_AT_LEAST_S = 0.04, 6.0
 # Trials below which a searcher has nothing to learn from, and beyond which a small space of recipes is known.
 TRIALS_AT_LEAST, TRIALS_AT_MOST = 4, 100
 # Rows that a trial should see at least: below this, trials are ordered by luck.

@@ -24,8 +24,11 @@ from trainables.journal import Journal, Knobs, trial_key
 from trainables.live import FOLDER as LIVE
 
 
-def tune(spec: Spec, *, quiet: bool = False) -> Summary:
+def tune(spec: Spec, *, quiet: bool = False, began: float | None = None) -> Summary:
     """Run a whole experiment; returns the summary that `summary.json` holds.
+
+    Args:
+        began: when the user began to wait, on the monotonic clock; now, where that is not said.
 
     Raises:
         UserError: The run's folder is in use, or no trial produced a result.
@@ -33,7 +36,7 @@ def tune(spec: Spec, *, quiet: bool = False) -> Summary:
     folder = new_run_folder(spec)
     (folder / RUN_MARK).write_text(f"raylora {__version__}\n")
     (folder / "spec.yaml").write_text(settled(spec).model_copy(update={"name": folder.name}).to_yaml())
-    return _run(spec, folder, quiet, Keeper.begin(folder, spec))
+    return _run(spec, folder, quiet, Keeper.begin(folder, spec, began))
 
 
 def resume(run_dir: str | Path, *, quiet: bool = False) -> Summary:

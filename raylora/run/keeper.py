@@ -55,11 +55,11 @@ class Keeper:
     share: Share | None = None
 
     @classmethod
-    def begin(cls, folder: Path, spec: Spec) -> Keeper | None:
-        """Of a new run; None where its spec has no budget."""
+    def begin(cls, folder: Path, spec: Spec, began: float | None = None) -> Keeper | None:
+        """Of a new run; None where its spec has no budget. `began`: when, on the monotonic clock, if not now."""
         if spec.budget_s is None:
             return None
-        keeper = cls(folder, spec, spec.chosen())
+        keeper = cls(folder, spec, spec.chosen(), started=time.monotonic() if began is None else began)
         keeper.write()
         return keeper
 

@@ -46,7 +46,7 @@ def plan_only(spec: Spec, *, calibrate: bool = False, quiet: bool = False) -> di
             with tempfile.TemporaryDirectory() as scratch:
                 setup = TrialSetup(
                     model_folder=folder,
-                    scorer=task,
+                    scorer=task.scoring,
                     settings=train_settings(spec, data.counts["proxy"]),
                     train=data.proxy,
                     validation=data.validation,

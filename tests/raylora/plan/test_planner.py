@@ -130,4 +130,4 @@ def test_an_estimate_says_so(spec, cost) -> None:
 
 
 def test_the_margin_is_kept_back() -> None:
-    assert margin(60) == 4 and margin(3600) == pytest.approx(108)
+    assert margin(60) == 6 and margin(3600) == pytest.approx(144)

@@ -99,7 +99,7 @@ def test_the_final_stage_is_as_planned_where_there_is_time(keeper) -> None:
 
 
 def test_the_final_stage_shrinks_with_the_time_that_is_left(keeper) -> None:
-    kept = keeper(used=1200 - 36 - 60)
+    kept = keeper(used=1200 - 48 - 60)
     share = kept.final_share(BEST, 5000, 64, 500)
     assert share is not None and 8 <= share.samples < kept.plan.final_samples
     assert any("samples instead of" in note for note in share.notes)
@@ -107,7 +107,7 @@ def test_the_final_stage_shrinks_with_the_time_that_is_left(keeper) -> None:
 
 def test_test_rows_and_seeds_shrink_too(keeper) -> None:
     kept = keeper(used=60.0, final={"seeds": 3, "samples": 400})
-    kept.used_before = 1200 - 36 - 25
+    kept.used_before = 1200 - 48 - 25
     share = kept.final_share(BEST, 5000, 64, 500)
     assert share is not None and share.seeds == 1 and share.test_rows == 16
 
