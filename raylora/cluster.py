@@ -7,9 +7,10 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from raylora.errors import user_error_of
+from raylora.errors import UserError, user_error_of
 
 # Ray reads these when it is imported or started.
 QUIET = {
@@ -44,8 +45,7 @@ def connected(quiet: bool = True) -> Iterator[None]:
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
     options = {"include_dashboard": False} if address == "local" else {}
-    with _without_start_notes():
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    _start(address, options)
     # Ray Data's progress bars and Tune's per-trial notes say less than our own lines.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
@@ -55,6 +55,26 @@ def connected(quiet: bool = True) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def _start(address: str, options: Mapping[str, Any], tries: int = 2) -> None:
+    """Start or join Ray; a local one that is not up in Ray's own patience, on a busy machine, is started once more."""
+    import ray
+
+    for left in reversed(range(tries)):
+        try:
+            with _without_start_notes():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except Exception as error:  # Ray raises bare Exceptions here
+            ray.shutdown()
+            if left and address == "local":
+                continue
+            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            what = "does not start" if address == "local" else f"cannot be reached at {address}"
+            raise UserError(
+                f"Ray: {what}: {why}; `raylora doctor` looks at the machine", field="RAY_ADDRESS"
+            ) from error
+        return
 
 
 @contextlib.contextmanager

@@ -22,6 +22,8 @@ class RunCallback(Callback):
         self.metric, self.mode, self.total, self.show = metric, mode, total, show
         self.count = 0
         self.best: float | None = None
+        self.recipe: Knobs | None = None
+        self.values: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "show": None}
@@ -46,7 +48,9 @@ class RunCallback(Callback):
         value = end.metrics.get(self.metric)
         if value is not None:
             better = self.best is None or (value > self.best if self.mode == "max" else value < self.best)
-            self.best = value if better else self.best
+            if better:
+                self.best, self.recipe = value, canonical(trial.config)
+            self.values[trial_key(trial.config)] = value
         if self.show is not None:
             replayed = bool((trial.last_result or {}).get("replayed"))
             self.show(self.count, self.total, canonical(trial.config), end, self.best, replayed)

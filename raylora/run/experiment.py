@@ -10,7 +10,7 @@ from typing import cast
 from raylora import __version__
 from raylora.cluster import connected
 from raylora.errors import Interrupted
-from raylora.progress import describe
+from raylora.progress import Progress, describe
 from raylora.run.final import final_stage
 from raylora.run.folder import RUN_MARK, archive_attempt, new_run_folder, read_run, settled, write_best
 from raylora.run.keeper import Keeper
@@ -62,6 +62,7 @@ def _run(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None, again: bo
         with held(folder):
             if again:
                 archive_attempt(folder)
+            Progress(quiet=quiet).say("starting Ray")
             with connected():
                 run = prepare(spec, folder, quiet, keeper)
                 try:

@@ -6,11 +6,13 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raylora.data.split import TEST_SEED
+from raylora.progress import Standing
 from raylora.run.prepare import Run
 from raylora.run.summary import FinalSummary, MoreFigures, RecipeSummary
 from raylora.run.trials import with_both_alphas
@@ -72,7 +74,8 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary | None:
     # Last: should the time run out, the table still has what is compared.
     jobs["base"] = RecipeJob(folder=str(final / "base"), evaluate_on=tests)
     run.progress.say(f"final stage: base, default and best recipe; {samples} samples, {len(seeds)} seed(s)")
-    results = _run_jobs(run, jobs)
+    with run.progress.watching(run.folder, partial(_standing, run)):
+        results = _run_jobs(run, jobs)
     if same:
         for k in seeds:
             results[f"default-{k}"] = results[f"best-{k}"]
@@ -93,6 +96,10 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary | None:
         shutil.rmtree(run.folder / "adapter", ignore_errors=True)
         shutil.copytree(source, run.folder / "adapter")
     return summary
+
+
+def _standing(run: Run) -> Standing:
+    return Standing("final stage", left_s=None if run.keeper is None else run.keeper.left_s)
 
 
 def sample_rows(rows: Rows, count: int, seed: int) -> Rows:
@@ -206,6 +213,7 @@ def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult
     while waiting or busy:
         while waiting and free:
             host, label = free.pop(), waiting.pop(0)
+            run.progress.say(f"  {label}: {'scoring' if jobs[label].knobs is None else 'training'} ...")
             busy[host.recipe.remote(_timed(run, jobs[label], waiting))] = (host, label)
         (ready, *_), _ = ray.wait(list(busy), num_returns=1)
         host, label = busy.pop(ready)

@@ -47,6 +47,7 @@ class JournaledSearcher(Searcher):
         self._passive: set[str] = set()
         # Asked before a new trial: whether there is to be none.
         self.enough: Callable[[], bool] | None = None
+        self.choosing = False
 
     @property
     def state_path(self) -> Path:
@@ -143,7 +144,11 @@ class JournaledSearcher(Searcher):
             return self._replays.pop(0)
         if self.enough is not None and self.enough():
             return Searcher.FINISHED
-        suggestion = self._inner().suggest(trial_id)
+        self.choosing = True
+        try:
+            suggestion = self._inner().suggest(trial_id)
+        finally:
+            self.choosing = False
         if isinstance(suggestion, dict):
             self._write()
         return suggestion

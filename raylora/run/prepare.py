@@ -104,6 +104,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
     if run.group is None:
         from trainables.host import start_hosts, start_latest
 
+        progress.say(f"hosts: loading the model on {spec.resources.hosts}")
         run.latest = start_latest() if keeper is not None else None
         options = {"accelerator_type": spec.resources.accelerator_type} if spec.resources.accelerator_type else {}
         cpus = spec.resources.cpus_per_host if spec.resources.gpus_per_host else 0

@@ -7,13 +7,14 @@ import time
 from functools import partial
 from typing import Any
 
+from raylora.progress import Standing
 from raylora.run.booking import RunCallback
 from raylora.run.journaled import JournaledSearcher
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run
 from raylora.run.searcher import build_searcher, scheduler
 from raylora.run.trials import write_trials
-from trainables.journal import Ending, Journal, Knobs
+from trainables.journal import Ending, Journal, Knobs, trial_key
 
 
 def search(run: Run, again: bool) -> None:
@@ -72,9 +73,26 @@ def search(run: Run, again: bool) -> None:
         ),
     )
     started = time.monotonic()
-    tuner.fit()
+    with run.progress.watching(run.folder, partial(standing, run, callback, searcher)):
+        tuner.fit()
     write_trials(run.folder)
     _log_searcher(run, searcher, time.monotonic() - started)
+
+
+def standing(run: Run, callback: RunCallback, searcher: JournaledSearcher) -> Standing:
+    """Where the search stands."""
+    done, keeper = callback.count, run.keeper
+    doing = "choosing what to try next" if searcher.choosing else f"knows {done} results"
+    return Standing(
+        stage="search",
+        done=done,
+        total=max(done, run.trials),
+        best=callback.best,
+        default=callback.values.get(trial_key(run.spec.recipe_to_knobs())),
+        recipe=callback.recipe,
+        left_s=None if keeper is None else keeper.left_s,
+        searcher=f"searcher {run.spec.search.searcher}: {doing}",
+    )
 
 
 def show_trial(
