@@ -12,25 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from trainables.variants import declared
+
 GB = 1e9
-# Step time over plain LoRA's at the same rank: `raylora bench variants`, see docs/variants.md. Others count as LoRA.
-STEP_TIME: Mapping[str, float] = {
-    "adalora": 1.02,
-    "dora": 1.33,
-    "full": 1.45,
-    "gralora": 1.1,
-    "hyper_adalora": 1.08,
-    "hyper_dora": 1.36,
-    "hyper_dylora": 1.06,
-    "hyper_lora": 1.03,
-    "lelora": 1.23,
-    "lora_fa": 0.95,
-    "mora": 1.15,
-    "randlora": 1.5,
-    "vera": 1.1,
-}
-# Activations over plain LoRA's, from the same runs.
-ACTIVATIONS: Mapping[str, float] = {"dora": 1.9, "hyper_dora": 1.92, "lelora": 1.1, "randlora": 1.5}
 # A weight under Adam in float32: itself, its gradient, two moments.
 ADAM_BYTES = 16.0
 
@@ -104,7 +88,7 @@ class CostModel:
         length = self.tokens_per_row if tokens_per_row is None else tokens_per_row
         tokens = batch_size * length * self._attention(length)
         plain = self.fixed_s + self.rank_s * rank + tokens * (self.token_s + self.rank_token_s * rank)
-        return self.training * STEP_TIME.get(variant, 1.0) * plain
+        return self.training * declared(variant).step_time * plain
 
     def train_seconds(
         self, variant: str, rank: int, batch_size: int, samples: float, tokens_per_row: float | None = None
@@ -124,8 +108,9 @@ class CostModel:
 
     def memory_gb(self, variant: str, rank: int, micro_batch_tokens: float) -> float:
         """Peak of a host that trains: weights, adapter, gradients, optimizer, and activations of a micro-batch."""
-        trained = self.shape.parameters if variant == "full" else self.shape.adapter_per_rank * rank
-        activations = self.activation_token_gb * micro_batch_tokens * ACTIVATIONS.get(variant, 1.0)
+        costs = declared(variant)
+        trained = self.shape.parameters if costs.trains_whole else self.shape.adapter_per_rank * rank
+        activations = self.activation_token_gb * micro_batch_tokens * costs.activations
         return self.resident_gb + ADAM_BYTES * trained / GB + activations
 
     def _attention(self, length: float) -> float:

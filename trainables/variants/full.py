@@ -36,6 +36,8 @@ class Full(Variant):
     summary = "full fine-tuning of the same matrices (rank, alpha, dropout unused)"
     paper = "arXiv 1711.05101"
     parameters = "m n"
+    step_time = 1.45
+    trains_whole = True
     scale_rule = "1"
     exports_lora = False
     saves = "merged"

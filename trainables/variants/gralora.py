@@ -34,6 +34,7 @@ class Gralora(PeftVariant):
     summary = "a k x k grid of LoRAs of rank r / k"
     paper = "arXiv 2505.20355"
     parameters = "r (m + n)"
+    step_time = 1.1
     rank_limited = False
     options = {"k": 2}
 

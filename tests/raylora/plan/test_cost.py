@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from raylora.plan.cost import STEP_TIME, CostModel, Shape, StepPoint, activation_gb, fit
-from trainables.variants import available
+from raylora.plan.cost import CostModel, Shape, StepPoint, activation_gb, fit
 
 SHAPE = Shape(parameters=1000, layers=2, hidden=10, vocabulary=50, adapter_per_rank=1_000_000)
 REST = {"tokens_per_row": 100.0, "evaluation_row_s": 0.1, "attach_s": 0.2, "resident_gb": 1.0}
@@ -67,7 +66,6 @@ def test_longer_rows_cost_more_than_their_tokens() -> None:
 def test_variants_cost_their_factor(cost) -> None:
     model = cost()
     assert model.step_seconds("dora", 8, 4) == pytest.approx(1.33 * model.step_seconds("lora", 8, 4))
-    assert set(STEP_TIME) <= set(available())
 
 
 def test_a_batch_beyond_the_samples_is_one_step_of_them(cost) -> None:

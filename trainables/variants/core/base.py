@@ -55,7 +55,8 @@ class Variant(Exported):
             decomposition of it. Elsewhere a larger r only repeats directions, and PEFT allows it.
         trains_factors: whether what is trained on a matrix are factors of its update (A, B, or one of them), so that
             its curvature compares with LoRA's (`trainables.curvature`).
-        scale_rule, rate_of, actor: see `Declared`; strings in the class's own body, because its file is read for them.
+        scale_rule, rate_of, actor, step_time, activations, trains_whole: see `Declared`; constants in the class's own
+            body, because its file is read for them.
         validation_rows: rows of train that it wants as `Surroundings.validation`.
         benchmark: how it wants to be measured.
     """
@@ -71,6 +72,9 @@ class Variant(Exported):
     scale_rule: ClassVar[str] = Declared.scale_rule
     rate_of: ClassVar[str | None] = None
     actor: ClassVar[str | None] = None
+    step_time: ClassVar[float] = Declared.step_time
+    activations: ClassVar[float] = Declared.activations
+    trains_whole: ClassVar[bool] = Declared.trains_whole
     validation_rows: ClassVar[int] = 0
     benchmark: ClassVar[Benchmark] = Benchmark()
 

@@ -22,18 +22,25 @@ class Declared:
         actor: `module:function` that starts the actor which all its trials of a search share, or None. The module must
             import without torch. The function is called in the searching process with the folder of the search's
             checkpoints, in which the actor keeps to a folder of its own; trials get the handle as `Surroundings.actor`.
+        step_time, activations: of an optimizer step, over plain LoRA's at the same rank, as `raylora bench variants`
+            measures them (docs/variants.md).
+        trains_whole: whether the adapted matrices themselves are trained, so that gradients and optimizer are of their
+            size.
     """
 
     scale_rule: str = "alpha / rank"
     rate_of: str | None = None
     actor: str | None = None
+    step_time: float = 1.0
+    activations: float = 1.0
+    trains_whole: bool = False
 
 
 _FIELDS = tuple(field.name for field in fields(Declared))
 
 
 def read_declared(file: Path, name: str) -> Declared:
-    """What the class with that `name` in a Python file declares: strings in its own body; the file is not run."""
+    """What the class with that `name` in a Python file declares: constants in its own body; the file is not run."""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef):
             body = dict(_literals(node))
