@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any, Literal
@@ -165,6 +165,54 @@ class Form:
         if value not in self.labels:
             raise UserError(f"task.options.labels: none for the value {value!r}; given: {', '.join(self.labels)}")
         return self.labels[value]
+
+
+@dataclass(frozen=True)
+class Own(Form):
+    """A published form of rows, read by a function of the task's own.
+
+    Attributes:
+        make: a raw row to the columns of a normalised one; it may raise BadTurn.
+        needs: sets of columns, of which a file must have one whole set.
+        renamed: published column -> the file's.
+    """
+
+    make: Callable[[Mapping[str, Any]], Columns] | None = field(default=None, repr=False)
+    needs: tuple[tuple[str, ...], ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def fitted(self, sample: Sequence[Mapping[str, Any]], task: str) -> Own:
+        """Itself, where the rows have the columns.
+
+        Raises:
+            UserError: they have not.
+        """
+        present = list(dict.fromkeys(name for row in sample for name in row))
+        for role, name in self.renamed.items():
+            if name not in present:
+                raise UserError(f"task.columns.{role}: no column {name!r}; present: {', '.join(present) or 'none'}")
+        there = {*present, *self.renamed}
+        if not any(set(names) <= there for names in self.needs):
+            wanted = ", or ".join(" and ".join(names) for names in self.needs)
+            raise UserError(
+                f"task.path: the rows of {task} need the columns {wanted}; name yours with task.columns, such as "
+                f"{{{self.needs[0][0]}: COLUMN}}; present: {', '.join(present) or 'none'}"
+            )
+        return self
+
+    @property
+    def told(self) -> str:
+        return f"the published form ({', '.join(self.needs[0])})"
+
+    def normalise(self, raw: Mapping[str, Any]) -> Columns:
+        assert self.make is not None
+        named = {**raw, **{role: raw.get(name) for role, name in self.renamed.items()}}
+        try:
+            columns = self.make(named)
+        except BadTurn as error:
+            return broken(str(error))
+        missing = _missing(columns.get("prompt"), columns.get("response"))
+        return problem_row(missing) if missing else columns
 
 
 def _or_empty(text: str | None) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raylora.data.columns import Form, recognise
+from raylora.data.columns import Form, Own, recognise
 from raylora.data.conversation import problem_row
 from raylora.data.problems import where
 from raylora.data.readers import FORMATS, Part, allowed_suffixes, class_names, format_of, is_url, plan, read
@@ -106,7 +106,7 @@ def _wanted(field: str, item: Any, path: str | None, name: str | None) -> Wanted
 # --- which files ---
 
 
-def find_splits(path: str, name: str | None = None) -> dict[str, list[str]]:
+def find_splits(path: str, name: str | None = None, *, train: bool = True) -> dict[str, list[str]]:
     """Split -> its files, absolute, in the order of their names.
 
     Args:
@@ -114,6 +114,7 @@ def find_splits(path: str, name: str | None = None) -> dict[str, list[str]]:
             (`train.jsonl`, `data/test-00000-of-00001.parquet`, `dev/part1.csv`); where no name says so, all of it is
             train. Folders that `datasets` saved (`save_to_disk`) are read too.
         name: a sub-folder that holds the data.
+        train: whether there must be a train split.
 
     Raises:
         UserError: nothing there that can be read, or no train split.
@@ -128,7 +129,8 @@ def find_splits(path: str, name: str | None = None) -> dict[str, list[str]]:
             raise UserError(f"task.path: {path!r} must end in one of {allowed_suffixes()}")
         return {"train": [str(local.resolve())]}
     if local.is_dir():
-        return _in_folder(local / name if name and (local / name).is_dir() else local, path)
+        found = _in_folder(local / name if name and (local / name).is_dir() else local, path)
+        return _with_train(found, path) if train else found
     if any(mark in path for mark in "*?["):
         files = [str(Path(found).resolve()) for found in sorted(glob.glob(str(local), recursive=True))]
         files = [file for file in files if format_of(file) and Path(file).is_file()]
@@ -149,7 +151,7 @@ def _in_folder(folder: Path, path: str) -> dict[str, list[str]]:
     if (folder / "dataset_dict.json").is_file():
         names = json.loads((folder / "dataset_dict.json").read_text())["splits"]
         saved = {name: _saved(folder / name) for name in names}
-        return _with_train({_split_of(name) or name: files for name, files in saved.items()}, path)
+        return {_split_of(name) or name: files for name, files in saved.items()}
     if (folder / "state.json").is_file():
         return {"train": _saved(folder)}
     files = [
@@ -162,7 +164,7 @@ def _in_folder(folder: Path, path: str) -> dict[str, list[str]]:
             f"task.path: {path!r} has no train.parquet, train.jsonl or train.json, nor another file that ends in one "
             f"of {allowed_suffixes()}"
         )
-    return _with_train(_by_names(files, folder.resolve()), path)
+    return _by_names(files, folder.resolve())
 
 
 def _saved(folder: Path) -> list[str]:
@@ -238,7 +240,7 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0]
 
 
-def hub_splits(path: str, name: str | None) -> dict[str, str]:
+def hub_splits(path: str, name: str | None, *, train: bool = True) -> dict[str, str]:
     """Our split -> the hub's name of it.
 
     Raises:
@@ -256,7 +258,7 @@ def hub_splits(path: str, name: str | None) -> dict[str, str]:
     splits: dict[str, str] = {}
     for split in found:
         splits.setdefault(_split_of(split) or split, split)
-    if "train" not in splits:
+    if train and "train" not in splits:
         raise UserError(f"task.path: hub dataset {path!r} has no train split; choose another dataset")
     return splits
 
@@ -295,6 +297,7 @@ class Read:
     response_column: str | None = None
     labels: Mapping[Any, str] | None = None
     finish: Finish | None = None
+    own: Own | None = None
 
 
 class FileSource:
@@ -342,6 +345,8 @@ class FileSource:
 
     def _form(self, part: Part, sample: Sequence[Mapping[str, Any]]) -> Form:
         options = self.reading
+        if options.own is not None:
+            return options.own.fitted(sample, options.task)
         return recognise(
             sample,
             task=options.task,
@@ -498,25 +503,38 @@ def open_splits(
                 found[split] = FileSource([(Wanted(path, None, config), files)], reading)
     for split, sources in stated.items():
         found[split] = FileSource([(one, _files_of(one, split)) for one in sources], reading)
+    if any(split.startswith("test.") for split in found):
+        found.pop("test", None)
     if "train" not in found:
         raise UserError("task.path: missing, and task.train too; give one of them")
     return found
 
 
-def _files(path: str, name: str | None) -> dict[str, Callable[[], list[str]]]:
+def open_source(field: str, value: Any, split: str, reading: Read) -> FileSource:
+    """One split on its own, from what a spec says of it (see `wanted`); there need be no other.
+
+    Raises:
+        UserError: nothing there, or a format that is not read.
+    """
+    return FileSource([(one, _files_of(one, split)) for one in wanted(field, value)], reading)
+
+
+def _files(path: str, name: str | None, *, train: bool = True) -> dict[str, Callable[[], list[str]]]:
     if is_hub_id(path):
-        return {split: partial(_hub_files, path, name, real) for split, real in hub_splits(path, name).items()}
-    return {split: partial(list, files) for split, files in find_splits(path, name).items()}
+        found = hub_splits(path, name, train=train)
+        return {split: partial(_hub_files, path, name, real) for split, real in found.items()}
+    return {split: partial(list, files) for split, files in find_splits(path, name, train=train).items()}
 
 
 def _files_of(one: Wanted, split: str) -> Callable[[], list[str]]:
     """The files of a source that stands for a split: of that split where it has one, of the one named, or train."""
-    there = _files(one.path, one.name)
+    split = split.partition(".")[0]
+    there = _files(one.path, one.name, train=split == "train")
     named = None if one.split is None else _SLICE.fullmatch(one.split)
     if one.split is not None and named is None:
         raise UserError(f"task.{split}.split: {one.split!r}; allowed: a split such as train, or a part as train[:10%]")
     if named is None:
-        return there.get(split) or there["train"]
+        return there.get(split) or there.get("train") or next(iter(there.values()))
     wanted_split = named.group(1)
     if wanted_split not in there:
         raise UserError(f"task.{split}.split: {one.path!r} has no split {wanted_split!r}; it has {', '.join(there)}")

@@ -87,9 +87,9 @@ class Choice(Metric):
 
     def measure(self, model: Any, tokenizer: Any, rows: Sequence[MetricRow]) -> list[OptionScores]:
         """The model's `OptionScores` of each row, `(n,)`, on the device that it is on."""
-        from raylora.metrics.core.likelihood import encode_options, option_scores
+        from raylora.metrics.core.likelihood import option_scores
 
-        encoded = [encode_options(tokenizer, row["prompt"], self.options(row)) for row in rows]
+        encoded = [_encoded(tokenizer, row, self.options(row)) for row in rows]
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
         return option_scores(model, [ids for ids, _ in encoded], [options for _, options in encoded], pad_id=pad)
 
@@ -162,6 +162,18 @@ class Choice(Metric):
             if place is not None:
                 return place if 0 <= place < len(texts) else None
         return None
+
+
+def _encoded(tokenizer: Any, row: MetricRow, options: Sequence[str]) -> tuple[list[int], list[list[int]]]:
+    """Token ids of a row's prompt and of its options; of a tokenised row, as its response would be tokenised."""
+    from raylora.metrics.core.likelihood import encode_options
+
+    prompt, ids = row["prompt"], row.get("prompt_ids")
+    if ids is None:
+        return encode_options(tokenizer, prompt, options)
+    gap = "" if not prompt or prompt[-1].isspace() else " "
+    texts = [gap + option.lstrip(" ") for option in options]
+    return list(map(int, ids)), [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
 
 
 def _read(text: str, named: Sequence[str]) -> int | None:

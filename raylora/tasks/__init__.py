@@ -17,9 +17,8 @@ from trainables.registry import PluginError, Registry
 
 __all__ = ["TASKS", "Row", "Task", "available", "describe", "make_task"]
 
-TASKS: Registry[Task] = Registry(
-    __name__, group="raylora.tasks", base=f"{__name__}.base:Task", apart=("base", "published", "scoring")
-)
+_APART = ("base", "programs", "prompts", "published", "scoring")
+TASKS: Registry[Task] = Registry(__name__, group="raylora.tasks", base=f"{__name__}.base:Task", apart=_APART)
 
 
 def available() -> list[str]:
@@ -91,5 +90,13 @@ def _pattern(cls: type[Task]) -> str:
 
 def _options(cls: type[Task]) -> dict[str, inspect.Parameter]:
     """The constructor's keyword arguments by name, the one that stands for all others included."""
-    parameters = inspect.signature(cls).parameters
+    # A family that only adds to its base's options passes the others on.
+    parameters: dict[str, inspect.Parameter] = {}
+    for kind in cls.__mro__:
+        made: Any = vars(kind).get("__init__")
+        own = {} if made is None else dict(inspect.signature(made).parameters)
+        parameters = {**own, **parameters}
+        if own and not any(one.kind is one.VAR_KEYWORD for one in own.values()):
+            parameters = {name: one for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD}
+            break
     return {name: p for name, p in parameters.items() if p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD)}

@@ -29,6 +29,7 @@ class Task(ABC):
             `{test set: metric}`. Empty: `score` is the one metric.
         objective: the one of them that is optimised; empty for the first.
         test_sets: names of its test sets, where it has several.
+        tested_only: names of metrics for which rows of train lack something, such as tests of a program.
         metric: the name under which a trial reports the objective, or the mean of `score`.
         mode: `max` or `min`, the better end of the objective.
         worst: finite value of the objective that a diverged trial is given.
@@ -44,6 +45,7 @@ class Task(ABC):
     default_metrics: Sequence[Entry] = ()
     objective: str = ""
     test_sets: tuple[str, ...] = ()
+    tested_only: frozenset[str] = frozenset()
     metric: str = "accuracy"
     mode: str = "max"
     worst: float = 0.0

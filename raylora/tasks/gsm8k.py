@@ -25,7 +25,7 @@ class Gsm8kTask(InstructTask):
 
     Args:
         path: local file or folder with the columns question and answer, or a hub id (default `openai/gsm8k`).
-        train, validation, test, columns: as of the task instruct.
+        train, validation, test, test_sets, columns: as of the task instruct.
         config: configuration of the hub dataset.
         train_rows, test_rows: bounds on the splits; None for all rows.
         max_new_tokens: longest completion to generate, in tokens.
@@ -42,6 +42,7 @@ class Gsm8kTask(InstructTask):
         train: Any = None,
         validation: Any = None,
         test: Any = None,
+        test_sets: Mapping[str, Any] | None = None,
         columns: Mapping[str, str] | None = None,
         train_rows: int | None = None,
         test_rows: int | None = None,
@@ -54,6 +55,7 @@ class Gsm8kTask(InstructTask):
             train=train,
             validation=validation,
             test=test,
+            test_sets=test_sets,
             columns=columns,
             train_rows=train_rows,
             test_rows=test_rows,

@@ -27,6 +27,7 @@ class InstructTask(Task):
     Args:
         path: file, folder, glob, URL, or hub dataset id: see `raylora.data.sources.open_splits`.
         train, validation, test: sources of these splits, apart from `path`: see `raylora.data.sources.wanted`.
+        test_sets: sources of several test sets by name, instead of `test`.
         match: `exact`, `number` or `contains`.
         config: configuration name of a hub dataset, or a sub-folder of a folder.
         columns: role -> column, such as `{prompt: input, response: output}`.
@@ -48,6 +49,7 @@ class InstructTask(Task):
         train: Any = None,
         validation: Any = None,
         test: Any = None,
+        test_sets: Mapping[str, Any] | None = None,
         match: str = "exact",
         config: str | None = None,
         columns: Mapping[str, str] | None = None,
@@ -83,6 +85,8 @@ class InstructTask(Task):
         self.default_metrics = (match,)
         reading = Read(self.name, columns, prompt_template, response_column, labels, self.finish)
         own = {"train": train, "validation": validation, "test": test}
+        own |= {f"test.{name}": source for name, source in (test_sets or {}).items()}
+        self.test_sets = tuple(test_sets or {})
         self._open = open_splits(self.path, config, own=own, reading=reading)
 
     @staticmethod

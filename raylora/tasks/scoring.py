@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from raylora.errors import UserError
@@ -34,6 +34,7 @@ class Aimed(Protocol):
     default_metrics: Sequence[Entry]
     objective: str
     test_sets: tuple[str, ...]
+    tested_only: frozenset[str]
     own: tuple[str, Any, float]
 
     @property
@@ -61,15 +62,19 @@ class Measured:
 
     Attributes:
         key: the name under which it is reported.
-        sets: the test sets that it counts on; empty for all. On validation every metric counts.
+        sets: the test sets that it counts on; empty for all. On validation every metric counts that can.
+        validates: whether rows of validation have what it needs.
     """
 
     metric: Metric
     key: str
     sets: frozenset[str] = frozenset()
+    validates: bool = True
 
     def counts_on(self, split: str) -> bool:
-        return not self.sets or split == "validation" or split.partition(".")[2] in self.sets
+        if split == "validation":
+            return self.validates
+        return not self.sets or split.partition(".")[2] in self.sets
 
 
 @dataclass(frozen=True)
@@ -228,6 +233,11 @@ def make_scoring(
             measured.append(Measured(added, _key(added)))
         keys.append(_chosen(name, measured).key)
     aims = [_chosen(key, measured) for key in keys] or measured[:1]
+    for one in aims:
+        if not one.validates:
+            raise UserError(
+                f"search.objective: {one.key!r} cannot be had on validation rows, which have no tests; choose loss"
+            )
     modes = {one.metric.mode for one in aims}
     if len(modes) > 1:
         told = ", ".join(f"{one.key}: {one.metric.mode}" for one in aims)
@@ -286,13 +296,11 @@ def _measured(task: Aimed, named: Sequence[_Named]) -> list[Measured]:
         first = group[0]
         sets = frozenset[str]() if any(not one.sets for one in group) else frozenset().union(*(o.sets for o in group))
         metric = task.prepared(make_metric(first.name, first.options))
-        made.append(Measured(metric, first.shown or _key(metric), sets))
+        validates = metric.name not in task.tested_only
+        made.append(Measured(metric, first.shown or _key(metric), sets, validates))
     keys = [one.key for one in made]
     # Several that all report `accuracy` go by their own names.
-    found = [
-        Measured(one.metric, one.metric.name, one.sets) if keys.count(one.key) > 1 and one.metric.name else one
-        for one in made
-    ]
+    found = [replace(one, key=one.metric.name) if keys.count(one.key) > 1 and one.metric.name else one for one in made]
     taken: set[str] = set()
     for each in found:
         if each.key in taken or each.key in _TAKEN:

@@ -17,6 +17,11 @@ _FORMS: dict[str, tuple[Callable[..., Program], tuple[str, ...]]] = {
 }
 
 
+def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = row.get("metadata") or {}
+    return json.loads(metadata) if isinstance(metadata, str) else dict(metadata)
+
+
 @dataclass(frozen=True)
 class Check:
     """Runs completions against the tests of their rows. Pickles, and travels to the actor that scores.
@@ -44,14 +49,39 @@ class Check:
 
     def outcomes(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
         """What became of each, `(m,)`; raises as a call does."""
-        programs = [self._program(text, row) for text, row in zip(completions, rows, strict=True)]
+        programs = [self.program(text, row) for text, row in zip(completions, rows, strict=True)]
         return Sandbox(self.kind, unsafe=self.unsafe, limits=self.limits).run_tests(programs)
 
-    def _program(self, completion: str, row: Mapping[str, Any]) -> Program:
+    def program(self, completion: str, row: Mapping[str, Any]) -> Program:
+        """The program that a completion and its row's tests make."""
         make, needed = _FORMS[self.form]
-        metadata = row.get("metadata") or {}
-        fields = json.loads(metadata) if isinstance(metadata, str) else dict(metadata)
+        fields = _fields(row)
         missing = [name for name in needed if not fields.get(name)]
         if missing:
             raise UserError(f"metadata: a row of {self.form} without {', '.join(missing)}; keep the published columns")
         return make(fields, completion)
+
+
+@dataclass(frozen=True)
+class CheckByRow:
+    """As `Check`, for rows of several forms: each names its own under `form` in its metadata.
+
+    Attributes:
+        kind, unsafe, limits: see `Check`.
+    """
+
+    kind: str | None = None
+    unsafe: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def __call__(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Whether each passes, `(m,)`. Raises UserError for a row without tests, or where no sandbox can be had."""
+        checks = {form: Check(form, self.kind, self.unsafe, self.limits) for form in _FORMS}
+        programs = []
+        for text, row in zip(completions, rows, strict=True):
+            form = _fields(row).get("form")
+            if form not in checks:
+                raise UserError("task.metrics: pass@k on rows without tests; it counts on test sets of code alone")
+            programs.append(checks[form].program(text, row))
+        box = Sandbox(self.kind, unsafe=self.unsafe, limits=self.limits)
+        return [outcome.passed for outcome in box.run_tests(programs)]

@@ -1,0 +1,123 @@
+"""GLUE (Wang et al., 2019, arXiv:1804.07461), verbalised as T5 does (Raffel et al., 2020, arXiv:1910.10683)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from raylora.data.conversation import BadTurn, Columns
+from raylora.errors import UserError
+from raylora.tasks.prompts import first, framed, row
+from raylora.tasks.published import Published, PublishedTask
+from raylora.tasks.scoring import Entry
+
+_HUB = "nyu-mll/glue"
+_PAIR = ("sentence1", "sentence2")
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One of the nine: its texts by their published names, the words of its labels in order, and its metrics."""
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    metrics: Sequence[Entry]
+    validation: str = "validation"
+
+
+def _accuracy(*labels: str) -> dict[str, Any]:
+    return {"accuracy": {"labels": list(labels)}}
+
+
+_ENTAILED = ("entailment", "not_entailment")
+_SAME = ("not_equivalent", "equivalent")
+_DUPLICATE = ("not_duplicate", "duplicate")
+_NLI = ("entailment", "neutral", "contradiction")
+_CORRECT = ("unacceptable", "acceptable")
+_FEELING = ("negative", "positive")
+_WNLI = ("not_entailment", "entailment")
+
+SETS: dict[str, _Set] = {
+    "cola": _Set(("sentence",), _CORRECT, ({"matthews": {"labels": list(_CORRECT)}}, _accuracy(*_CORRECT))),
+    "sst2": _Set(("sentence",), _FEELING, (_accuracy(*_FEELING),)),
+    "mrpc": _Set(_PAIR, _SAME, (_accuracy(*_SAME), {"f1": {"labels": list(_SAME), "positive": "equivalent"}})),
+    "stsb": _Set(_PAIR, (), ("pearson", "spearman")),
+    "qqp": _Set(
+        ("question1", "question2"),
+        _DUPLICATE,
+        (_accuracy(*_DUPLICATE), {"f1": {"labels": list(_DUPLICATE), "positive": "duplicate"}}),
+    ),
+    "mnli": _Set(("premise", "hypothesis"), _NLI, (_accuracy(*_NLI),), "validation_matched"),
+    "qnli": _Set(("question", "sentence"), _ENTAILED, (_accuracy(*_ENTAILED),)),
+    "rte": _Set(_PAIR, _ENTAILED, (_accuracy(*_ENTAILED),)),
+    "wnli": _Set(_PAIR, _WNLI, (_accuracy(*_WNLI),)),
+}
+
+
+def _row(raw: Mapping[str, Any], form: str, *, name: str) -> Columns:
+    one = SETS[name]
+    # Copies of the sets often call their texts sentence1 and sentence2, whatever these are.
+    texts = {text: first(raw, text, f"sentence{place}") for place, text in enumerate(one.texts, 1)}
+    prompt = " ".join([name, *(f"{text}: {value or ''}" for text, value in texts.items())])
+    label = raw.get("label")
+    if label is None or label == -1:
+        raise BadTurn("no label")
+    if not one.labels:
+        # Answers in steps of 0.2, as T5 learns them; measured against the label as it is.
+        return row(framed(form, prompt), f"{round(float(label) * 5) / 5:.1f}", f"{float(label):g}")
+    word = _word(label, one.labels)
+    return row(framed(form, prompt), word, word)
+
+
+def _word(label: Any, labels: tuple[str, ...]) -> str:
+    text = str(label).strip()
+    if text in labels:
+        return text
+    try:
+        place = int(float(text))
+    except ValueError:
+        place = -1
+    if not 0 <= place < len(labels):
+        raise BadTurn(f"the label {text!r} is none of {', '.join(labels)}")
+    return labels[place]
+
+
+class GlueTask(PublishedTask):
+    """One of the nine sets: texts with their names -> the word of the label.
+
+    The published test labels are secret: the validation split is the test set, and trials are scored on rows of train.
+    """
+
+    name = "glue"
+    summary = "GLUE's nine sets, verbalised: the label as a word"
+    part = "set"
+    longest = 8
+
+    def __init__(self, set_name: str, **options: Any) -> None:
+        if set_name not in SETS:
+            raise UserError(f"task.name: glue has no set {set_name!r}; choose one of {', '.join(SETS)}")
+        self.set_name, self.name = set_name, f"glue/{set_name}"
+        one = SETS[set_name]
+        self.default_metrics = one.metrics
+        self._published = Published(
+            needs=((*one.texts, "label"), (*(f"sentence{n + 1}" for n in range(len(one.texts))), "label")),
+            make=partial(_row, name=set_name),
+            hub={
+                "train": {"path": _HUB, "name": set_name, "split": "train"},
+                "test": {"path": _HUB, "name": set_name, "split": one.validation},
+            },
+        )
+        super().__init__(**options)
+        if options.get("path") and "validation" in self._open and not options.get("validation"):
+            held_out = self._open.pop("validation")
+            if not options.get("test") and not self.test_sets:
+                self._open["test"] = held_out
+
+    @classmethod
+    def offers(cls) -> list[str]:
+        return [f"glue/{name}" for name in SETS]
+
+    def published(self) -> Published | None:
+        return self._published
