@@ -24,6 +24,12 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress, only the answer")
 
 
+def add_unsafe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--unsafe-code", action="store_true", help="run a model's programs as you, where no sandbox can be had"
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`: the answer as JSON on standard output, instead of the table; `--json FILE.json`: beside it."""
     parser.add_argument(

@@ -55,7 +55,9 @@ def _every_metric(summary: Mapping[str, Any], shown: list[str], names: Mapping[s
     for split, name in rows:
         pairs = [summary[label]["metrics"].get(split, {}).get(name) for label in shown]
         cells = [_figure(pair, name.startswith("rows[")) for pair in pairs]
-        table.add_row(split.partition(".")[2] or split, name.replace("[", "\\["), *cells)
+        table.add_row(
+            split.partition(".")[2] or split, name.replace("[", "\\[").replace("validation_loss", "loss"), *cells
+        )
     return table
 
 

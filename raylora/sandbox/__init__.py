@@ -27,7 +27,8 @@ What is not defended:
 """
 
 from raylora.sandbox.kinds import Available, available
+from raylora.sandbox.permission import permitted, unsafe_code
 from raylora.sandbox.program import Limits, Outcome, Program
 from raylora.sandbox.sandbox import Sandbox, run_tests
 
-__all__ = ["Available", "Limits", "Outcome", "Program", "Sandbox", "available", "run_tests"]
+__all__ = ["Available", "Limits", "Outcome", "Program", "Sandbox", "available", "permitted", "run_tests", "unsafe_code"]

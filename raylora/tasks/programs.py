@@ -8,9 +8,8 @@ from typing import Any
 from raylora.data.conversation import Columns
 from raylora.metrics import Metric
 from raylora.metrics.pass_at_k import PassAtK
-from raylora.sandbox import available
+from raylora.sandbox import available, permitted
 from raylora.sandbox.kinds import choose
-from raylora.sandbox.permission import permitted
 from raylora.tasks.code import humaneval, mbpp
 from raylora.tasks.code.check import CheckByRow
 from raylora.tasks.prompts import first, row

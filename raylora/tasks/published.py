@@ -143,7 +143,9 @@ class PublishedTask(Task):
         if own["validation"] is not None:
             found["validation"] = open_source("task.validation", own["validation"], "validation", self._reading(data))
         for name, value in (test_sets or self._tests()).items():
-            found[f"test.{name}"] = open_source(f"task.test_sets.{name}", value, "test", self.sets[name].reading(self.name, self.form, None))
+            found[f"test.{name}"] = open_source(
+                f"task.test_sets.{name}", value, "test", self.sets[name].reading(self.name, self.form, None)
+            )
         return found
 
     def _train(self) -> Any:
