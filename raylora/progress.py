@@ -127,7 +127,7 @@ class Progress:
     ) -> None:
         """One line per trial that ended."""
         if end.failed:
-            outcome = f"failed: {end.message}"
+            outcome = f"{end.kind}: {end.message}"
         elif end.diverged:
             outcome = "diverged"
         else:

@@ -67,10 +67,10 @@ class Common(TypedDict, total=False):
 class SpaceSearcher(Searcher):
     """A Tune searcher over a finite `Space`.
 
-    Trials without a finite value (errored, NaN, diverged) count as `worst` where it is known (the constructor's, or a
-    `worst` in the trial's result), else the model never hears of them; either way the configuration is not proposed
-    again. A trial stopped early by a scheduler is observed at its last reported value, with the samples seen by then
-    kept beside it.
+    Trials without a finite value (errored, `failed` in their result, NaN, diverged) count as `worst` where it is known
+    (the constructor's, or a `worst` in the trial's result), else the model never hears of them; either way the
+    configuration is not proposed again. One that failed is not even by a searcher that may repeat others. A trial
+    stopped early by a scheduler is observed at its last reported value, with the samples seen by then kept beside it.
 
     Args:
         space: what to search; may come later through Tune's `param_space` of `tune.choice` entries.
@@ -117,6 +117,7 @@ class SpaceSearcher(Searcher):
         self._pending: dict[str, int] = {}
         self._last: dict[str, dict[str, Any]] = {}
         self._seen: set[int] = set()
+        self._infeasible: set[int] = set()
         self._queue: list[int] = []
         self._initial_points = [dict(p) for p in points_to_evaluate or ()]
         # How long suggest() took, call by call, and how long a free slot has waited for one in all.
@@ -196,6 +197,8 @@ class SpaceSearcher(Searcher):
         """
         index = self._space().encode(config)
         self._queue = [i for i in self._queue if i != index]
+        if value is None:
+            self._infeasible.add(index)
         self._finish(index, value, samples, None, error=error)
 
     def enqueue(self, configs: Iterable[Mapping[str, Any]]) -> None:
@@ -307,6 +310,9 @@ class SpaceSearcher(Searcher):
             return
         # Tune may report a failed trial with its last good result: that value says nothing about the configuration.
         result = {**last, **(result or {})}
+        error = error or bool(result.get("failed"))
+        if error:
+            self._infeasible.add(index)
         value = None if error else result.get(str(self._metric))
         worst = result.get("worst", self.worst)
         error_bar = 0.0 if value is None else result.get(f"{self._metric}_se")
@@ -343,6 +349,7 @@ class SpaceSearcher(Searcher):
         self.__dict__.update(state)
         # Another process has another clock.
         self._waits_since = None
+        self.__dict__.setdefault("_infeasible", set())  # of an earlier release
         for name in self._transient:
             self.__dict__.setdefault(name, None)
 

@@ -10,6 +10,9 @@ from .base import Common, Observation, SpaceSearcher
 from .knob import Knob
 from .space import Space
 
+# Proposals that are known to fail, before a random one is taken instead.
+_TRIES = 10
+
 
 class OptunaSamplerSearch(SpaceSearcher):
     """A searcher over Ray's `OptunaSearch`. Subclasses write `_sampler`, and `_distribution` where choices do not fit.
@@ -55,10 +58,33 @@ class OptunaSamplerSearch(SpaceSearcher):
         return self._optuna
 
     def _propose(self, trial_id: str) -> int | None:
+        for _ in range(_TRIES):
+            index = self._ask(trial_id)
+            if index not in self._infeasible:
+                return index
+            # It would fail again: Optuna hears that it did, and is asked once more.
+            self._withdraw(trial_id)
+        left = self._space().sample(self.rng, 1, exclude=self._infeasible)
+        if not left:
+            return self._ask(trial_id)
+        self._started(trial_id, left[0], queued=True)
+        return left[0]
+
+    def _ask(self, trial_id: str) -> int:
+        """What Optuna proposes under that id."""
         self._inner().suggest(trial_id)
         given = self._inner()._ot_trials[trial_id].params
         # What a limit rules out stands for the nearest value that can be had, see `Space.index`.
         return self._space().index(given.get(name, 0) for name in self._space().names)
+
+    def _withdraw(self, trial_id: str) -> None:
+        from optuna.trial import TrialState
+
+        inner = self._inner()
+        if self.worst is None:
+            inner._ot_study.tell(inner._ot_trials.pop(trial_id), state=TrialState.FAIL)
+        else:
+            inner._ot_study.tell(inner._ot_trials.pop(trial_id), self.worst)
 
     def _params(self, index: int) -> dict[str, int]:
         space = self._space()

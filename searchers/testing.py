@@ -218,6 +218,23 @@ class SearcherConformance:
         if searcher.never_repeats:
             assert not any(config in failed for config in later)
 
+    def test_what_failed_is_observed_and_not_proposed_again(self, make: Make, options: dict[str, Any]) -> None:
+        searcher, space = make(**options, worst=-5.0), options["space"]
+        failed = []
+        for number in range(14):
+            config = searcher.suggest(f"t{number}")
+            if not isinstance(config, dict):
+                break
+            assert space.encode(config) not in failed
+            fails = config["variant"] == "dora"
+            if fails:
+                failed.append(space.encode(config))
+            searcher.on_trial_complete(
+                f"t{number}", {"score": -5.0, "failed": True} if fails else {"score": objective(config)}
+            )
+        worst = {o.index for o in searcher.observations if o.value == -5.0}
+        assert failed and worst == set(failed)
+
     def test_goes_on_when_nothing_ever_succeeds(self, make: Make, options: dict[str, Any]) -> None:
         searcher = make(**options)
         later = drive(searcher, [f"t{i}" for i in range(8)], lambda config: float("nan"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainables.batching import IGNORE, collate, last_positions, micro_batches, pad_left
+from trainables.exhausted import is_exhausted
 from trainables.modes import evaluating
 from trainables.protocols import Row, Sampling
 from trainables.sampling import TAIL, Choose, chooser
@@ -47,6 +49,24 @@ class Decoded:
     loss_sum: float = 0.0
 
 
+Items = TypeVar("Items", bound=Sequence[Any])
+
+
+def by_halves(groups: Iterable[Items], work: Callable[[Items], None]) -> None:
+    """Work on groups in turn, on the two halves of those that do not fit into memory. `work` may be repeated."""
+    waiting = list(groups)[::-1]
+    while waiting:
+        group = waiting.pop()
+        try:
+            work(group)
+        except Exception as error:
+            if not is_exhausted(error) or len(group) == 1:
+                raise
+            error.__traceback__ = None  # its frames hold what did not fit
+            middle = len(group) // 2
+            waiting += [group[middle:], group[:middle]]  # type: ignore[list-item]
+
+
 @torch.inference_mode()
 def generate_and_score_loss(
     model: nn.Module,
@@ -62,7 +82,7 @@ def generate_and_score_loss(
     """Answers to each prompt, and the loss of the reference responses.
 
     The prompt runs once: its keys and values serve the decoding, of all samples, and the teacher-forced pass over the
-    reference response.
+    reference response. Rows that do not fit into memory together are taken by halves.
 
     Args:
         ended: whether an answer is over, told from its tokens so far, apart from its end token.
@@ -70,14 +90,14 @@ def generate_and_score_loss(
     """
     found = Decoded([[] for _ in rows], [0.0] * len(rows), [len(row["response_ids"]) for row in rows])
     reserve = sampling.max_new_tokens + max(found.tokens, default=0)
-    for group in prompt_batches(rows, max_tokens // sampling.n, reserve):
+
+    def answer(group: list[int]) -> None:
         chosen = [rows[i] for i in group]
         inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"] for r in chosen], pad_id).items()}
         last = last_positions(inputs["input_ids"], 1)
         out = model(**inputs, use_cache=True, logits_to_keep=last)
         first, cache, width = out.logits[:, -1], out.past_key_values, inputs["input_ids"].shape[1]
         total, losses = _reference_loss(model, chosen, first, cache, inputs, pad_id)
-        found.loss_sum += total
         if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
             # A sliding window has dropped what a crop would need: run the prompt again.
             out = model(**inputs, use_cache=True, logits_to_keep=last)
@@ -93,6 +113,9 @@ def generate_and_score_loss(
         for i, loss in zip(group, losses, strict=True):
             found.losses[i] = loss
             found.answers[i] = [next(answers) for _ in range(sampling.n)]
+        found.loss_sum += total
+
+    by_halves(prompt_batches(rows, max_tokens // sampling.n, reserve), answer)
     return found
 
 
@@ -106,12 +129,15 @@ def score_loss(
         {"place": place, "prompt_ids": row["prompt_ids"], "response_ids": row["response_ids"]}
         for place, row in enumerate(rows)
     ]
-    for group in micro_batches(bare, max_tokens):
+
+    def score(group: Sequence[Row]) -> None:
         batch = collate(group, pad_id).to(device)
         logits = model(**batch.inputs, use_cache=False, logits_to_keep=batch.positions).logits.float()
         losses = F.cross_entropy(logits.transpose(1, 2), batch.labels, ignore_index=IGNORE, reduction="none").sum(1)
         for row, loss in zip(group, losses.tolist(), strict=True):
             found.losses[row["place"]] = loss
+
+    by_halves(micro_batches(bare, max_tokens), score)
     found.loss_sum = math.fsum(found.losses)
     return found
 

@@ -151,32 +151,50 @@ def train_worker(arguments: dict[str, Any]) -> None:
     model, tokenizer = load_base(setup)
     session = TrialSession(setup, model, tokenizer, parallel=parallel, where="ray-train")
     over = session.begin(knobs, arguments["trial_id"])
-    done = over is not None
-    if over is not None:
-        ray.train.report(dict(over.replay()))
-    while not done:
-        metrics = session.advance()
-        done = bool(metrics["done"])
+    while over is None:
+        try:
+            metrics = session.advance()
+        except Exception as error:
+            over = session.abandon(knobs, error)
+            break
         ray.train.report({**metrics, "replayed": False})
+        if metrics["done"]:
+            return
+    if over.failed:
+        # The others wait for this one in an exchange of gradients: the whole group ends.
+        raise RuntimeError(over.message)
+    ray.train.report(dict(over.replay({})))
 
 
 def fit_group(knobs: Knobs, setup: TrialSetup, group: WorkerGroup, storage: str) -> None:
     """Tune function: run one trial as a Ray Train worker group and hand its reports on to Tune.
 
-    A trial that the journal lists as over is answered from there; no worker group starts for it.
+    A trial that the journal lists as over is answered from there; no worker group starts for it. One that fails for a
+    reason of its own ends with the worst value, as on a host.
     """
     from ray import tune
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    from trainables.journal import Journal, trial_key
+    from trainables.journal import Ending, Journal, trial_key
 
-    over = Journal(setup.run_dir).concluded().get(trial_key(knobs))
-    if over is not None:
-        tune.report(dict(over.replay()))
+    metric = setup.scorer.metric
+    worst = {metric: setup.scorer.worst_figures("validation")[metric]}
+
+    def over() -> Ending | None:
+        return Journal(setup.run_dir).concluded().get(trial_key(knobs))
+
+    if (ending := over()) is not None:
+        tune.report(dict(ending.replay(worst)))
         return
     trial_id = tune.get_context().get_trial_id()
     arguments = {"setup": setup, "group": group, "knobs": knobs, "trial_id": trial_id}
-    _fit(train_worker, arguments, group, f"train-{trial_id}", storage, [TuneReportCallback()])
+    try:
+        _fit(train_worker, arguments, group, f"train-{trial_id}", storage, [TuneReportCallback()])
+    except Exception:
+        ending = over()
+        if ending is None or not ending.failed:
+            raise
+        tune.report(dict(ending.replay(worst)))
 
 
 def recipe_worker(arguments: dict[str, Any]) -> None:

@@ -101,25 +101,24 @@ class ModelHost:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
-    def begin(self, owner: str, knobs: Knobs, trial_id: str = "") -> Ending | None:
-        """Make `knobs` the running trial of `owner`. Returns how it ended where it is already over."""
+    def begin(self, owner: str, knobs: Knobs, trial_id: str = "", halvings: int = 0) -> Ending | None:
+        """Make `knobs` the running trial of `owner`. Returns how it ended where it is already over, or failed."""
         self.owner = owner
-        return self.session.begin(knobs, trial_id)
+        return self.session.begin(knobs, trial_id, halvings)
 
-    def advance(self, owner: str, knobs: Knobs, trial_id: str = "") -> Metrics | Ending:
-        """Metrics at the next report, or the ending of a trial that is over.
+    def advance(self, owner: str, knobs: Knobs, trial_id: str = "", halvings: int = 0) -> Metrics | Ending:
+        """Metrics at the next report, or the ending of a trial that is over, or that failed for a reason of its own.
 
-        Begins (again) where another owner or a restart came between.
+        Begins (again) where another owner or a restart came between; `halvings` as in `TrialSession.begin`.
         """
         if owner != self.owner or self.session.key != trial_key(knobs):
-            over = self.begin(owner, knobs, trial_id)
+            over = self.begin(owner, knobs, trial_id, halvings)
             if over is not None:
                 return over
         try:
             return self.session.advance()
         except Exception as error:
-            self.session.abandon(knobs, error)
-            raise
+            return self.session.abandon(knobs, error)
 
     def end(self, owner: str) -> None:
         """The owner leaves: a trial still running is checkpointed and put aside."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 from ray import tune
 from ray.exceptions import RayActorError
 
+from trainables.exhausted import oom_kills
 from trainables.journal import Ending, Metrics
 
 RETRIES = 20
@@ -20,18 +22,23 @@ WAIT_S = 1.0
 class HostedTrial(tune.Trainable):
     """Thin class Trainable over a host of the pool; made for `reuse_actors=True`.
 
-    `tune.with_parameters(HostedTrial, pool=handle)` binds it to a `HostPool`. One `train()` call runs up
-    to the next validation report. A trial that the run's journal lists as finished is answered from the
+    `tune.with_parameters(HostedTrial, pool=handle, worst={metric: value})` binds it to a `HostPool`. One `train()` call
+    runs up to the next validation report. A trial that the run's journal lists as finished is answered from the
     journal at once, without training.
 
-    A dead host is restarted by Ray; the trial asks again and goes on from its last checkpoint.
+    A trial that fails for a reason of its own ends with `failed: true` and the worst value: it is not retried. A dead
+    host is restarted by Ray; the trial asks again and goes on from its last checkpoint, `deaths` times at most, and
+    with half the micro-batch where the kernel ended the host for want of memory. A second time is one too many.
     """
 
-    def setup(self, config: dict[str, Any], pool: Any = None) -> None:
-        self.pool = pool
+    def setup(
+        self, config: dict[str, Any], pool: Any = None, worst: Mapping[str, float] | None = None, deaths: int = 3
+    ) -> None:
+        self.pool, self.worst, self.most_deaths = pool, dict(worst or {}), deaths
         self.owner = uuid.uuid4().hex
         self.host = ray.get(pool.assign.remote(self.owner))
         self.over = False
+        self.deaths = self.exhausted = 0
 
     @property
     def _knobs(self) -> dict[str, Any]:
@@ -49,15 +56,51 @@ class HostedTrial(tune.Trainable):
         raise AssertionError("unreachable")
 
     def step(self) -> dict[str, Any]:
-        answer: Metrics | Ending = self._call("advance", self._knobs, self.trial_id)
-        metrics = answer.replay() if isinstance(answer, Ending) else {**answer, "replayed": False}
-        self.over = bool(metrics["done"])
+        before = oom_kills()
+        try:
+            call = self.host.advance.remote(self.owner, self._knobs, self.trial_id, self.exhausted)
+            answer: Metrics | Ending = ray.get(call)
+        except RayActorError as error:
+            self._wait()
+            self.deaths += 1
+            self.exhausted += oom_kills() > before
+            gone = self._given_up(error)
+            return self._ended(gone) if gone else self.step()
+        if isinstance(answer, Ending):
+            return self._ended(answer.replay(self.worst))
+        self.over = bool(answer["done"])
+        return {**answer, "replayed": False}
+
+    def _ended(self, metrics: Metrics) -> dict[str, Any]:
+        self.over = True
         return dict(metrics)
+
+    def _wait(self) -> None:
+        """Until the host is back."""
+        for attempt in range(RETRIES):
+            try:
+                ray.get(self.host.ready.remote())
+                return
+            except RayActorError:
+                if attempt == RETRIES - 1:
+                    raise
+                time.sleep(WAIT_S)
+
+    def _given_up(self, error: RayActorError) -> dict[str, Any] | None:
+        """The ending of a trial whose hosts die too often; nobody else has booked it."""
+        if self.exhausted > 1:
+            why, kind = "the kernel ended its host for want of memory, with half the micro-batch too", "infeasible"
+        elif self.deaths > self.most_deaths:
+            why, kind = f"its host died {self.deaths} times; the last time: {' '.join(str(error).split())}", "failed"
+        else:
+            return None
+        return {**self.worst, "failed": True, "done": True, "replayed": False, "message": why, "kind": kind}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._leave()
         self.config = new_config
         self.over = False
+        self.deaths = self.exhausted = 0
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:

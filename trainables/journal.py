@@ -8,7 +8,8 @@ One JSON object a line, appended under a file lock and fsynced before the writer
 - `report`: the metrics of a report before the last.
 - `finish`: the trial is over; carries its metrics, those of its last report. `stopped: true` when a scheduler ended it
   early, `diverged: true` when its loss became non-finite.
-- `error`: the trial failed with `message`; it is not tried again.
+- `error`: the trial failed with `message`; it is not tried again. `kind` says whether it is `infeasible` (it cannot be
+  had on this model or machine) or `failed`.
 - `final`: a job of the final stage is done (`label`, `result`).
 
 A trial is finished once its `finish` line is on disk. Tune's own snapshots are periodic and may be older.
@@ -26,6 +27,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+ERRORS = "errors.log"
+"""Beside the journal: the tracebacks of trials that failed."""
 
 VERSION = 1
 """Of the file's form. A file of a higher one is not read: what its lines mean is not known here."""
@@ -55,6 +59,7 @@ class Ending:
         metrics: of its last report; empty where it failed, or was stopped before any.
         time: of the line, seconds since the epoch.
         message: why it failed; None where it did not.
+        kind: `infeasible` or `failed`; "" where it did not fail.
         stopped: whether a scheduler ended it before its budget was used.
     """
 
@@ -64,6 +69,7 @@ class Ending:
     time: float = 0.0
     message: str | None = None
     stopped: bool = False
+    kind: str = ""
 
     @property
     def failed(self) -> bool:
@@ -73,14 +79,14 @@ class Ending:
     def diverged(self) -> bool:
         return bool(self.metrics.get("diverged"))
 
-    def replay(self) -> Metrics:
+    def replay(self, worst: Metrics) -> Metrics:
         """The last report once more, as a trial that is answered from the journal gives it to Tune.
 
-        Raises:
-            RuntimeError: the trial failed.
+        Args:
+            worst: what a trial that failed is given, `{metric: value}`.
         """
         if self.failed:
-            raise RuntimeError(f"this configuration failed before: {self.message}")
+            return {**worst, "failed": True, "done": True, "replayed": True}
         return {**self.metrics, "stopped": self.stopped, "done": True, "replayed": True}
 
 
@@ -151,10 +157,10 @@ class Journal:
         row = self.append("finish", key, config=dict(config), stopped=stopped, **metrics)
         return Ending(key, config, dict(metrics), row["time"], stopped=stopped)
 
-    def fail(self, key: str, config: Knobs, message: str) -> Ending:
-        """Book a trial that cannot be trained."""
-        row = self.append("error", key, config=dict(config), message=message)
-        return Ending(key, config, time=row["time"], message=message)
+    def fail(self, key: str, config: Knobs, message: str, kind: str = "failed") -> Ending:
+        """Book a trial that cannot be trained; `kind` as in `Ending`."""
+        row = self.append("error", key, config=dict(config), message=message, kind=kind)
+        return Ending(key, config, time=row["time"], message=message, kind=kind)
 
     # ---- reading --------------------------------------------------------------------------------------
 
@@ -215,7 +221,7 @@ class Journal:
 
 
 # What a line holds beside metrics.
-_FIELDS = frozenset({"event", "key", "time", "config", "message", "stopped"})
+_FIELDS = frozenset({"event", "key", "time", "config", "message", "kind", "stopped"})
 
 
 def _metrics(row: Mapping[str, Any]) -> Metrics:
@@ -231,6 +237,7 @@ def _ending(row: Mapping[str, Any]) -> Ending:
         time=float(row.get("time", 0.0)),
         message=str(row.get("message", "unknown error")) if failed else None,
         stopped=bool(row.get("stopped")),
+        kind=str(row.get("kind", "failed")) if failed else "",
     )
 
 

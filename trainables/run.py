@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import os
@@ -31,6 +32,7 @@ from trainables.batching import (
 )
 from trainables.decode import mean_loss
 from trainables.evaluation import evaluate_model
+from trainables.exhausted import NoRoom, is_exhausted
 from trainables.journal import Knobs, Metrics
 from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
@@ -165,6 +167,13 @@ class TrialRun:
             `batch_size`, `dropout`, extra knobs of the variant).
         train: Tokenised rows. All workers see all of them and pick theirs per global batch.
         surroundings: What else the run has to offer to variants; validation rows are drawn here.
+        halvings: How often the micro-batch is halved before anything is tried.
+
+    Where memory runs out, the micro-batch is halved and the step repeated, with the result that it would have had with
+    the smaller one from the start.
+
+    Raises:
+        NoRoom: Not even one row at a time fits (when it is made, and in training).
     """
 
     def __init__(
@@ -177,7 +186,9 @@ class TrialRun:
         pad_id: int,
         parallel: Parallel | None = None,
         surroundings: Surroundings | None = None,
+        halvings: int = 0,
     ) -> None:
+        self.micro_batch_tokens = max(1, settings.micro_batch_tokens >> halvings)
         self.model, self.knobs, self.train, self.settings = model, dict(knobs), train, settings
         self.pad_id = pad_id
         self.parallel = parallel or Parallel()
@@ -192,13 +203,10 @@ class TrialRun:
         self._loss_sum, self._loss_steps, self._train_s, self._generating_s = 0.0, 0, 0.0, 0.0
         reset_peak_memory(self.device)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
-        around = replace(
-            surroundings or Surroundings(), validation=self._validation_batches(self.variant.validation_rows)
-        )
         started = time.perf_counter()
         config = adapter_config(knobs, settings, steps=self.steps, model=model)
         self.effective_rank = config.rank
-        self.adapted = self.variant.attach(model, config, self._attach_batches(), around)
+        self.adapted = self._attach(config, surroundings or Surroundings())
         self.attach_s = time.perf_counter() - started
         try:
             self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())
@@ -221,6 +229,33 @@ class TrialRun:
     def _batches(self) -> Iterator[list[int]]:
         return global_batches(len(self.train), self.batch_size, self.settings.samples, self.settings.seed)
 
+    def _attach(self, config: AdapterConfig, surroundings: Surroundings) -> nn.Module:
+        """The adapted model; with smaller micro-batches where the first ones do not fit."""
+        first = [self.train[i] for i in next(self._batches())]
+        while True:
+            try:
+                validation = self._validation_batches(self.variant.validation_rows)
+                around = replace(surroundings, validation=validation)
+                return self.variant.attach(self.model, config, self._attach_batches(), around)
+            except Exception as error:
+                if not is_exhausted(error):
+                    raise
+                self._halve(first, error)
+
+    def _halve(self, rows: Sequence[Row], error: Exception) -> None:
+        """Make the micro-batches of these rows half as large. Raises NoRoom where each is one row already."""
+        groups = micro_batches(rows, self.micro_batch_tokens)
+        if all(len(group) == 1 for group in groups):
+            longest = max(length(row) for row in rows)
+            told = " ".join(str(error).split())[:200]
+            raise NoRoom(f"one row of {longest} tokens does not fit into memory ({told})") from error
+        # The groups as they are may be far below the limit.
+        self.micro_batch_tokens = max(len(group) * length(group[0]) for group in groups if len(group) > 1) // 2
+        error.__traceback__ = None  # its frames hold what did not fit
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _attach_batches(self) -> list[dict[str, Tensor]]:
         """The first global batch, for variants whose initialisation looks at data; see `labelled_batches`."""
         return self._labelled(next(self._batches()))
@@ -236,7 +271,7 @@ class TrialRun:
         return self._labelled_rows([self.train[i] for i in indices])
 
     def _labelled_rows(self, rows: Sequence[Row]) -> list[dict[str, Tensor]]:
-        return labelled_batches(rows, self.pad_id, self.settings.micro_batch_tokens, self.device)
+        return labelled_batches(rows, self.pad_id, self.micro_batch_tokens, self.device)
 
     def advance(self, samples: int) -> None:
         """Train until `samples` of the budget are used, or to its end, or until the loss is not finite."""
@@ -253,7 +288,7 @@ class TrialRun:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         self.variant.before_step(self.step)
-        loss = self._backward(rows)
+        loss = self._backward_that_fits(rows)
         self.variant.after_backward(self.step)
         if math.isfinite(loss) and self.parallel.step(self.optimizer, self.parameters, self.settings.max_grad_norm):
             self.variant.after_step(self.step)
@@ -269,12 +304,31 @@ class TrialRun:
         self._train_s += time.perf_counter() - started
         return loss
 
+    def _backward_that_fits(self, rows: Sequence[Row]) -> float:
+        """`_backward`, again from the same random numbers and with smaller micro-batches where memory runs out.
+
+        Workers of a group cannot repeat a step alone: there the error stands.
+        """
+        before = _random_state(self.device)
+        while True:
+            try:
+                return self._backward(rows)
+            except Exception as error:
+                if not is_exhausted(error) or self.parallel.world > 1:
+                    raise
+                self._halve(rows, error)
+            _set_random_state(self.device, before)
+            for parameter in self.adapted.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.zero_()
+            self.variant.restart_step()
+
     def _backward(self, rows: Sequence[Row]) -> float:
         """Accumulate gradients of the mean loss over the global batch's trained tokens."""
         total = sum(trained_tokens(row) for row in rows)
         mine = list(rows[self.parallel.rank :: self.parallel.world])
         # A worker without a row in this batch still joins the gradient exchange, with weight zero.
-        groups, weight = micro_batches(mine or rows[:1], self.settings.micro_batch_tokens), float(bool(mine))
+        groups, weight = micro_batches(mine or rows[:1], self.micro_batch_tokens), float(bool(mine))
         loss_sum = 0.0
         for i, group in enumerate(groups):
             last = i == len(groups) - 1
@@ -385,6 +439,18 @@ class TrialRun:
         self.adapted = None
         self.parameters = []
         self.variant.detach()
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    """Of the generators that dropout draws from."""
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *cuda]
+
+
+def _set_random_state(device: torch.device, state: list[Tensor]) -> None:
+    torch.set_rng_state(state[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[1], device)
 
 
 def saved(folder: str | Path) -> Path | None:

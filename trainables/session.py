@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from trainables.evaluation import pad_token
-from trainables.journal import Ending, Journal, Knobs, Metrics, trial_key
+from trainables.exhausted import is_exhausted
+from trainables.journal import ERRORS, Ending, Journal, Knobs, Metrics, trial_key
 from trainables.live import Beacon, Phase
 from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
@@ -99,8 +101,12 @@ class TrialSession:
     def checkpoint_folder(self, key: str) -> Path:
         return Path(self.setup.run_dir) / "checkpoints" / key
 
-    def begin(self, knobs: Knobs, trial_id: str = "") -> Ending | None:
-        """Start a configuration, go on from its checkpoint, or answer with its ending if it is over."""
+    def begin(self, knobs: Knobs, trial_id: str = "", halvings: int = 0) -> Ending | None:
+        """Start a configuration, go on from its checkpoint, or answer with its ending if it is over.
+
+        Args:
+            halvings: how often its micro-batch is halved from the start: its host has died for want of memory.
+        """
         self.leave()
         key = trial_key(knobs)
         over = self.journal.concluded().get(key)
@@ -118,13 +124,13 @@ class TrialSession:
                 pad_id=pad_token(self.tokenizer),
                 parallel=self.parallel,
                 surroundings=surroundings(self.setup, knobs, key, Path(self.setup.run_dir)),
+                halvings=halvings,
             )
             state = saved(self.checkpoint_folder(key))
             if state is not None:
                 self.run.load(state)
-        except ValueError as error:
-            self._fail(key, knobs, error)
-            raise
+        except Exception as error:
+            return self.abandon(knobs, error)
         if self.leader and known:
             self.journal.append("continue", key, trial_id=trial_id, host=self.where, from_step=self.run.step)
         self.key = key
@@ -140,14 +146,20 @@ class TrialSession:
                 phase, run.samples, self.setup.settings.samples, loss=run.last_loss, key=self.key, knobs=run.knobs
             )
 
-    def _fail(self, key: str, knobs: Knobs, error: Exception) -> None:
-        if self.leader:
-            self.journal.fail(key, knobs, f"{type(error).__name__}: {error}")
+    def abandon(self, knobs: Knobs, error: Exception) -> Ending:
+        """Record that a trial failed, so that it is not tried again, and drop its adapter.
 
-    def abandon(self, knobs: Knobs, error: Exception) -> None:
-        """Record that the running trial failed, so that it is not tried again, and drop its adapter."""
-        self._fail(self.key, knobs, error)
+        One line in the journal, the traceback in the run's ERRORS file. Every worker of a group may be the first.
+        """
+        key = trial_key(knobs)
+        known = self.journal.concluded().get(key)
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        # Attaching refuses by ValueError what the model cannot have.
+        kind = "infeasible" if is_exhausted(error) or (self.run is None and isinstance(error, ValueError)) else "failed"
+        with contextlib.suppress(OSError), (Path(self.setup.run_dir) / ERRORS).open("a") as file:
+            print(f"{time.ctime()}  {key}  {dict(knobs)}\n{''.join(traceback.format_exception(error))}", file=file)
         self._close()
+        return self.journal.fail(key, knobs, message, kind) if known is None else known
 
     def advance(self) -> Metrics:
         """Train up to the next report, evaluate, journal and return the metrics; the last one has `done: true`."""

@@ -8,8 +8,10 @@ from typing import Any
 
 from ray.tune import Callback
 
+from raylora.progress import describe
 from trainables.journal import Ending, Journal, Knobs, canonical, trial_key
 
+Say = Callable[[str], None]
 Show = Callable[[int, int, Knobs, Ending, float | None, bool], None]
 """How many trials are over, of how many; the configuration, how it ended, the best value; whether it was replayed."""
 
@@ -17,20 +19,29 @@ Show = Callable[[int, int, Knobs, Ending, float | None, bool], None]
 class RunCallback(Callback):
     """Journals trials that a scheduler stopped or that failed outside training, and reports progress."""
 
-    def __init__(self, run_dir: str, metric: str, mode: str, total: int, show: Show | None = None) -> None:
+    def __init__(
+        self, run_dir: str, metric: str, mode: str, total: int, show: Show | None = None, say: Say | None = None
+    ) -> None:
         self.journal = Journal(run_dir)
-        self.metric, self.mode, self.total, self.show = metric, mode, total, show
-        self.count = 0
+        self.metric, self.mode, self.total, self.show, self.say = metric, mode, total, show, say
+        self.count = self.started = 0
         self.best: float | None = None
         self.recipe: Knobs | None = None
         self.values: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "show": None}
+        return {**self.__dict__, "show": None, "say": None}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.started += 1
+        if self.say is not None and trial_key(trial.config) not in self.journal.concluded():
+            self.say(f"trial {self.started}: {describe(canonical(trial.config))} started")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         key = trial_key(trial.config)
         end = self.journal.concluded().get(key)
+        if end is None and (last := trial.last_result or {}).get("failed"):
+            end = self.journal.fail(key, trial.config, str(last.get("message")), str(last.get("kind", "failed")))
         if end is None:
             end = self.journal.finish(key, trial.config, self.journal.last_report(key), stopped=True)
         self._progress(trial, end)
@@ -44,7 +55,7 @@ class RunCallback(Callback):
         self._progress(trial, end)
 
     def _progress(self, trial: Any, end: Ending) -> None:
-        self.count += 1
+        self.count += not end.failed
         value = end.metrics.get(self.metric)
         if value is not None:
             better = self.best is None or (value > self.best if self.mode == "max" else value < self.best)

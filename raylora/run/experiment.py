@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 from typing import cast
 
@@ -83,11 +84,13 @@ def _finish(run: Run, started: float) -> Summary:
     write_best(run.folder, spec, config)
     run.progress.say(f"best recipe: {describe(config)}  ({task.metric} {value:.4f} on validation)")
     alone = only_best(run, config, value)
-    trials = len(Journal(run.folder).concluded())
+    ends = list(Journal(run.folder).concluded().values())
+    failed = Counter(end.kind for end in ends if end.failed)
     found = {
         "metric": task.metric,
         "mode": task.mode,
-        "trials": trials,
+        "trials": len(ends),
+        **({"failed": dict(failed)} if failed else {}),
         **((final_stage(run, config) if spec.final.enabled else None) or alone),
         **({"search": run.figures} if run.figures else {}),
         **({"budget": {"budget_s": run.keeper.budget_s, "used_s": round(run.keeper.used_s, 1)}} if run.keeper else {}),

@@ -14,7 +14,7 @@ import yaml
 from raylora.errors import UserError
 from raylora.spec import Spec, from_dict
 from raylora.spec.text import read_yaml
-from trainables.journal import Journal, Knobs
+from trainables.journal import ERRORS, Journal, Knobs
 
 # Made with a run's folder: resuming any other folder that happens to hold a spec.yaml would rearrange its files.
 RUN_MARK = ".raylora"
@@ -114,7 +114,7 @@ def archive_attempt(folder: Path) -> None:
     analysis of the run's folder shows one whole experiment.
     """
     kept = "spec.yaml", "trials.jsonl", "checkpoints", "strategies", "final", "attempts"
-    keep = {RUN_MARK, CURVATURE, PLAN, STATE_FILE, STATE_MARK, *kept}
+    keep = {RUN_MARK, ERRORS, CURVATURE, PLAN, STATE_FILE, STATE_MARK, *kept}
     left = [path for path in folder.iterdir() if path.name not in keep]
     if left:
         attempts = folder / "attempts"

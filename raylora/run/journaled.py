@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from searchers.base import SpaceSearcher
 
 
+# So many trials that fail before any has finished end the search.
+_HOPELESS = 3
+
+
 class JournaledSearcher(Searcher):
     """A searcher whose state is on disk after every suggestion and every result.
 
@@ -32,6 +36,9 @@ class JournaledSearcher(Searcher):
     The state is a pickle: it is read only where `searcher.json`, written beside it, names its SHA-256, and left where
     it does not load (its classes have moved since). The searcher then knows what the journal tells, which is every
     result; only its random draws begin anew.
+
+    Trials that fail are replaced: the search is over when `trials` have finished, or as many have failed, or the first
+    three did.
     """
 
     def __init__(
@@ -40,14 +47,24 @@ class JournaledSearcher(Searcher):
         run_dir: str | None = None,
         metric: str | None = None,
         mode: str | None = None,
+        trials: int | None = None,
     ) -> None:
         super().__init__(metric=metric, mode=mode)
-        self.inner, self.run_dir = inner, run_dir
+        self.inner, self.run_dir, self.trials = inner, run_dir, trials
         self._replays: list[dict[str, Any]] = []
         self._passive: set[str] = set()
         # Asked before a new trial: whether there is to be none.
         self.enough: Callable[[], bool] | None = None
         self.choosing = False
+        self._running: set[str] = set()
+        self.finished = self.failed = 0
+        # Of those that ran in this attempt; a resumed one may have been mended.
+        self._failed_now = 0
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the first trials all failed, which says that the next ones will."""
+        return not self.finished and self._failed_now >= min(_HOPELESS, self.trials or _HOPELESS)
 
     @property
     def state_path(self) -> Path:
@@ -144,12 +161,18 @@ class JournaledSearcher(Searcher):
             return self._replays.pop(0)
         if self.enough is not None and self.enough():
             return Searcher.FINISHED
+        if self.trials is not None:
+            if self.finished >= self.trials or self.failed >= self.trials or self.hopeless:
+                return Searcher.FINISHED
+            if self.finished + len(self._running) + len(self._passive) >= self.trials:
+                return None  # one of those that run may have to be replaced
         self.choosing = True
         try:
             suggestion = self._inner().suggest(trial_id)
         finally:
             self.choosing = False
         if isinstance(suggestion, dict):
+            self._running.add(trial_id)
             self._write()
         return suggestion
 
@@ -158,9 +181,14 @@ class JournaledSearcher(Searcher):
             self._inner().on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        failed = error or bool((result or {}).get("failed"))
+        self.failed += failed
+        self.finished += not failed
         if trial_id in self._passive:
             self._passive.discard(trial_id)
             return
+        self._failed_now += failed
+        self._running.discard(trial_id)
         self._inner().on_trial_complete(trial_id, result, error)
         self._write()
 

@@ -7,6 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
+from raylora.errors import UserError
 from raylora.progress import Standing
 from raylora.run.booking import RunCallback
 from raylora.run.journaled import JournaledSearcher
@@ -14,7 +15,7 @@ from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run
 from raylora.run.searcher import build_searcher, scheduler
 from raylora.run.trials import write_trials
-from trainables.journal import Ending, Journal, Knobs, trial_key
+from trainables.journal import ERRORS, Ending, Journal, Knobs, trial_key
 
 
 def search(run: Run, again: bool) -> None:
@@ -30,15 +31,24 @@ def search(run: Run, again: bool) -> None:
     )
     if again:
         searcher.catch_up(run.progress.say)
+    most = run.keeper.most_trials() if run.keeper else run.trials
+    searcher.trials = most
     if run.keeper is not None:
         keep_to_budget(run, run.keeper, searcher, again)
-    callback = RunCallback(str(run.folder), run.task.metric, run.task.mode, run.trials, show=partial(show_trial, run))
+    callback = RunCallback(
+        str(run.folder), run.task.metric, run.task.mode, run.trials, partial(show_trial, run), run.progress.say
+    )
     trainable: Any
     if run.group is None:
         from trainables.host import start_pool
         from trainables.hosted import HostedTrial
 
-        trainable = ray_tune.with_parameters(HostedTrial, pool=start_pool(run.hosts))
+        trainable = ray_tune.with_parameters(
+            HostedTrial,
+            pool=start_pool(run.hosts),
+            worst={run.task.metric: run.task.worst},
+            deaths=spec.search.max_failures,
+        )
     else:
         from trainables.distributed import fit_group
 
@@ -57,7 +67,8 @@ def search(run: Run, again: bool) -> None:
             scheduler=scheduler(spec, setup.settings.samples),
             metric=run.task.metric,
             mode=run.task.mode,
-            num_samples=run.keeper.most_trials() if run.keeper else run.trials,
+            # Those that fail are replaced; the searcher says when there are enough.
+            num_samples=max(2 * most, len(Journal(run.folder).concluded())),
             max_concurrent_trials=spec.resources.hosts,
             reuse_actors=run.group is None,
             time_budget_s=spec.search.time_s if run.keeper is None else run.keeper.hard_stop_s(),
@@ -77,6 +88,13 @@ def search(run: Run, again: bool) -> None:
         tuner.fit()
     write_trials(run.folder)
     _log_searcher(run, searcher, time.monotonic() - started)
+    if searcher.failed:
+        run.progress.say(f"{searcher.failed} trials failed; {run.folder / ERRORS} has the tracebacks")
+    if searcher.hopeless:
+        failures = [end for end in Journal(run.folder).concluded().values() if end.failed]
+        message = failures[-1].message if failures else "unknown error"
+        told = f"the first {searcher.failed} trials" if searcher.failed > 1 else "the first trial"
+        raise UserError(f"search: {told} failed; the last message: {message}", field="search.trials")
 
 
 def standing(run: Run, callback: RunCallback, searcher: JournaledSearcher) -> Standing:

@@ -17,7 +17,7 @@ from raylora.run.trials import best_trial, trial_table, with_both_alphas
 from trainables.journal import Journal
 
 State = Literal["finished", "running", "interrupted"]
-STATUSES = ("finished", "stopped", "diverged", "failed", "unfinished")
+STATUSES = ("finished", "stopped", "diverged", "infeasible", "failed", "unfinished")
 
 
 class RunStatus(TypedDict):
@@ -31,7 +31,7 @@ class RunStatus(TypedDict):
     metric: str | None
     mode: str | None
     trials: int  # asked for
-    counts: dict[str, int]  # trials so far by status: finished, stopped, diverged, failed, unfinished
+    counts: dict[str, int]  # trials so far by status: finished, stopped, diverged, infeasible, failed, unfinished
     best: dict[str, Any] | None  # config, validation
     started: float | None  # seconds since 1970
     last_event: float | None

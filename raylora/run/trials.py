@@ -17,7 +17,7 @@ _TOLD = ("done", "diverged")
 def trial_table(run_dir: str | Path) -> pd.DataFrame:
     """One line per trial of the journal, in order of start.
 
-    Columns: `trial`, `status` (finished, stopped, diverged, failed or unfinished), the knobs with alpha and
+    Columns: `trial`, `status` (finished, stopped, diverged, infeasible, failed or unfinished), the knobs with alpha and
     alpha_ratio both, then the metrics.
     """
     journal = Journal(run_dir)
@@ -41,7 +41,7 @@ def _status(end: Ending | None) -> str:
     if end is None:
         return "unfinished"
     if end.failed:
-        return "failed"
+        return end.kind
     return "diverged" if end.diverged else "stopped" if end.stopped else "finished"
 
 

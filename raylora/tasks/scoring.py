@@ -20,7 +20,7 @@ TEST = "test"
 MEAN = "objective"
 # What a trial reports besides its metrics, and the fields of a line of the journal.
 _TAKEN = frozenset(
-    "loss step samples tokens done worst diverged stopped config time key event message".split()  # noqa: SIM905
+    "loss step samples tokens done worst diverged stopped failed kind config time key event message".split()  # noqa: SIM905
 )
 _PARTS = {"text": "texts", "samples": "texts", "loss": "losses", "options": "options"}
 

@@ -8,7 +8,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from trainables.journal import Journal, trial_key
+from trainables.journal import ERRORS, Journal, trial_key
 from trainables.protocols import TrainSettings, TrialSetup
 from trainables.testing import ExactMatch, make_tiny_tokenizer, tokenised_rows
 
@@ -62,7 +62,7 @@ def run_hosted(hosts, configs, **tune_config):
     from trainables.host import start_pool
     from trainables.hosted import HostedTrial
 
-    trainable = tune.with_parameters(HostedTrial, pool=start_pool(hosts))
+    trainable = tune.with_parameters(HostedTrial, pool=start_pool(hosts), worst={"accuracy": 0.0})
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 0.001}),
         param_space={**KNOBS, "learning_rate": tune.grid_search([c["learning_rate"] for c in configs])},
@@ -150,11 +150,12 @@ def test_impossible_configuration_is_an_error_line_and_is_not_tried_again(start,
     import ray
 
     host = start()
-    wide = {**KNOBS, "rank": 4096}
-    with pytest.raises(ValueError, match="rank"):
-        ray.get(host.advance.remote("a", wide))
-    assert ray.get(host.advance.remote("a", wide)).failed
+    wide = {**KNOBS, "variant": "pissa", "rank": 4096}
+    first = ray.get(host.advance.remote("a", wide))
+    assert first.kind == "infeasible" and first.message.startswith("ValueError: variant pissa: rank 4096 exceeds")
+    assert ray.get(host.advance.remote("a", wide)).message == first.message
     assert [row["event"] for row in Journal(tmp_path).rows()] == ["start", "error"]
+    assert "Traceback" in (tmp_path / ERRORS).read_text()
 
 
 def test_tune_runs_trials_over_two_hosts_and_stops_poor_ones_early(start, tmp_path) -> None:

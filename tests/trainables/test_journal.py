@@ -34,19 +34,24 @@ def test_non_finite_numbers_become_null(tmp_path) -> None:
     assert Journal(tmp_path).rows()[0]["loss"] is None
 
 
-def test_a_failed_trial_raises_instead_of_pretending_a_result() -> None:
-    with pytest.raises(RuntimeError, match="rank 512"):
-        Ending("a", {}, message="rank 512 is larger").replay()
+def test_a_failed_trial_is_replayed_with_the_worst_value_and_the_word_that_it_failed() -> None:
+    ending = Ending("a", {}, message="rank 512 is larger", kind="infeasible")
+    assert ending.replay({"accuracy": 0.0}) == {"accuracy": 0.0, "failed": True, "done": True, "replayed": True}
+
+
+def test_a_failure_of_an_earlier_release_reads_as_failed(tmp_path) -> None:
+    Journal(tmp_path).append("error", "a", config={}, message="no room")
+    assert Journal(tmp_path).concluded()["a"].kind == "failed"
 
 
 def test_a_trial_that_is_over_reports_what_it_did_and_that_it_is_done() -> None:
-    replayed = Ending("a", {}, {"accuracy": 1, "done": False}, stopped=True).replay()
+    replayed = Ending("a", {}, {"accuracy": 1, "done": False}, stopped=True).replay({})
     assert replayed == {"accuracy": 1, "done": True, "stopped": True, "replayed": True}
 
 
 def test_what_is_booked_is_what_is_read(tmp_path) -> None:
     journal, metrics = Journal(tmp_path), {"accuracy": 0.5, "accuracy_se": 0.125, "of_a_variant": 3}
-    booked = journal.finish("a", {"rank": 8}, metrics), journal.fail("b", {"rank": 9}, "no room")
+    booked = journal.finish("a", {"rank": 8}, metrics), journal.fail("b", {"rank": 9}, "no room", "infeasible")
     assert list(journal.concluded().values()) == list(booked)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from trainables.batching import collate
+from trainables.exhausted import NoRoom
 from trainables.protocols import TrainSettings
 from trainables.run import TrialRun, adapter_config, rate_factor, saved
 from trainables.testing import ExactMatch, tokenised_rows
@@ -157,7 +158,7 @@ def test_non_finite_loss_ends_the_trial_without_a_step(base, tokenizer) -> None:
 
 def test_unknown_variant_and_oversized_rank_are_one_line_errors(base, tokenizer) -> None:
     before = fingerprint(base)
-    for knobs, words in (({"variant": "nope"}, "nope"), ({"rank": 4096}, "4096")):
+    for knobs, words in (({"variant": "nope"}, "nope"), ({"variant": "pissa", "rank": 4096}, "4096")):
         with pytest.raises(ValueError, match=words) as caught:
             make(base, tokenizer, {**KNOBS, **knobs})
         assert "\n" not in str(caught.value)
@@ -200,3 +201,77 @@ def test_answers_end_with_the_control_token_that_the_rows_responses_end_with() -
     start, word = tokenizer.convert_tokens_to_ids("<|im_start|>"), tokenizer("a")["input_ids"][0]
     rows = [{"response_ids": [word, start]}, {"response_ids": [start, word]}, {"response_ids": []}]
     assert turn_ends(rows, tokenizer) == {start}
+
+
+# -- memory that runs out ----------------------------------------------------------------------------------------------
+
+
+def fits_at_most(monkeypatch, rows: int, error: Exception | None = None) -> None:
+    """Lets a backward pass over more than so many rows at a time fail, after what was done before it."""
+    original = TrialRun._loss
+
+    def loss(self, batch):
+        if len(batch.labels) > rows:
+            raise error or RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
+            )
+        return original(self, batch)
+
+    monkeypatch.setattr(TrialRun, "_loss", loss)
+
+
+@pytest.mark.parametrize("variant", ["lora", "adalora", "hyper_lora"])
+def test_a_step_that_does_not_fit_is_repeated_with_smaller_micro_batches_and_the_same_result(
+    base, tokenizer, monkeypatch, variant
+) -> None:
+    knobs = {**KNOBS, "variant": variant}
+    fits_at_most(monkeypatch, 2)
+    halved = make(base, tokenizer, knobs)
+    losses = [halved.train_step() for _ in range(4)]
+    state, tokens = halved.variant.state(), halved.micro_batch_tokens
+    halved.close()
+    assert tokens < TrainSettings(samples=1).micro_batch_tokens
+    small = make(base, tokenizer, knobs, micro_batch_tokens=tokens)
+    assert [small.train_step() for _ in range(4)] == losses
+    assert all(torch.equal(tensor, state[name]) for name, tensor in small.variant.state().items())
+
+
+def test_without_dropout_smaller_micro_batches_give_the_same_gradients(base, tokenizer, monkeypatch) -> None:
+    knobs = {**KNOBS, "dropout": 0.0}
+    whole = make(base, tokenizer, knobs)
+    expected = [whole.train_step() for _ in range(4)]
+    whole.close()
+    fits_at_most(monkeypatch, 3, MemoryError())
+    halved = make(base, tokenizer, knobs)
+    assert [halved.train_step() for _ in range(4)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_where_not_even_one_row_fits_the_error_says_so(base, tokenizer, monkeypatch) -> None:
+    fits_at_most(monkeypatch, 0)
+    run = make(base, tokenizer)
+    with pytest.raises(NoRoom, match=r"one row of \d+ tokens does not fit into memory \(.*can't allocate memory"):
+        run.train_step()
+
+
+def test_another_error_is_not_taken_for_one_of_memory(base, tokenizer, monkeypatch) -> None:
+    fits_at_most(monkeypatch, 2, RuntimeError("shape '[3]' is invalid for input of size 4"))
+    with pytest.raises(RuntimeError, match="is invalid"):
+        make(base, tokenizer).train_step()
+
+
+def test_a_start_that_looks_at_data_does_it_with_smaller_micro_batches(base, tokenizer, monkeypatch) -> None:
+    from trainables import run as module
+
+    sizes: list[int] = []
+    original = module.labelled_batches
+
+    def batches(rows, pad_id, max_tokens, device):
+        made = original(rows, pad_id, max_tokens, device)
+        sizes.append(max(len(batch["input_ids"]) for batch in made))
+        if sizes[-1] > 2:
+            raise MemoryError
+        return made
+
+    monkeypatch.setattr(module, "labelled_batches", batches)
+    run = make(base, tokenizer, {**KNOBS, "variant": "lora_ga"})
+    assert sizes == [8, 4, 2] and math.isfinite(run.train_step())

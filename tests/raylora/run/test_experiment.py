@@ -96,26 +96,53 @@ def test_trials_that_a_scheduler_stops_keep_their_error_and_costs(write_spec, ra
         assert table[column].notna().all(), column
 
 
-def test_trials_that_diverge_or_fail_are_recorded_and_the_search_goes_on(write_spec, ray_local, tmp_path) -> None:
+@pytest.fixture
+def unfitted(monkeypatch) -> None:
+    """Searches the spec's space as it is: configurations that the model cannot have are tried."""
+    from raylora.run.fit import Fitted
+
+    monkeypatch.setattr("raylora.run.prepare.fit_space", lambda spec, *more: Fitted(spec.to_space()))
+
+
+def test_trials_that_fail_are_counted_and_replaced_until_enough_have_finished(
+    write_spec, ray_local, tmp_path, unfitted, capsys
+) -> None:
     file = write_spec(
         space={
-            "variant": "lora",
-            "rank": [4, 4096],
+            "variant": ["pissa", "lora"],
+            "rank": 64,
             "alpha_ratio": 1,
             "learning_rate": [1e-3, 1e30],
             "batch_size": 4,
             "dropout": 0.0,
         },
-        search__trials=4,
+        search={"trials": 3, "searcher": "grid"},
         final={"enabled": False},
     )
-    summary = experiment.tune(load(file), quiet=True)
+    summary = experiment.tune(load(file))
     run = tmp_path / "runs" / "run"
-    statuses = trial_table(run)["status"].value_counts().to_dict()
-    assert statuses == {"failed": 2, "diverged": 1, "finished": 1}
+    assert list(trial_table(run)["status"]) == ["infeasible", "infeasible", "finished", "diverged"]
+    assert (summary["trials"], summary["failed"]) == (4, {"infeasible": 2})
     assert summary["best"]["config"]["learning_rate"] == 1e-3
     diverged = next(row for row in Journal(run).rows() if row.get("diverged"))
     assert diverged["accuracy"] == 0.0
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown and "Traceback" in (run / "errors.log").read_text()
+    assert shown.count("infeasible: ValueError: variant pissa: rank 64 exceeds") == 2
+    assert "trial 1: pissa rank=64" in shown and "2 trials failed" in shown
+
+
+def test_where_the_first_trials_all_fail_the_search_stops_and_says_why(
+    write_spec, ray_local, tmp_path, unfitted, capsys
+) -> None:
+    file = write_spec(space__variant="pissa", space__rank=[4096], search__trials=8)
+    assert main(["tune", str(file)]) == 2
+    shown = capsys.readouterr().err.strip().splitlines()
+    assert shown[-1].startswith(
+        "raylora: search: the first 3 trials failed; the last message: ValueError: variant pissa"
+    )
+    assert not any("Traceback" in line for line in shown)
+    assert list(trial_table(tmp_path / "runs" / "run")["status"]) == ["infeasible"] * 3
 
 
 def test_no_result_at_all_is_one_clear_line(write_spec, ray_local, capsys) -> None:

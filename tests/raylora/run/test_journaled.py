@@ -157,3 +157,42 @@ def test_the_first_write_after_a_rebuild_is_read_again(booked, fresh, tmp_path) 
     second.suggest("replay")
     second.suggest("b")
     assert caught_up(fresh()) == []
+
+
+# -- how many trials ---------------------------------------------------------------------------------------------------
+
+
+def quota(tmp_path, trials: int) -> JournaledSearcher:
+    space = Space.from_dict({"rank": [1, 2, 4, 8, 16, 32, 64, 128]})
+    inner = make_searcher("random", space=space, metric="accuracy", mode="max", seed=0, worst=0.0)
+    return JournaledSearcher(inner, str(tmp_path), metric="accuracy", mode="max", trials=trials)
+
+
+def test_a_failed_trial_is_replaced_until_enough_have_finished(tmp_path) -> None:
+    searcher = quota(tmp_path, 2)
+    assert isinstance(searcher.suggest("a"), dict) and isinstance(searcher.suggest("b"), dict)
+    assert searcher.suggest("c") is None  # as long as two may finish
+    searcher.on_trial_complete("a", {"accuracy": 0.0, "failed": True})
+    assert isinstance(searcher.suggest("c"), dict)
+    searcher.on_trial_complete("b", {"accuracy": 0.5})
+    assert searcher.suggest("d") is None
+    searcher.on_trial_complete("c", {"accuracy": 0.25})
+    assert searcher.suggest("d") == "FINISHED"
+    assert [o.value for o in searcher.inner.observations] == [0.0, 0.5, 0.25]
+
+
+def test_as_many_failures_as_trials_end_the_search(tmp_path) -> None:
+    searcher = quota(tmp_path, 4)
+    for name in "abcde":
+        assert isinstance(searcher.suggest(name), dict)
+        searcher.on_trial_complete(name, {"accuracy": 0.5 if name == "a" else 0.0, "failed": name != "a"})
+    assert searcher.suggest("f") == "FINISHED" and not searcher.hopeless
+
+
+def test_three_failures_at_the_start_are_hopeless(tmp_path) -> None:
+    searcher = quota(tmp_path, 8)
+    for name in "abc":
+        assert not searcher.hopeless
+        searcher.suggest(name)
+        searcher.on_trial_complete(name, error=True)
+    assert searcher.hopeless and searcher.suggest("d") == "FINISHED"

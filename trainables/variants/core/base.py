@@ -283,6 +283,12 @@ class Variant(Exported):
     def after_backward(self, step: int) -> None:
         """After the last backward pass of the step, before the optimizer moves: gradients are there."""
 
+    def restart_step(self) -> None:
+        """Memory ran out in a backward pass: the step's forward passes are made once more, from the first.
+
+        Gradients of the module's parameters are zero again; what else a pass leaves behind is to be forgotten here.
+        """
+
     def after_step(self, step: int) -> None:
         """After the optimizer has moved."""
 

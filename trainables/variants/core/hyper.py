@@ -222,6 +222,11 @@ class HyperVariant(Variant):
     def renew(self) -> None:
         """After the factors have changed, for what is computed from them once."""
 
+    def restart_step(self) -> None:
+        for factors in self.factors.values():
+            for stack in factors.stacks.values():
+                stack.grad.zero_()
+
     def after_backward(self, step: int) -> None:
         with self._timed():
             for factors in self.factors.values():
