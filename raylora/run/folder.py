@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 import time
@@ -105,6 +106,15 @@ def _read_spec(file: Path) -> Spec:
     if "version" not in data and isinstance(task, dict) and task.get("max_length") == 1024:
         data = {**data, "task": {**task, "max_length": None}}
     return from_dict(data)
+
+
+def planned_trials(folder: Path) -> int | None:
+    """How many trials a run with a budget plans; None without a plan."""
+    try:
+        plan = json.loads((folder / PLAN).read_text())["plan"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return None if plan is None else int(plan["trials"])
 
 
 def archive_attempt(folder: Path) -> None:

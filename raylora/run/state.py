@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypedDict
 
 from raylora.errors import UserError
-from raylora.run.folder import RUN_MARK, read_run
+from raylora.run.folder import RUN_MARK, planned_trials, read_run
 from raylora.run.trials import best_trial, trial_table, with_both_alphas
 from trainables.journal import Journal
 
@@ -105,7 +105,7 @@ def run_status(run_dir: str | Path) -> RunStatus:
         "searcher": spec.search.searcher,
         "metric": metric,
         "mode": mode,
-        "trials": spec.search.trials,
+        "trials": planned_trials(folder) or spec.search.trials,
         "counts": {status: counts[status] for status in STATUSES},
         "best": best,
         "started": rows[0]["time"] if rows else None,

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from raylora.cli import init
+from raylora.run.checks import load_checked
+
+
+@pytest.fixture
+def rows(sums, monkeypatch, tmp_path):
+    """Data beside where the command is run."""
+    monkeypatch.chdir(tmp_path)
+    return sums / "train.jsonl"
+
+
+def test_flags_make_a_spec_that_passes_the_checks(rows, table, tmp_path) -> None:
+    told = table("init", "--data", rows, "--budget", "20m", "-y")
+    assert "raylora tune spec.yaml" in told
+    spec = load_checked(tmp_path / "spec.yaml")
+    assert (spec.model, spec.task.path, spec.budget) == ("smollm2-135m", str(rows), "20m")
+    assert "# " in (tmp_path / "spec.yaml").read_text()
+
+
+def test_questions_are_asked_on_a_terminal(rows, table, tmp_path, monkeypatch) -> None:
+    asked = []
+
+    def answered(prompt: str) -> str:
+        asked.append(prompt)
+        return {1: str(rows), 3: "30m"}.get(len(asked) - 1, "")
+
+    monkeypatch.setattr("builtins.input", answered)
+    monkeypatch.setattr(init.sys.stdin, "isatty", lambda: True, raising=False)
+    table("init", "own.yaml")
+    assert len(asked) == 4 and "[smollm2-135m]" in asked[0]
+    spec = load_checked(tmp_path / "own.yaml")
+    assert (spec.task.path, spec.task.name, spec.budget) == (str(rows), "instruct", "30m")
+
+
+def test_nothing_is_written_where_the_checks_fail(rows, mistake, tmp_path) -> None:
+    assert "no such file" in mistake("init", "--data", "./none.jsonl", "-y")
+    assert "budget" in mistake("init", "--data", rows, "--budget", "soon", "-y")
+    assert not (tmp_path / "spec.yaml").exists()
+
+
+def test_a_file_that_is_there_is_kept(rows, mistake, table, tmp_path) -> None:
+    (tmp_path / "spec.yaml").write_text("mine")
+    assert "is there already" in mistake("init", "--data", rows, "-y")
+    assert (tmp_path / "spec.yaml").read_text() == "mine"
+    table("init", "--data", rows, "-y", "--force")
+    assert "budget" in (tmp_path / "spec.yaml").read_text()
+
+
+def test_the_answer_as_json_names_the_file(rows, answer) -> None:
+    assert answer("init", "--data", rows, "-y") == {"file": "spec.yaml"}
