@@ -167,10 +167,10 @@ class Keeper:
             return plan.trials
         return min(self.asked.space_size, math.ceil(1.5 * plan.trials))
 
-    def enough(self, started: int) -> bool:
-        """Whether no further trial should start, of `started` so far. The first one always may."""
+    def enough(self, ended: int) -> bool:
+        """Whether no further trial should start, now that so many have ended. The first one always may."""
         plan, cost = self._settled()
-        if started == 0:
+        if ended == 0:
             return False
         trial = Costs(cost, self.asked).trial(plan.samples, plan.validation_rows, plan.batch_sizes)
         # A trial that is cut off is worth little, and it is cut off only where it costs more than it should.

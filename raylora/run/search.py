@@ -126,7 +126,7 @@ def keep_to_budget(run: Run, keeper: Keeper, searcher: JournaledSearcher, again:
     """Let no trial start that would end too late, and try the default recipe first: it is what is compared with."""
     inner, journal = searcher.inner, Journal(run.folder)
     assert inner is not None
-    searcher.enough = lambda: keeper.enough(len(journal.started()))
+    searcher.enough = lambda: keeper.enough(len(journal.concluded()))
     if not again:
         # Outside the space, it is left to the final stage.
         with contextlib.suppress(ValueError, KeyError):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 
+import yaml
+
+from raylora.spec.text import parse_value
+
 TEMPLATE = """\
 # What to tune, on what, and how long to wait. `raylora plan {file}` tells what this will do, `raylora tune {file}`
 # does it. Whatever is left out is planned from the budget and the data; every field is in the documentation.
@@ -50,6 +54,9 @@ def written(*, model: str, data: str, task: str, budget: str, file: str = "spec.
 
 
 def _quoted(text: str) -> str:
-    """The text as a YAML scalar: bare where that is a plain word, else in JSON's quotes, which YAML reads."""
-    plain = text.replace("/", "").replace("-", "").replace("_", "").replace(".", "")
-    return text if plain.isalnum() and not plain.isdigit() and text[0].isalnum() else json.dumps(text)
+    """The text as a YAML scalar: bare where that is read as the text, else in JSON's quotes, which YAML reads."""
+    try:
+        bare = text.strip() == text and " #" not in text and parse_value(f"x: {text}") == {"x": text}
+    except yaml.YAMLError:
+        bare = False
+    return text if bare else json.dumps(text)
