@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 
 from trainables.evaluation import evaluate_model, pad_token
-from trainables.memory import peak_memory_gb, reset_peak_memory
+from trainables.memory import available_bytes, peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
 from trainables.protocols import TrialSetup
-from trainables.rows import as_rows
+from trainables.rows import Rows, as_rows
 from trainables.run import TrialRun
 from trainables.variants.core.matrices import select_matrices
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Rows of the evaluation: a GPU scores many in the time of a few.
-_ROWS = {"cuda": 64, "cpu": 8}
+_FEW_ROWS, _ROWS = 2, {"cuda": 64, "cpu": 8}
 
 
 class MeasuredStep(TypedDict):
@@ -39,8 +39,8 @@ class Calibration(TypedDict):
 
     `parameters`, `layers`, `hidden`, `vocabulary`, `weight_bytes`: of the model. `adapter_per_rank`: weights that one
     rank of LoRA adds over the adapted matrices. `tokens_per_row`: mean over the steps. `evaluation_row_s`: seconds to
-    score a row. `attach_s`: seconds to attach an adapter. `resident_gb`: of the host before it trained. `spent_s`:
-    seconds that all this took.
+    score a row. `attach_s`: seconds to attach an adapter. `resident_gb`: of the host before it trained. `available_gb`:
+    what its device could still give then. `spent_s`: seconds that all this took.
     """
 
     parameters: int
@@ -53,6 +53,7 @@ class Calibration(TypedDict):
     evaluation_row_s: float
     attach_s: float
     resident_gb: float
+    available_gb: float
     steps: list[MeasuredStep]
     spent_s: float
 
@@ -75,7 +76,7 @@ def calibrate(
     train, validation = as_rows(setup.train), as_rows(setup.validation)
     device = next(model.parameters()).device
     reset_peak_memory(device)
-    resident = peak_memory_gb(device)
+    resident, available = peak_memory_gb(device), available_bytes(device) / 1e9
     steps: list[MeasuredStep] = []
     attached: list[float] = []
     scored = 0.0
@@ -88,10 +89,7 @@ def calibrate(
         steps.append(step)
         attached.append(attach_s)
         if len(steps) == 1:
-            rows = validation[: _ROWS.get(device.type, _ROWS["cpu"])]
-            with evaluating(model):
-                found = evaluate_model(model, rows, setup.scorer, tokenizer, device=device)
-            scored = float(found["eval_s"] or 0.0) / max(1, len(rows))
+            scored = _score(setup, model, tokenizer, validation, started + limit_s)
     config = model.config
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -104,9 +102,26 @@ def calibrate(
         "evaluation_row_s": scored,
         "attach_s": sum(attached) / len(attached),
         "resident_gb": resident,
+        "available_gb": available,
         "steps": steps,
         "spent_s": time.monotonic() - started,
     }
+
+
+def _score(
+    setup: TrialSetup, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, validation: Rows, until: float
+) -> float:
+    """Seconds to score a row, of a few rows; of more, which share the reading of the weights, where there is time."""
+    device = next(model.parameters()).device
+    seconds = 0.0
+    for count in (_FEW_ROWS, _ROWS.get(device.type, _ROWS["cpu"])):
+        rows = validation[:count]
+        if seconds and time.monotonic() + seconds * len(rows) > until:
+            break
+        with evaluating(model):
+            found = evaluate_model(model, rows, setup.scorer, tokenizer, device=device)
+        seconds = float(found["eval_s"] or 0.0) / max(1, len(rows))
+    return seconds
 
 
 def _points(ranks: Sequence[int], batch_sizes: Sequence[int], rows: int) -> list[tuple[int, int]]:

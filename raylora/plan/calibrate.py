@@ -37,6 +37,7 @@ def cost_model(calibration: Mapping[str, Any]) -> CostModel:
         evaluation_row_s=calibration["evaluation_row_s"],
         attach_s=calibration["attach_s"],
         resident_gb=calibration["resident_gb"],
+        available_gb=calibration["available_gb"],
     )
 
 

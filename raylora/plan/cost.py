@@ -64,6 +64,7 @@ class CostModel:
         attach_s: seconds to attach an adapter and to take it off again.
         resident_gb: of a host that holds the model and does nothing.
         activation_token_gb: that a token of a micro-batch adds while it is trained on.
+        available_gb: that the device could give beside what the host holds; 0 where it is not known.
         measured: False for an estimate from the model's shape and the machine.
         overhead_s: of a trial beside training and scoring: the searcher, Tune.
         training: what trials took over what was predicted, 1 as long as none has ended.
@@ -79,6 +80,7 @@ class CostModel:
     attach_s: float = 0.5
     resident_gb: float = 0.0
     activation_token_gb: float = 0.0
+    available_gb: float = 0.0
     measured: bool = True
     overhead_s: float = 1.0
     training: float = 1.0
@@ -171,6 +173,7 @@ def fit(
     evaluation_row_s: float,
     attach_s: float,
     resident_gb: float,
+    available_gb: float = 0.0,
 ) -> CostModel:
     """A cost model through measured steps, by non-negative least squares on their relative errors.
 
@@ -203,6 +206,7 @@ def fit(
         evaluation_row_s=evaluation_row_s,
         attach_s=attach_s,
         resident_gb=resident_gb,
+        available_gb=available_gb,
         activation_token_gb=_activations(shape, points),
     )
 

@@ -38,6 +38,7 @@ def estimate(
     """
     import torch
 
+    from trainables.memory import available_bytes
     from trainables.session import pick_device, pick_dtype
 
     device = pick_device("auto")
@@ -59,6 +60,7 @@ def estimate(
         attach_s=1.0,
         resident_gb=shape.parameters * shape.weight_bytes / GB + PROCESS_GB,
         activation_token_gb=activation_gb(shape),
+        available_gb=available_bytes(device) / GB,
         measured=False,
     )
 

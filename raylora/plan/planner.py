@@ -421,7 +421,15 @@ class _Planner:
         return min(1.0, samples / self.train)
 
     def _contradict(self, plan: Plan) -> None:
-        """What the user's own values need beyond the budget, a line each."""
+        """What the user's own values need beyond the budget, or trials beyond the memory, a line each."""
+        free = self.cost.available_gb + self.cost.resident_gb
+        if self.cost.available_gb and plan.memory_gb * self.hosts > free:
+            told = f"{self.hosts} hosts" if self.hosts > 1 else "a host"
+            self.contradictions.append(
+                f"train.micro_batch_tokens = {self.spec.train.micro_batch_tokens}: {told} would need about "
+                f"{plan.memory_gb * self.hosts:.0f} GB at the largest rank, {free:.0f} GB can be had; it is halved "
+                "where memory runs out"
+            )
         if plan.total_s <= 1.05 * max(self.left_s, 1.0):
             return
         own = {

@@ -92,6 +92,12 @@ def test_a_model_too_slow_for_any_run_is_named(spec, cost) -> None:
     assert "smollm2-135m" in plan.contradictions[0]
 
 
+def test_memory_that_cannot_be_had_is_named(spec, cost) -> None:
+    (line,) = make_plan(spec("20m"), ROWS, cost(available_gb=2.0), left_s=1150).contradictions
+    assert "train.micro_batch_tokens = 4096" in line and "3 GB can be had" in line
+    assert not make_plan(spec("20m"), ROWS, cost(available_gb=64.0), left_s=1150).contradictions
+
+
 def test_the_search_ends_with_its_own_limit_where_that_is_smaller(spec, cost) -> None:
     plan = make_plan(spec("2h", search__time_s=300.0), ROWS, cost(), left_s=7000)
     assert plan.search_s <= 300
