@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 
 from trainables.evaluation import evaluate_model, pad_token
 from trainables.memory import available_bytes, peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
-from trainables.protocols import TrialSetup
+from trainables.protocols import Scorer, TrialSetup
 from trainables.rows import Rows, as_rows
 from trainables.run import TrialRun
 from trainables.variants.core.matrices import select_matrices
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Rows of the evaluation: a GPU scores many in the time of a few.
-_FEW_ROWS, _ROWS = 2, {"cuda": 64, "cpu": 8}
+_FEW_ROWS, _FEW_TOKENS, _ROWS = 2, 8, {"cuda": 64, "cpu": 8}
 
 
 class MeasuredStep(TypedDict):
@@ -108,20 +108,37 @@ def calibrate(
     }
 
 
+class _Brief:
+    """A scorer whose answers are cut short: what it thinks of them does not matter here."""
+
+    def __init__(self, scorer: Scorer, tokens: int) -> None:
+        self._scorer = scorer
+        self.sampling = replace(scorer.sampling, max_new_tokens=tokens)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scorer, name)
+
+
 def _score(
     setup: TrialSetup, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, validation: Rows, until: float
 ) -> float:
-    """Seconds to score a row, of a few rows; of more, which share the reading of the weights, where there is time."""
-    device = next(model.parameters()).device
-    seconds = 0.0
-    for count in (_FEW_ROWS, _ROWS.get(device.type, _ROWS["cpu"])):
-        rows = validation[:count]
-        if seconds and time.monotonic() + seconds * len(rows) > until:
-            break
+    """Seconds to score a row: from short answers to a few rows, and where there is time, from whole answers to more."""
+    device, scorer = next(model.parameters()).device, setup.scorer
+    whole = scorer.sampling.max_new_tokens if "texts" in scorer.needs("validation") else 0
+    brief = min(whole, _FEW_TOKENS)
+
+    def seconds(rows: Rows, judge: Any) -> float:
         with evaluating(model):
-            found = evaluate_model(model, rows, setup.scorer, tokenizer, device=device)
-        seconds = float(found["eval_s"] or 0.0) / max(1, len(rows))
-    return seconds
+            found = evaluate_model(model, rows, judge, tokenizer, device=device)
+        return float(found["eval_s"] or 0.0)
+
+    few, more = validation[:_FEW_ROWS], validation[: _ROWS.get(device.type, _ROWS["cpu"])]
+    # A token of all answers comes after the other: twice as many take twice as long.
+    guess = seconds(few, _Brief(scorer, brief) if brief < whole else scorer) * (whole / brief if brief else 1.0)
+    if time.monotonic() + 2 * guess > until:
+        # Rows that are scored together share most of the time of a token.
+        return guess / max(1, len(more) if whole else len(few))
+    return seconds(more, scorer) / max(1, len(more))
 
 
 def _points(ranks: Sequence[int], batch_sizes: Sequence[int], rows: int) -> list[tuple[int, int]]:

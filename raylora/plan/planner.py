@@ -24,6 +24,7 @@ FINAL_SHARE = 0.4
 VALIDATION_ROWS, VALIDATION_SHARE = (16, 256), 0.25
 TEST_ROWS, TEST_SHARE = (16, 1000), 0.06
 EPOCHS_AT_MOST, SEEDS_AT_MOST = 3.0, 3
+ROWS_EVER = 4
 # Steps of a trial that a batch size should leave.
 STEPS_AT_LEAST = 4
 
@@ -292,7 +293,7 @@ class _Planner:
         """Enough to tell recipes apart, cheap beside the training of a trial."""
         if self._sets("task.validation_rows"):
             return self.spec.task.validation_rows
-        least, most = VALIDATION_ROWS
+        least, most = self._least(VALIDATION_ROWS[0]), VALIDATION_ROWS[1]
         there = self.rows["validation"] + self.train
         wanted = min(most, max(least, round(0.1 * there)))
         share = VALIDATION_SHARE * (1 - FINAL_SHARE) * self.seconds * self.hosts
@@ -310,8 +311,12 @@ class _Planner:
             )
         return found
 
+    def _least(self, rows: int) -> int:
+        """That many rows at least, or even fewer where scoring them would take a tenth of the time."""
+        return max(1, min(rows, max(ROWS_EVER, int(0.1 * self.seconds / max(1e-9, self.cost.evaluation_row_s)))))
+
     def _test_rows(self) -> int:
-        least, most = TEST_ROWS
+        least, most = self._least(TEST_ROWS[0]), TEST_ROWS[1]
         told = self.spec.task.test_rows
         if told is not None:
             return told

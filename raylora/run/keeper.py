@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from raylora.plan.cost import CostModel
-from raylora.plan.planner import SAMPLES_EVER, TEST_ROWS, Costs, Plan, margin
+from raylora.plan.planner import ROWS_EVER, SAMPLES_EVER, TEST_ROWS, Costs, Plan, margin
 from raylora.run.folder import PLAN
 from raylora.spec import Spec
 from trainables.journal import Ending, Journal, Knobs
@@ -105,7 +105,7 @@ class Keeper:
             return 0.0
         costs = Costs(cost, plan.apply(self.asked))
         now = costs.final(plan.final_samples, plan.seeds, plan.hosts, plan.validation_rows, plan.test_rows)
-        least = costs.final(SAMPLES_EVER, 1, plan.hosts, plan.validation_rows, min(TEST_ROWS[0], plan.test_rows))
+        least = costs.final(SAMPLES_EVER, 1, plan.hosts, plan.validation_rows, min(ROWS_EVER, plan.test_rows))
         return max(least, min(now, plan.final_s))
 
     def search_left_s(self) -> float:
@@ -217,9 +217,10 @@ class Keeper:
             notes.append(f"one seed instead of {seeds}")
             seeds = 1
         least = min(wanted, SAMPLES_EVER)
-        if price(least, seeds, rows) > left and rows > TEST_ROWS[0]:
-            notes.append(f"{TEST_ROWS[0]} test rows instead of {rows}")
-            rows = TEST_ROWS[0]
+        for fewer in (TEST_ROWS[0], ROWS_EVER):
+            if price(least, seeds, rows) > left and rows > fewer:
+                notes.append(f"{fewer} test rows instead of {rows}")
+                rows = fewer
         if price(wanted, seeds, rows) > left:
             fits = costs.samples_in(left, wanted, lambda n: price(n, seeds, rows))
             if fits < least:
