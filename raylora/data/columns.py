@@ -196,7 +196,9 @@ class Own(Form):
             wanted = ", or ".join(" and ".join(names) for names in self.needs)
             raise UserError(
                 f"task.path: the rows of {task} need the columns {wanted}; name yours with task.columns, such as "
-                f"{{{self.needs[0][0]}: COLUMN}}; present: {', '.join(present) or 'none'}"
+                f"{{{self.needs[0][0]}: COLUMN}}; present: {', '.join(present) or 'none'}",
+                field="task.path",
+                value=list(present),
             )
         return self
 
@@ -313,7 +315,9 @@ def recognise(
         raise UserError(
             f"task.path: the rows of {task} need the columns prompt and response (and optionally answer), question "
             "and answer, messages, conversations, instruction and output, text, or a text and its label; name yours "
-            f"with task.columns, such as {{prompt: COLUMN, response: COLUMN}}; present: {shown}"
+            f"with task.columns, such as {{prompt: COLUMN, response: COLUMN}}; present: {shown}",
+            field="task.path",
+            value=list(present),
         )
     return Form(found.kind, found.columns, found.texts, classes or {}, labels=texts)
 

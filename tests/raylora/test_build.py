@@ -23,10 +23,8 @@ def test_a_task_gets_its_rows_and_the_length_of_its_answers(spec_of, sums) -> No
 
 
 def test_a_tasks_own_seed_wins_over_the_specs(spec_of) -> None:
-    pytest.importorskip("reasoning_gym")
-
     def rows(**changes: Any) -> list[dict[str, Any]]:
-        task = {"name": "reasoning_gym/chain_sum", "train_rows": 20, "test_rows": 4, **changes}
+        task = {"name": "reasoning_gym/chain_sum", "train_rows": 20, "test_rows": 4, "validation_rows": 8, **changes}
         return list(build_task(spec_of(task=task, seed=1)).splits()["train"]())
 
     assert rows(options={"seed": 2}) != rows()

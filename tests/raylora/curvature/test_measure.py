@@ -121,7 +121,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(write_spec, ray_local, t
     for arguments, message in (
         ([str(spec), "--variants", "pisa"], "--variants pisa: no such variant; did you mean 'pissa'?"),
         ([str(spec), "--variants", "full"], "--variants full: it trains no factors of an update; allowed: adalora"),
-        ([str(spec), "--layers", "one"], "--layers one: allowed: whole numbers"),
+        ([str(spec), "--layers", "one"], "--layers: one; allowed: whole numbers"),
         ([str(spec), "--layers", "7"], "--layers 7: no such layer; allowed: 0 to 1"),
         ([str(spec), "--types", "query"], "--types query: no such matrix type; allowed: q_proj"),
         ([str(spec), "--tolerance", "2"], "--tolerance: 2.0; allowed: above 0, below 1"),
@@ -144,7 +144,7 @@ def test_variants_of_the_space_are_measured_unless_they_cannot_be(write_spec) ->
 def test_search_measures_before_its_hosts_start_and_once(write_spec, ray_local, tmp_path, monkeypatch) -> None:
     from raylora import build, models
     from raylora.progress import Progress
-    from raylora.run import experiment
+    from raylora.run import prepare
 
     spec = load(write_spec(search__searcher="language", search__knowledge__curvature=True))
     task = build.build_task(spec)
@@ -152,10 +152,10 @@ def test_search_measures_before_its_hosts_start_and_once(write_spec, ray_local, 
     prepared = build.build_data(spec, task, folder)
     settings = build.train_settings(spec, prepared.counts["proxy"])
     arguments = (spec, tmp_path, folder, settings, prepared.proxy, Progress(quiet=True))
-    ratios = experiment.measured_ratios(*arguments)
+    ratios = prepare.measured_ratios(*arguments)
     assert set(ratios) == {"pissa"} and ratios["pissa"] > 0
     monkeypatch.setattr(curvature, "measure_on_cluster", None)
-    assert experiment.measured_ratios(*arguments) == ratios
+    assert prepare.measured_ratios(*arguments) == ratios
     searcher = build_searcher(spec, task, settings.samples, ratios=ratios)
     assert searcher.setup.ratios == ratios
     kin = spec.model_copy(update={"space": spec.space.model_copy(update={"variant": ["lora", "loft"]})})
