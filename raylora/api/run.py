@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from raylora.errors import UserError
+from raylora.run.predictions import LABELS
 from raylora.spec import RecipeSpec, Spec
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from raylora.run.state import RunStatus, State
     from raylora.run.summary import Summary
 
-LABELS = {"best": "found", "default": "default", "base": "base"}
 _OWN = ("variant", "rank", "alpha", "learning_rate", "batch_size", "dropout")
 
 
@@ -141,29 +141,9 @@ class Run:
             >>> list(answers)[:5]
             ['row', 'prompt', 'answer', 'found', 'found_score']
         """
-        import pandas as pd
+        from raylora.run.predictions import read_predictions
 
-        table: pd.DataFrame | None = None
-        for label, name in LABELS.items():
-            place = self.folder / "final" / (label if label == "base" else f"{label}-{seed}")
-            # Several workers write a file each.
-            files = sorted([*place.glob(f"{split}.parquet"), *place.glob(f"{split}-*.parquet")])
-            if not files:
-                continue
-            part = pd.concat([pd.read_parquet(file) for file in files])
-            part = part.rename(columns={"completion": name, "score": f"{name}_score"})
-            rows = ["row", "prompt", "answer"]
-            part = part[[*rows, *[column for column in part if column not in rows]]]
-            table = part if table is None else table.merge(part.drop(columns=rows[1:]), on="row", how="outer")
-        if table is None:
-            raise UserError(
-                f"split = {split!r}: the final stage of {self.folder} wrote no answers to it; "
-                "allowed: test or validation, of a run with final.enabled that is finished",
-                field="split",
-                value=split,
-                allowed=("test", "validation"),
-            )
-        return table.sort_values("row", ignore_index=True)
+        return read_predictions(self.folder, split, seed=seed)
 
     @property
     def adapter_dir(self) -> Path:

@@ -107,7 +107,9 @@ def tune(
         changes["search.options"] = {}
     checked = load_spec(spec, overrides={**changes, **(overrides or {})})
     check_world(checked)
-    return Run(experiment.tune(checked, quiet=quiet)["run_dir"])
+    run = Run(experiment.tune(checked, quiet=quiet)["run_dir"])
+    _write_report(run, quiet)
+    return run
 
 
 def resume(run_dir: str | Path | Run, *, quiet: bool = False) -> Run:
@@ -128,7 +130,20 @@ def resume(run_dir: str | Path | Run, *, quiet: bool = False) -> Run:
     run = run_dir if isinstance(run_dir, Run) else Run(run_dir)
     if run.state != "finished":
         experiment.resume(run.folder, quiet=quiet)
+        _write_report(run, quiet)
     return run
+
+
+def _write_report(run: Run, quiet: bool) -> None:
+    """`report.html` in the run's folder; a run is not lost to what is wrong with its picture."""
+    from raylora.progress import Progress
+    from raylora.reports.page.page import PAGE, write_page
+
+    say = Progress(quiet=quiet).say
+    try:
+        say(f"report: {write_page([run.folder], run.folder / PAGE)}")
+    except Exception as error:
+        say(f"report: not written, {type(error).__name__}: {error}; `raylora report {run.folder}` tries again")
 
 
 def open_run(run_dir: str | Path) -> Run:

@@ -40,6 +40,7 @@ def show_summary(summary: Mapping[str, Any]) -> None:
             ("adapter/", "PEFT folder"),
             ("trials.csv", "every trial"),
             ("summary.json", "this table"),
+            ("report.html", "everything to look at, in a browser"),
         ):
             console.print(f"  {folder}/{file}  ({what})")
 

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from raylora.cli._output import add_json, answer_files
+from raylora.errors import UserError
 
-HELP = "a learning-rate sweep as table, plot and recorded grid"
+HELP = "runs as one page, or a learning-rate sweep as table, plot and recorded grid"
+
+_PAGES = (".html", ".htm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="runs' folders, or a JSON of records")
-    parser.add_argument("--to", required=True, metavar="STEM", help="writes STEM.md, STEM.svg, STEM.records.json")
-    parser.add_argument("--grid", metavar="FILE.csv", help="also as a recorded grid for `raylora bench searchers`")
+    parser.add_argument("sources", nargs="+", metavar="RUN", help="runs' folders; for a sweep also a JSON of records")
+    parser.add_argument(
+        "--to",
+        metavar="FILE.html|STEM",
+        help="the page, by default report.html in the first run's folder; a STEM without suffix: the sweep as STEM.md, "
+        "STEM.svg, STEM.records.json",
+    )
+    parser.add_argument("--no-rows", action="store_true", help="leave rows of test, which are people's data, out")
+    parser.add_argument("--grid", metavar="FILE.csv", help="a sweep as a recorded grid for `raylora bench searchers`")
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
+    to = options.to
+    if to is None or Path(to).suffix.lower() in _PAGES:
+        from raylora.reports.page.page import PAGE, write_page
+
+        if options.grid:
+            raise UserError(f"--grid {options.grid}: goes with a sweep; give --to a STEM without .html")
+        path = Path(options.sources[0]).expanduser() / PAGE if to is None else Path(to)
+        answer_files(options, [write_page(options.sources, path, rows=not options.no_rows)])
+        return
     from raylora.reports.sweep import merge, read_sweep, write_report
 
-    answer_files(
-        options, write_report(merge([read_sweep(source) for source in options.sources]), options.to, options.grid)
-    )
+    if options.no_rows:
+        raise UserError(f"--no-rows: goes with a page, not with a sweep; give --to a FILE.html instead of {to}")
+    answer_files(options, write_report(merge([read_sweep(source) for source in options.sources]), to, options.grid))

@@ -22,6 +22,8 @@ RUN_MARK = ".raylora"
 CURVATURE = "curvature.json"
 # Of a run with a budget: what it will do, and what it has used.
 PLAN = "plan.json"
+# Counts and notes of the rows.
+DATA = "data.json"
 # The searcher's state, and what says that this is what was written.
 STATE_FILE = "searcher.pkl"
 STATE_MARK = "searcher.json"

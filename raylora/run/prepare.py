@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from raylora.build import build_data, build_task, threads_per_host, train_settings, worker_group
 from raylora.progress import Progress
 from raylora.run.fit import fit_space
-from raylora.run.folder import CURVATURE
+from raylora.run.folder import CURVATURE, DATA
 from raylora.run.planned import plan_run
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
@@ -80,6 +80,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
     progress.say(f"data: {rows_kept(prepared.counts)}")
     for note in prepared.notes:
         progress.say(f"data: {note}")
+    (folder / DATA).write_text(json.dumps({"counts": prepared.counts, "notes": prepared.notes}, indent=2) + "\n")
     settings = train_settings(spec, prepared.counts["proxy"])
     ratios: dict[str, float] = {}
     if spec.search.knowledge.curvature and set(spec.space.variant) != {"lora"}:

@@ -89,7 +89,7 @@ def run_status(run_dir: str | Path) -> RunStatus:
     """
     folder, spec = read_run(run_dir)
     rows = Journal(folder).rows()
-    metric, mode = _aim(folder)
+    metric, mode = run_aim(folder)
     best = None
     if metric is not None and mode is not None:
         with contextlib.suppress(UserError):
@@ -113,7 +113,7 @@ def run_status(run_dir: str | Path) -> RunStatus:
     }
 
 
-def _aim(folder: Path) -> tuple[str | None, str | None]:
+def run_aim(folder: Path) -> tuple[str | None, str | None]:
     """The metric and its direction; of a task that cannot be built here (its data are elsewhere), neither."""
     summary = folder / "summary.json"
     if summary.is_file():

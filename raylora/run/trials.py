@@ -26,7 +26,9 @@ def trial_table(run_dir: str | Path) -> pd.DataFrame:
     for number, (key, start) in enumerate(journal.started().items(), start=1):
         end = concluded.get(key)
         metrics = {} if end is None else {k: v for k, v in end.metrics.items() if k not in _TOLD}
-        lines.append({"trial": number, "key": key, "status": _status(end), **with_both_alphas(start.config), **metrics})
+        lines.append(
+            {"trial": number, "key": key, "status": trial_status(end), **with_both_alphas(start.config), **metrics}
+        )
     return pd.DataFrame(lines)
 
 
@@ -37,7 +39,8 @@ def write_trials(run_dir: str | Path) -> Path:
     return path
 
 
-def _status(end: Ending | None) -> str:
+def trial_status(end: Ending | None) -> str:
+    """finished, stopped, diverged, failed or unfinished."""
     if end is None:
         return "unfinished"
     if end.failed:
