@@ -45,7 +45,14 @@ def belief_rows(run: RunFacts) -> list[Row]:
     import numpy as np
 
     mean, deviation = float(np.mean(values)), float(np.std(values))
-    predicted, spread = _leave_one_out(run, space, [index for _, index, _ in known], values)
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # matrices this small cost more to share than to work through
+    try:
+        predicted, spread = _leave_one_out(run, space, [index for _, index, _ in known], values)
+    finally:
+        torch.set_num_threads(threads)
     rows = []
     for (trial, _, value), at, sd in zip(known, predicted, spread, strict=True):
         centre = mean + deviation * at

@@ -142,10 +142,15 @@ def parallel(axes: Sequence[str], metric: str, mode: str) -> Views:
             "detail": name("key"),
             "color": {"field": "value", "type": "quantitative", "title": metric, "scale": heat},
             "opacity": {"condition": {"test": "chosen !== null && datum.key !== chosen", "value": 0.05}, "value": 0.5},
-            "strokeWidth": {"condition": {"test": "datum.key === chosen", "value": 3}, "value": 1.3},
             "order": {"field": "axis", "sort": list(axes)},
             "tooltip": told(("recipe", "recipe"), ("value", metric), ("trial", "trial"), ("run", "run")),
         },
+    }
+    ours: Spec = {
+        "data": {"name": "parallel"},
+        "transform": [only("datum.key === chosen")],
+        "mark": {"type": "line", "strokeWidth": 3.5, "color": "@chosen"},
+        "encoding": {"x": x, "y": y, "detail": name("key"), "order": lines["encoding"]["order"]},
     }
     rules: Spec = {
         "data": {"values": [{"axis": axis} for axis in axes]},
@@ -158,7 +163,7 @@ def parallel(axes: Sequence[str], metric: str, mode: str) -> Views:
         "encoding": {"x": x, "y": y, "text": {"field": "label"}},
     }
     labels: Spec = {**halo, "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 11, "color": "@ink"}}
-    return {"": chart([rules, lines, halo, labels], zoom=False, height=HEIGHT + 40)}
+    return {"": chart([rules, lines, ours, halo, labels], zoom=False, height=HEIGHT + 40)}
 
 
 def importance(several: bool) -> Views:

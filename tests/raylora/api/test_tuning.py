@@ -78,3 +78,19 @@ def test_mistake_is_an_exception_of_one_line() -> None:
 def test_run_folder_in_use_is_refused(workplace) -> None:
     with pytest.raises(raylora.UserError, match="is in use"):
         raylora.tune(workplace / "spec.yaml", name="sums", quiet=True)
+
+
+def test_a_run_ends_with_its_page(workplace) -> None:
+    assert (workplace / "runs" / "again" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_page_that_cannot_be_written_does_not_hurt_the_run(workplace, monkeypatch, capsys) -> None:
+    from raylora.api.tuning import _write_report
+    from raylora.reports.page import page
+
+    def broken(*given, **how):
+        raise RuntimeError("no room left")
+
+    monkeypatch.setattr(page, "write_page", broken)
+    _write_report(raylora.open_run(workplace / "runs" / "again"), quiet=False)
+    assert "no room left" in capsys.readouterr().err

@@ -39,7 +39,7 @@
   // A variant has one colour on the whole page, whichever of them a chart shows.
   const dressed = (spec) => {
     const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
-    let text = JSON.stringify(spec).replaceAll("@card", colour("--card")).replaceAll("@ink", colour("--ink"));
+    let text = JSON.stringify(spec).replaceAll("@card", colour("--card")).replaceAll("@ink", colour("--ink")).replaceAll("@chosen", colour("--bad"));
     if (innerWidth < 700) text = text.replaceAll('"labelAngle":0', '"labelAngle":-45');
     const copy = JSON.parse(text);
     const named = new Set();
