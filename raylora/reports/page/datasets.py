@@ -264,7 +264,8 @@ def parallel_rows(runs: Sequence[RunFacts], rows: Sequence[Row], knobs: Sequence
         _on_axis(row, metric, (row["value"] - low) / (high - low) if high > low else 0.5, f"{row['value']:.4g}")
         for row in scored
     ]
-    return [line for line in lines if line["place"] is not None], labels
+    order = {axis: at for at, axis in enumerate(dict.fromkeys(line["axis"] for line in lines))}
+    return [{**line, "at": order[line["axis"]]} for line in lines if line["place"] is not None], labels
 
 
 def _on_axis(row: Row, axis: str, place: float | None, label: Any) -> Row:

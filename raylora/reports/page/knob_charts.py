@@ -142,7 +142,7 @@ def parallel(axes: Sequence[str], metric: str, mode: str) -> Views:
             "detail": name("key"),
             "color": {"field": "value", "type": "quantitative", "title": metric, "scale": heat},
             "opacity": {"condition": {"test": "chosen !== null && datum.key !== chosen", "value": 0.05}, "value": 0.5},
-            "order": {"field": "axis", "sort": list(axes)},
+            "order": {"field": "at", "type": "quantitative"},
             "tooltip": told(("recipe", "recipe"), ("value", metric), ("trial", "trial"), ("run", "run")),
         },
     }

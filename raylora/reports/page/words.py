@@ -216,8 +216,21 @@ def about(run: RunFacts) -> Table:
     ]
     rows += [[f"rows: {name.replace('_', ' ')}", f"{count:,}"] for name, count in run.data.get("counts", {}).items()]
     rows += [[f"sha256 of {path}", _sha256(path)] for path in _data_files(run)]
-    rows += [[f"plan: {name}", str(value)] for name, value in run.plan.items() if isinstance(value, str | int | float)]
+    rows += [[f"plan: {name}", value] for name, value in _flat(run.plan)]
     return table([], [row for row in rows if row[1]])
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    """Names and values of nested mappings; lists of mappings are left out."""
+    found: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{before}{name}.")
+        elif isinstance(value, float):
+            found.append((before + name, f"{value:.6g}"))
+        elif isinstance(value, str | int):
+            found.append((before + name, str(value)))
+    return found
 
 
 def test_hash(answers: Mapping[str, pd.DataFrame]) -> list[list[str]]:
