@@ -33,6 +33,9 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     shown = [label for label in names if label in summary and "metrics" in summary[label]]
     if shown:
         console.print(_every_metric(summary, shown, names))
+    if "budget" in summary:
+        used, budget = summary["budget"]["used_s"], summary["budget"]["budget_s"]
+        console.print(f"  {used:.0f} s of a budget of {budget:.0f} s used")
     folder = summary.get("run_dir")
     if folder:
         for file, what in (
@@ -42,7 +45,9 @@ def show_summary(summary: Mapping[str, Any]) -> None:
             ("summary.json", "this table"),
             ("report.html", "everything to look at, in a browser"),
         ):
-            console.print(f"  {folder}/{file}  ({what})")
+            # Without a final stage nothing was trained to be kept.
+            if file != "adapter/" or "test" in summary["best"]:
+                console.print(f"  {folder}/{file}  ({what})")
 
 
 def _every_metric(summary: Mapping[str, Any], shown: list[str], names: Mapping[str, str]) -> Any:

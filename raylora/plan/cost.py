@@ -136,8 +136,8 @@ class CostModel:
         if not trials:
             return self
         predicted = [plain.train_seconds(_variant(t), t["rank"], t["batch_size"], t["samples"]) for t in trials]
-        # The prediction counts as one trial: a single one may have been slow for reasons of its own.
-        weight = 1.0 if self.measured else 0.1
+        # The prediction counts as half a trial: a single one may have been slow for reasons of its own.
+        weight = 0.5 if self.measured else 0.1
         prior = weight * sum(predicted) / len(predicted)
         ratio = (sum(t["train_s"] for t in trials) + prior) / max(1e-9, sum(predicted) + prior)
         count = weight + len(trials)

@@ -18,7 +18,7 @@ MARGIN, MARGIN_AT_LEAST_S = 0.04, 6.0
 # Trials below which a searcher has nothing to learn from, and beyond which a small space of recipes is known.
 TRIALS_AT_LEAST, TRIALS_AT_MOST = 4, 100
 # Rows that a trial should see at least: below this, trials are ordered by luck.
-SAMPLES_AT_LEAST, SAMPLES_EVER = 64, 8
+SAMPLES_AT_LEAST, SAMPLES_EVER = 64, 16
 # The part of the time that the final stage may take where the user did not say what it has to do.
 FINAL_SHARE = 0.4
 VALIDATION_ROWS, VALIDATION_SHARE = (16, 256), 0.25

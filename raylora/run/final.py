@@ -43,18 +43,20 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary | None:
     if leaked:
         run.progress.say(f"data: {leaked} of {count} test rows have a prompt that is also trained on")
     samples, seeds = spec.final.budget(run.data.counts["train"]), range(spec.final.seeds)
+    validation = run.data.validation
     if run.keeper is not None:
-        share = run.keeper.final_share(best, run.data.counts["train"], len(run.data.validation), count)
+        share = run.keeper.final_share(best, run.data.counts["train"], len(validation), count)
         if share is None:
             run.progress.say("final stage: left out, for nothing is left of the budget")
             return None
         for note in share.notes:
             run.progress.say(f"final stage: {note}, to keep to the budget")
         samples, seeds = share.samples, range(share.seeds)
+        validation = sample_rows(validation, share.validation_rows, TEST_SEED)
         part = share.test_rows / count
         tests = {split: sample_rows(rows, max(1, round(part * len(rows))), TEST_SEED) for split, rows in tests.items()}
         count = sum(len(rows) for rows in tests.values())
-    everything = {"validation": run.data.validation, **tests}
+    everything = {"validation": validation, **tests}
     final = run.folder / "final"
     jobs = {}
     recipes = {"default": spec.recipe_to_knobs(), "best": dict(best)}

@@ -22,11 +22,12 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Share:
-    """What of the final stage fits: rows to train on, seeds, rows of test; why it is less than planned, in words."""
+    """What of the final stage fits: samples, seeds, rows that score; why it is less than planned, in words."""
 
     samples: int
     seeds: int
     test_rows: int
+    validation_rows: int
     notes: tuple[str, ...] = ()
 
 
@@ -203,16 +204,18 @@ class Keeper:
         spec = plan.apply(self.asked)
         costs = Costs(cost, spec)
         wanted, seeds, rows = plan.final_samples, plan.seeds, min(plan.test_rows, test)
+        # Validation is scored once more beside test: whole, unless test itself has to do with fewer rows.
+        few = validation
 
         def price(samples: int, seeds: int, rows: int) -> float:
             recipe = max(self._recipe(cost, knobs, samples) for knobs in (spec.recipe_to_knobs(), best))
-            return costs.final(samples, seeds, plan.hosts, validation, rows, recipe)
+            return costs.final(samples, seeds, plan.hosts, min(validation, max(rows, few)), rows, recipe)
 
         # Trials that went quicker than planned leave time for more rows.
         if not self.chosen & {"final.samples", "final.epochs"}:
             more = costs.samples_in(0.9 * left, max(wanted, train_rows), lambda n: price(n, seeds, rows))
             wanted = max(wanted, more)
-        notes = []
+        notes: list[str] = []
         if price(wanted, seeds, rows) > left and seeds > 1:
             notes.append(f"one seed instead of {seeds}")
             seeds = 1
@@ -220,14 +223,14 @@ class Keeper:
         for fewer in (TEST_ROWS[0], ROWS_EVER):
             if price(least, seeds, rows) > left and rows > fewer:
                 notes.append(f"{fewer} test rows instead of {rows}")
-                rows = fewer
+                rows, few = fewer, fewer
         if price(wanted, seeds, rows) > left:
             fits = costs.samples_in(left, wanted, lambda n: price(n, seeds, rows))
             if fits < least:
                 return None
             notes.append(f"{fits} samples instead of {wanted}")
             wanted = fits
-        self.share = Share(wanted, seeds, rows, tuple(notes))
+        self.share = Share(wanted, seeds, rows, min(validation, max(rows, few)), tuple(notes))
         self.write()
         return self.share
 

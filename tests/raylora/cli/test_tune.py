@@ -28,6 +28,18 @@ def test_summary_shows_the_three_models_with_errors(capsys) -> None:
     assert shown.count("lora rank=4 alpha=8") == 2 and "base, untouched" in shown
 
 
+def test_summary_tells_what_was_used_of_a_budget_and_names_no_adapter_that_is_not_there(capsys) -> None:
+    best = {"config": {"variant": "lora", "rank": 4, "alpha": 8}, "validation": 0.5}
+    budget = {"budget_s": 600.0, "used_s": 540.4}
+    show_summary(
+        {"metric": "accuracy", "trials": 3, "wall_s": 9.6, "best": best, "default": best, "budget": budget,
+         "run_dir": "runs/x"}
+    )  # fmt: skip
+    shown = capsys.readouterr().out
+    assert "540 s of a budget of 600 s used" in shown
+    assert "runs/x/best.yaml" in shown and "adapter/" not in shown
+
+
 @pytest.mark.real
 def test_ctrl_c_ends_with_130_and_the_line_that_goes_on(write_spec, start_raylora, tmp_path) -> None:
     import os

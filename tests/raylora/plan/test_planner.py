@@ -26,7 +26,7 @@ def test_the_final_stage_is_reserved_for(spec, cost) -> None:
 
 def test_a_tiny_budget_still_has_a_trial_and_a_final_stage(spec, cost) -> None:
     plan = make_plan(spec("1m"), ROWS, cost(row_s=1.0, score_s=0.2), left_s=40)
-    assert plan.trials >= 1 and plan.samples >= 8 and plan.final_samples >= 8
+    assert plan.trials >= 1 and plan.samples >= 16 and plan.final_samples >= 16
     assert any("small for this model" in reason for reason in plan.reasons)
 
 

@@ -101,7 +101,7 @@ def test_the_final_stage_is_as_planned_where_there_is_time(keeper) -> None:
 def test_the_final_stage_shrinks_with_the_time_that_is_left(keeper) -> None:
     kept = keeper(used=1200 - 48 - 60)
     share = kept.final_share(BEST, 5000, 64, 500)
-    assert share is not None and 8 <= share.samples < kept.plan.final_samples
+    assert share is not None and 16 <= share.samples < kept.plan.final_samples
     assert any("samples instead of" in note for note in share.notes)
 
 
