@@ -45,6 +45,7 @@ def settled(spec: Spec) -> Spec:
     """The spec with the local files and folders that it names as absolute paths: it means the same elsewhere."""
     task, search = spec.task, spec.search
     sources = {name: _settled_source(getattr(task, name)) for name in ("path", "train", "validation", "test")}
+    sources["test_sets"] = {name: _settled_source(source) for name, source in task.test_sets.items()}
     told = {"llm": _settled_path(search.llm), "learn_from": [_settled_path(path) for path in search.learn_from]}
     if search.prompt is not None:
         told["prompt"] = _settled_path(search.prompt)

@@ -282,7 +282,7 @@ def _named(entry: Entry, sets: Sequence[str]) -> _Named:
 
 
 def _names_a_metric(value: Any) -> bool:
-    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in METRICS
+    return isinstance(value, Mapping) and len(value) == 1 and str(next(iter(value))).replace("@", "_at_") in METRICS
 
 
 def _measured(task: Aimed, named: Sequence[_Named]) -> list[Measured]:

@@ -7,9 +7,10 @@ import pytest
 
 from raylora.build import build_task
 from raylora.progress import Progress
-from raylora.run.final import final_stage
+from raylora.run.final import figures, final_stage, headline
 from raylora.spec import load
 from trainables.journal import Journal, trial_key
+from trainables.recipe import RecipeResult
 
 BEST = {"variant": "lora", "rank": 2, "alpha_ratio": 1, "learning_rate": 1e-3, "batch_size": 4, "dropout": 0.0}
 
@@ -70,3 +71,27 @@ def test_test_rows_that_are_also_trained_on_are_told(run, capsys) -> None:
     summary = final_stage(run, BEST)
     assert (summary["test_rows"], summary["test_prompts_in_train"]) == (8, 2)
     assert "2 of 8 test rows have a prompt that is also trained on" in capsys.readouterr().err
+
+
+def result(**scores: float) -> RecipeResult:
+    """Figures of `test.a` and `test.b`, each with an error of 0.3."""
+    splits = {f"test.{name}": {"accuracy": value, "accuracy_se": 0.3} for name, value in scores.items()}
+    return RecipeResult(scores=splits)
+
+
+def test_several_test_sets_give_their_mean_and_a_figure_each(run) -> None:
+    found = result(a=0.2, b=0.6)
+    mean, error = headline([found], ["test.a", "test.b"], run.task.scoring)
+    assert mean == pytest.approx(0.4) and error == pytest.approx(0.3 / 2**0.5)
+    told = figures([found], run.task.scoring)["metrics"]
+    assert told == {"test.a": {"accuracy": [0.2, 0.3]}, "test.b": {"accuracy": [0.6, 0.3]}}
+
+
+def test_groups_of_rows_have_their_errors_and_a_run_of_one_metric_tells_it_once(run) -> None:
+    scores = {"accuracy": 0.5, "accuracy_se": 0.1, "accuracy[level=1]": 0.25, "accuracy_se[level=1]": 0.2}
+    grouped = RecipeResult(scores={"test": {**scores, "rows[level=1]": 4, "eval_s": 1.0, "validation_loss": 2.0}})
+    told = figures([grouped], run.task.scoring)["metrics"]["test"]
+    assert told["accuracy[level=1]"] == [0.25, 0.2] and told["rows[level=1]"] == [4, None]
+    assert set(told) == {"accuracy", "accuracy[level=1]", "rows[level=1]"}
+    plain = RecipeResult(scores={"test": {"accuracy": 0.5, "accuracy_se": 0.1, "eval_s": 1.0, "validation_loss": 2.0}})
+    assert figures([plain], run.task.scoring) == {}

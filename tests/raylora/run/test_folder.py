@@ -85,3 +85,9 @@ def test_local_names_of_a_spec_are_made_absolute_and_others_left_alone(tmp_path,
     assert spec.task.test == [str(tmp_path / "*.jsonl"), {"path": here}, "org/name"]
     assert (spec.search.learn_from, spec.search.llm) == ([here], "smollm2-135m")
     assert settled(from_dict({"model": "org/name", "task": {"path": "org/rows"}})).task.path == "org/rows"
+
+
+def test_test_sets_are_absolute_in_a_settled_spec(write_spec, sums, monkeypatch) -> None:
+    monkeypatch.chdir(sums)
+    spec = settled(load(write_spec(task__test_sets={"sums": "test.jsonl", "hub": {"path": "org/name"}})))
+    assert spec.task.test_sets == {"sums": str(sums / "test.jsonl"), "hub": {"path": "org/name"}}

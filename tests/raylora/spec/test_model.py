@@ -262,3 +262,21 @@ def test_every_field_is_read_from_yaml_alone() -> None:
     with pytest.raises(UserError, match="model = 3: allowed: text"):
         from_dict({**MINIMAL, "model": 3})
     assert isinstance(from_dict(MINIMAL), Spec)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("exact", ["exact"]),
+        (["exact", {"rouge": {"kind": "rouge1"}}], ["exact", {"rouge": {"kind": "rouge1"}}]),
+        ({"gsm8k": "number", "math": "math"}, [{"gsm8k": "number"}, {"math": "math"}]),
+    ],
+)
+def test_metrics_are_a_name_a_list_or_a_mapping(given: Any, read: Any) -> None:
+    assert from_dict({**MINIMAL, "task": {**MINIMAL["task"], "metrics": given}}).task.metrics == read
+
+
+def test_the_longest_answer_is_said_once() -> None:
+    task = {**MINIMAL["task"], "max_new_tokens": 4, "sampling": {"max_new_tokens": 5}}
+    with pytest.raises(UserError, match=r"max_new_tokens = 4 and sampling.max_new_tokens = 5 contradict each other"):
+        from_dict({**MINIMAL, "task": task})
