@@ -46,6 +46,7 @@ def run(write_spec, tmp_path) -> Any:
             counts={"train": 8},
         ),
         group=None,
+        keeper=None,
         hosts=[],
     )
 
