@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from raylora.api.run import Run
     from raylora.api.tuned import TunedModel
-    from raylora.api.tuning import export, load_spec, open_run, resume, tune
+    from raylora.api.tuning import export, finish, load_spec, open_run, resume, tune
     from raylora.errors import UserError
     from raylora.spec import Spec
 
@@ -37,6 +37,7 @@ __all__ = [
     "TunedModel",
     "UserError",
     "export",
+    "finish",
     "list_metrics",
     "list_models",
     "list_runs",
@@ -55,7 +56,7 @@ _PLACES = {
     "Spec": "spec",
     "TunedModel": "api.tuned",
     "UserError": "errors",
-    **dict.fromkeys(("export", "load_spec", "open_run", "resume", "tune"), "api.tuning"),
+    **dict.fromkeys(("export", "finish", "load_spec", "open_run", "resume", "tune"), "api.tuning"),
     **dict.fromkeys([name for name in __all__ if name.startswith("list_")], "api.listing"),
 }
 

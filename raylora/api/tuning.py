@@ -116,7 +116,7 @@ def resume(run_dir: str | Path | Run, *, quiet: bool = False) -> Run:
     """Finish a run that was interrupted at any moment: `raylora resume`.
 
     Finished trials are not trained again, and interrupted ones go on from their checkpoints. A finished run is
-    returned as it is.
+    returned as it is, unless its spec.yaml asks for more trials by now.
 
     Raises:
         UserError: It is no run folder, or another process runs it.
@@ -128,8 +128,34 @@ def resume(run_dir: str | Path | Run, *, quiet: bool = False) -> Run:
     from raylora.run import experiment
 
     run = run_dir if isinstance(run_dir, Run) else Run(run_dir)
-    if run.state != "finished":
-        experiment.resume(run.folder, quiet=quiet)
+    written = _summary_time(run)
+    experiment.resume(run.folder, quiet=quiet)
+    if _summary_time(run) != written:
+        _write_report(run, quiet)
+    return run
+
+
+def _summary_time(run: Run) -> float | None:
+    file = run.folder / "summary.json"
+    return file.stat().st_mtime if file.is_file() else None
+
+
+def finish(run_dir: str | Path | Run, *, quiet: bool = False) -> Run:
+    """End an interrupted run with the trials that it has: `raylora finish`.
+
+    Raises:
+        UserError: It is no run folder, another process runs it, or no trial has a result.
+
+    Example:
+        >>> raylora.finish("runs/sums", quiet=True).state
+        'finished'
+    """
+    from raylora.run import experiment
+
+    run = run_dir if isinstance(run_dir, Run) else Run(run_dir)
+    written = _summary_time(run)
+    experiment.finish(run.folder, quiet=quiet)
+    if _summary_time(run) != written:
         _write_report(run, quiet)
     return run
 

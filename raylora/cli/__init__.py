@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -37,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"raylora: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt as interrupt:
-        print(f"raylora: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        print(f"raylora: {str(interrupt) or 'interrupted'}", file=sys.stderr, flush=True)
+        if arguments is None:
+            # The command's own process: what libraries do at its end may take longer than who stopped it will wait.
+            sys.stdout.flush()
+            os._exit(INTERRUPTED)
         return INTERRUPTED
 
 

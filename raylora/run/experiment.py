@@ -9,17 +9,27 @@ from pathlib import Path
 from typing import cast
 
 from raylora import __version__
+from raylora.build import build_task
 from raylora.cluster import connected
-from raylora.errors import Interrupted
 from raylora.progress import Progress, describe
 from raylora.run.final import final_stage
-from raylora.run.folder import RUN_MARK, archive_attempt, new_run_folder, read_run, settled, write_best
+from raylora.run.folder import (
+    BEGUN,
+    RUN_MARK,
+    archive_attempt,
+    check_same,
+    new_run_folder,
+    read_run,
+    settled,
+    write_best,
+)
+from raylora.run.interrupt import interruptible
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run, prepare, stop_actors
 from raylora.run.search import search
 from raylora.run.state import held
 from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
-from raylora.run.trials import best_trial, with_both_alphas
+from raylora.run.trials import best_trial, with_both_alphas, write_trials
 from raylora.spec import Spec
 from trainables.journal import Journal, Knobs, trial_key
 from trainables.live import FOLDER as LIVE
@@ -36,7 +46,9 @@ def tune(spec: Spec, *, quiet: bool = False, began: float | None = None) -> Summ
     """
     folder = new_run_folder(spec)
     (folder / RUN_MARK).write_text(f"raylora {__version__}\n")
-    (folder / "spec.yaml").write_text(settled(spec).model_copy(update={"name": folder.name}).to_yaml())
+    text = settled(spec).model_copy(update={"name": folder.name}).to_yaml()
+    for name in ("spec.yaml", BEGUN):
+        (folder / name).write_text(text)
     return _run(spec, folder, quiet, Keeper.begin(folder, spec, began))
 
 
@@ -44,35 +56,57 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Summary:
     """Finish a run that was interrupted at any moment; a finished one is answered from its files.
 
     Finished trials are not trained again, interrupted ones go on from their checkpoints, and the searcher
-    goes on from its state.
+    goes on from its state. What the run's spec.yaml says now holds: more trials are added, other limits kept.
 
     Raises:
-        UserError: It is no run folder, or another process runs it.
+        UserError: It is no run folder, another process runs it, or its spec.yaml has become another experiment's.
     """
     folder, spec = read_run(run_dir)
+    check_same(folder, spec)
     done = read_summary(folder)
-    if done is not None and (spec.budget is not None or done["trials"] >= spec.search.trials):
+    if done is not None and (spec.budget is not None or spec.search.trials <= done.get("asked", done["trials"])):
         return done
-    spec = spec.model_copy(update={"storage_path": str(folder.parent), "name": folder.name})
-    return _run(spec, folder, quiet, Keeper.again(folder, spec), again=True)
+    return _run(_there(spec, folder), folder, quiet, Keeper.again(folder, spec), again=True)
 
 
-def _run(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None, again: bool = False) -> Summary:
+def finish(run_dir: str | Path, *, quiet: bool = False) -> Summary:
+    """End an interrupted run with the trials that it has: no further one, the final stage, the summary.
+
+    Raises:
+        UserError: It is no run folder, another process runs it, or no trial has a result.
+    """
+    folder, spec = read_run(run_dir)
+    check_same(folder, spec)
+    done = read_summary(folder)
+    if done is not None:
+        return done
+    task = build_task(spec)
+    best_trial(folder, task.metric, task.mode)  # before anything starts: whether there is one
+    return _run(_there(spec, folder), folder, quiet, Keeper.again(folder, spec), again=True, searching=False)
+
+
+def _there(spec: Spec, folder: Path) -> Spec:
+    return spec.model_copy(update={"storage_path": str(folder.parent), "name": folder.name})
+
+
+def _run(
+    spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None, again: bool = False, searching: bool = True
+) -> Summary:
     started = time.time()
-    try:
-        with held(folder):
-            if again:
-                archive_attempt(folder)
-            Progress(quiet=quiet).say("starting Ray")
-            with connected():
-                run = prepare(spec, folder, quiet, keeper)
-                try:
+    with held(folder), interruptible(folder):
+        if again:
+            archive_attempt(folder)
+        Progress(quiet=quiet).say("starting Ray")
+        with connected():
+            run = prepare(spec, folder, quiet, keeper)
+            try:
+                if searching:
                     search(run, again)
-                    return _finish(run, started)
-                finally:
-                    stop_actors(run)
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; `raylora resume {folder}` goes on") from None
+                else:
+                    write_trials(folder)
+                return _finish(run, started)
+            finally:
+                stop_actors(run)
 
 
 def _finish(run: Run, started: float) -> Summary:
@@ -90,6 +124,7 @@ def _finish(run: Run, started: float) -> Summary:
         "metric": task.metric,
         "mode": task.mode,
         "trials": len(ends),
+        "asked": spec.search.trials,
         **({"failed": dict(failed)} if failed else {}),
         **((final_stage(run, config) if spec.final.enabled else None) or alone),
         **({"search": run.figures} if run.figures else {}),

@@ -24,6 +24,8 @@ CURVATURE = "curvature.json"
 PLAN = "plan.json"
 # Counts and notes of the rows.
 DATA = "data.json"
+# The spec as the run began, beside the one that people may change.
+BEGUN = "begun.yaml"
 # The searcher's state, and what says that this is what was written.
 STATE_FILE = "searcher.pkl"
 STATE_MARK = "searcher.json"
@@ -120,14 +122,63 @@ def planned_trials(folder: Path) -> int | None:
     return None if plan is None else int(plan["trials"])
 
 
+# What makes trials comparable: changed, the results that there are would answer another question.
+_FIXED = (
+    "model", "dtype", "seed", "task", "space", "train.samples", "train.epochs", "train.reports", "train.weight_decay",
+    "train.warmup_ratio", "train.max_grad_norm", "train.match_parameters", "search.searcher", "search.options",
+    "budget",
+)  # fmt: skip
+
+
+def check_same(folder: Path, spec: Spec) -> None:
+    """Refuses a spec.yaml that was changed, since the run began, in what its trials have in common.
+
+    Numbers of trials, limits, resources and the final stage may change. Nothing is known of runs from before the spec
+    was kept twice.
+
+    Raises:
+        UserError: the field, its value now and before.
+    """
+    if not (folder / BEGUN).is_file():
+        return
+    now, before = spec.to_dict(), _read_spec(folder / BEGUN).to_dict()
+    for field in _FIXED:
+        name, value, old = _difference(field, _at(now, field), _at(before, field))
+        if value != old:
+            raise UserError(
+                f"{name} = {value!r} in {folder / 'spec.yaml'}: the run began with {old!r}; put that back, or start a "
+                f"new run with `raylora tune`",
+                field=name,
+                value=value,
+                allowed=old,
+            )
+
+
+def _at(data: Any, field: str) -> Any:
+    for name in field.split("."):
+        data = data.get(name) if isinstance(data, dict) else None
+    return data
+
+
+def _difference(field: str, now: Any, before: Any) -> tuple[str, Any, Any]:
+    """The first field below this one that differs, with its two values."""
+    if isinstance(now, dict) and isinstance(before, dict):
+        for name in dict.fromkeys([*before, *now]):
+            if now.get(name) != before.get(name):
+                return _difference(f"{field}.{name}", now.get(name), before.get(name))
+    return field, now, before
+
+
 def archive_attempt(folder: Path) -> None:
     """Move what the interrupted attempt left of Tune's own records to `attempts/N/`.
 
     The resumed experiment lists all trials anew, the finished ones answered from the journal, so Tune's
     analysis of the run's folder shows one whole experiment.
     """
-    kept = "spec.yaml", "trials.jsonl", "checkpoints", "strategies", "final", "attempts"
-    keep = {RUN_MARK, ERRORS, CURVATURE, PLAN, STATE_FILE, STATE_MARK, *kept}
+    kept = {"spec.yaml", "trials.jsonl", "checkpoints", "strategies", "final", "attempts"}
+    # Of a finished run that is given more trials: they are replaced when those are over.
+    kept |= {"summary.json", "best.yaml", "adapter"}
+    keep = {RUN_MARK, BEGUN, ERRORS, CURVATURE, PLAN, STATE_FILE, STATE_MARK} | kept
     left = [path for path in folder.iterdir() if path.name not in keep]
     if left:
         attempts = folder / "attempts"

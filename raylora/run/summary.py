@@ -54,15 +54,16 @@ class FinalSummary(TypedDict):
 class Summary(TypedDict):
     """A run in numbers.
 
-    `metric`, `mode`: of the task. `trials`: how many ended. `failed`: how many of them were `infeasible` (the model or
-    the machine cannot have them) or `failed`, where any. `search`: how long the searcher's calls took.
-    `budget`: `budget_s` that the user would wait and `used_s` that all attempts took.
+    `metric`, `mode`: of the task. `trials`: how many ended; `asked`: how many were to. `failed`: how many of them were
+    `infeasible` (the model or the machine cannot have them) or `failed`, where any. `search`: how long the searcher's
+    calls took. `budget`: `budget_s` that the user would wait and `used_s` that all attempts took.
     `run_dir`: the run's folder. `wall_s`: seconds of this attempt.
     """
 
     metric: str
     mode: str
     trials: int
+    asked: NotRequired[int]
     failed: NotRequired[dict[str, int]]
     base: NotRequired[BaseSummary]
     default: NotRequired[RecipeSummary]
