@@ -226,10 +226,14 @@ class Keeper:
                 rows, few = fewer, fewer
         if price(wanted, seeds, rows) > left:
             fits = costs.samples_in(left, wanted, lambda n: price(n, seeds, rows))
-            if fits < least:
+            if fits < least and price(0, seeds, rows) > left:
                 return None
-            notes.append(f"{fits} samples instead of {wanted}")
-            wanted = fits
+            notes.append(
+                f"{fits} samples instead of {wanted}"
+                if fits >= least
+                else f"as much of {least} samples as there is time for, instead of {wanted}"
+            )
+            wanted = max(least, fits)
         self.share = Share(wanted, seeds, rows, min(validation, max(rows, few)), tuple(notes))
         self.write()
         return self.share

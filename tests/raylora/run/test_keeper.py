@@ -112,6 +112,12 @@ def test_test_rows_and_seeds_shrink_too(keeper) -> None:
     assert share is not None and share.seeds == 1 and share.test_rows == 16
 
 
+def test_recipes_are_cut_short_rather_than_left_out(keeper) -> None:
+    share = keeper(used=1200 - 48 - 6, row_s=1.0).final_share(BEST, 5000, 16, 500)
+    assert share is not None and share.samples == 16 and share.test_rows == 4
+    assert any("as much of 16 samples as there is time for" in note for note in share.notes)
+
+
 def test_nothing_left_is_no_final_stage(keeper) -> None:
     assert keeper(used=1199.0).final_share(BEST, 5000, 64, 500) is None
 
