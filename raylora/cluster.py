@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -44,6 +45,7 @@ def connected(quiet: bool = True) -> Iterator[None]:
             yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
+    _check_reachable(address)
     options = {"include_dashboard": False} if address == "local" else {}
     _start(address, options)
     # Ray Data's progress bars and Tune's per-trial notes say less than our own lines.
@@ -75,6 +77,22 @@ def _start(address: str, options: Mapping[str, Any], tries: int = 2) -> None:
                 f"Ray: {what}: {why}; `raylora doctor` looks at the machine", field="RAY_ADDRESS"
             ) from error
         return
+
+
+def _check_reachable(address: str, seconds: float = 10.0) -> None:
+    """Raises UserError where nothing listens at a cluster's `host:port`: Ray itself would try for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+    except OSError as error:
+        raise UserError(
+            f"RAY_ADDRESS = {address!r}: no cluster there ({error.strerror or error}); unset it to run on this "
+            "machine, or start the cluster",
+            field="RAY_ADDRESS",
+            value=address,
+        ) from None
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from raylora.build import build_data, build_task, threads_per_host, train_settings, worker_group
 from raylora.progress import Progress
+from raylora.run.checkpoint import check_checkpoint
 from raylora.run.fit import fit_space
 from raylora.run.folder import CURVATURE, DATA
 from raylora.run.planned import plan_run
@@ -76,6 +77,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
     for note in task.notes:
         progress.say(note)
     model_folder = models.resolve(spec.model, quiet=quiet)
+    check_checkpoint(spec.model, model_folder)
     prepared = build_data(spec, task, str(model_folder), progress.say)
     progress.say(f"data: {rows_kept(prepared.counts)}")
     for note in prepared.notes:

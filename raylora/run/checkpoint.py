@@ -1,0 +1,67 @@
+"""Whether a model's folder holds what can be tuned, told before a host loads it. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from raylora.errors import UserError
+
+# How a file begins that Git LFS has not fetched.
+_POINTER = b"version https://git-lfs"
+# Quantisation methods of checkpoints, and the package that reads each.
+_READERS = {"bitsandbytes": "bitsandbytes", "gptq": "gptqmodel", "awq": "gptqmodel"}
+
+
+def check_checkpoint(name: str, folder: Path) -> None:
+    """Refuses what no trial could be trained on.
+
+    Args:
+        name: as the spec has it, for messages.
+        folder: where the model lies.
+
+    Raises:
+        UserError: one line: an encoder-decoder, a quantised checkpoint whose reader is not installed, a file that is a
+            Git LFS pointer, a tokenizer with more tokens than the embedding has rows.
+    """
+    field = f"model = {name!r}"
+    for file in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")) + sorted(folder.glob("*.bin")):
+        with file.open("rb") as stream:
+            if stream.read(len(_POINTER)) == _POINTER:
+                raise UserError(f"{field}: {file} is a Git LFS pointer, not the file itself; run `git lfs pull` there")
+    config = _read(folder / "config.json")
+    if config.get("is_encoder_decoder"):
+        kind = config.get("model_type", "an unknown type")
+        raise UserError(f"{field}: {kind} is an encoder-decoder model; allowed: a causal language model")
+    method = (config.get("quantization_config") or {}).get("quant_method")
+    reader = _READERS.get(str(method))
+    if reader is not None and importlib.util.find_spec(reader) is None:
+        raise UserError(
+            f"{field}: its weights are quantised with {method}, and {reader} is not installed; pip install {reader}, "
+            "or give the model as it was before"
+        )
+    rows, tokens = config.get("vocab_size"), _largest_token(folder)
+    if isinstance(rows, int) and tokens is not None and tokens >= rows:
+        raise UserError(
+            f"{field}: its tokenizer has token {tokens}, its embedding only {rows} rows; give the tokenizer that "
+            "belongs to it, or resize the embedding (resize_token_embeddings)"
+        )
+
+
+def _largest_token(folder: Path) -> int | None:
+    """The largest token id of a fast tokenizer; None where it cannot be told from its file."""
+    told = _read(folder / "tokenizer.json")
+    vocabulary = (told.get("model") or {}).get("vocab")
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else range(len(vocabulary or []))
+    ids = [*ids, *(token["id"] for token in told.get("added_tokens") or [] if isinstance(token.get("id"), int))]
+    return max((number for number in ids if isinstance(number, int)), default=None)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
