@@ -82,7 +82,10 @@ def finish(run_dir: str | Path, *, quiet: bool = False) -> Summary:
         return done
     task = build_task(spec)
     best_trial(folder, task.metric, task.mode)  # before anything starts: whether there is one
-    return _run(_there(spec, folder), folder, quiet, Keeper.again(folder, spec), again=True, searching=False)
+    keeper = Keeper.again(folder, spec)
+    if keeper is not None:
+        keeper.bounded = False  # asked for after all, it is done whole
+    return _run(_there(spec, folder), folder, quiet, keeper, again=True, searching=False)
 
 
 def _there(spec: Spec, folder: Path) -> Spec:

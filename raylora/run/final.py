@@ -101,7 +101,7 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary | None:
 
 
 def _standing(run: Run) -> Standing:
-    return Standing("final stage", left_s=None if run.keeper is None else run.keeper.left_s)
+    return Standing("final stage", left_s=None if run.keeper is None else run.keeper.shown_left_s)
 
 
 def sample_rows(rows: Rows, count: int, seed: int) -> Rows:

@@ -42,6 +42,7 @@ class Keeper:
         started: when this attempt began, on the monotonic clock.
         first: the first predictions, which stay in the file beside those that follow from what was measured.
         taken: of each trial that ended, what it was predicted to take and took, in seconds.
+        bounded: whether the time still counts; not where the user asks for the final stage after all.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class Keeper:
     first: dict[str, Any] = field(default_factory=dict)
     taken: dict[str, dict[str, float]] = field(default_factory=dict)
     share: Share | None = None
+    bounded: bool = True
 
     @classmethod
     def begin(cls, folder: Path, spec: Spec, began: float | None = None) -> Keeper | None:
@@ -97,7 +99,12 @@ class Keeper:
     @property
     def left_s(self) -> float:
         """Seconds until the user's patience ends."""
-        return self.budget_s - self.used_s
+        return self.budget_s - self.used_s if self.bounded else math.inf
+
+    @property
+    def shown_left_s(self) -> float | None:
+        """The same for people; None where there is no end."""
+        return self.left_s if self.bounded else None
 
     def final_s(self) -> float:
         """Seconds to keep for the final stage: what was planned, but no more than was meant to be its part."""

@@ -98,7 +98,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
         run_dir=str(folder),
         dtype=spec.dtype,
         threads=threads_per_host(spec),
-        deadline=math.inf if keeper is None or keeper.plan is None else keeper.deadline(),
+        deadline=math.inf if keeper is None or keeper.plan is None or not keeper.bounded else keeper.deadline(),
     )
     # Their checkpoints lie with those of the trials: on shared storage on a cluster, gone when the run is finished.
     variants = {*spec.space.variant, spec.default_recipe.variant}

@@ -108,7 +108,7 @@ def standing(run: Run, callback: RunCallback, searcher: JournaledSearcher) -> St
         best=callback.best,
         default=callback.values.get(trial_key(run.spec.recipe_to_knobs())),
         recipe=callback.recipe,
-        left_s=None if keeper is None else keeper.left_s,
+        left_s=None if keeper is None else keeper.shown_left_s,
         searcher=f"searcher {run.spec.search.searcher}: {doing}",
     )
 

@@ -122,6 +122,14 @@ def test_nothing_left_is_no_final_stage(keeper) -> None:
     assert keeper(used=1199.0).final_share(BEST, 5000, 64, 500) is None
 
 
+def test_a_final_stage_that_is_asked_for_after_all_is_whole(keeper) -> None:
+    late = keeper(used=5000.0)
+    late.bounded = False
+    share = late.final_share(BEST, 5000, 64, 500)
+    assert share is not None and share.samples >= late.plan.final_samples and share.notes == ()
+    assert late.shown_left_s is None and late.job_deadline(2, 64, 100) == float("inf")
+
+
 def test_a_share_is_kept_for_a_resumed_run(keeper) -> None:
     kept = keeper(used=900.0)
     share = kept.final_share(BEST, 5000, 64, 500)
