@@ -43,7 +43,6 @@ def test_a_runs_whole_trials_are_read_with_their_samples(make_run) -> None:
 
 
 def test_a_run_whose_task_has_a_seed_of_its_own_is_read(make_run) -> None:
-    pytest.importorskip("reasoning_gym")
     task = {"name": "reasoning_gym/chain_sum", "train_rows": 20, "validation_rows": 4, "options": {"seed": 5}}
     folder = make_run((1e-3, finished(0.5)), (2e-3, finished(0.7)), task=task)
     assert read_source("search.learn_from", str(folder))["values"] == [0.5, 0.7]
