@@ -11,6 +11,7 @@ ROOT = TESTS.parent
 ACROSS = {
     "clusters/test_files.py",
     "raylora/metrics/test_accuracy.py",
+    "raylora/reports/page/test_browser.py",
     "raylora/run/test_job.py",
     "raylora/run/test_old_runs.py",
     "raylora/run/test_recovery.py",
