@@ -29,6 +29,8 @@ def progress(metric: str, mode: str, several: bool, defaults: Sequence[Row]) -> 
     for title, axis in (("over trials", "count"), ("over time", "minutes")):
         colour = {"color": name("run", "run")} if several else {}
         x = amount(axis, "trials that ended" if axis == "count" else "minutes since the first trial")
+        if axis == "count":
+            x["axis"] = {"tickMinStep": 1, "format": "d"}
         layers: list[Spec] = [
             {
                 "data": {"name": "trials"},
@@ -253,7 +255,7 @@ def curves(metric: str, rows: Sequence[Row]) -> Views:
         if not values:
             continue
         for axis, unit in (("samples", "samples trained"), ("minutes", "minutes since the first trial")):
-            x = amount(axis, unit)
+            x = amount(axis, unit, axis={"format": "~g"})
             y = amount(field, title, scale=_without_outliers(values, worse_is_up=field != "value"))
             shown = [only(f"isValid(datum.{field})")]
             shared = {"x": x, "y": y, "color": name("variant", "variant"), "detail": name("key")}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
+from raylora.progress import ORDER
 from raylora.run.folder import CURVATURE, DATA, RUN_MARK, read_run
 from raylora.run.state import State, run_state
 from raylora.run.summary import read_summary
@@ -122,7 +123,8 @@ class RunFacts:
         if "alpha_ratio" in names and "alpha" in names:
             # Both are always there; the space has one of them.
             names.pop("alpha" if self.spec.space.alpha is None else "alpha_ratio")
-        return list(names)
+        known = {name: place for place, name in enumerate(ORDER)}
+        return sorted(names, key=lambda name: known.get(name, len(known)))
 
 
 def number(value: Any) -> float | None:
