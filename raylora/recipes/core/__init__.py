@@ -1,0 +1,1 @@
+"""What the toolkits' files share."""
