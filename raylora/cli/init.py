@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from raylora.cli._output import add_json, answer
 from raylora.errors import UserError
@@ -22,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="spec.yaml", metavar="SPEC.yaml", help="default: spec.yaml")
     for name, (what, default) in _QUESTIONS.items():
         parser.add_argument(f"--{name}", help=f"{what}; default: {default or 'none'}")
+    parser.add_argument(
+        "--from",
+        dest="present",
+        metavar="FILE",
+        help="compare with how you train now: an Axolotl or LLaMA-Factory YAML, or an adapter_config.json",
+    )
     parser.add_argument("-y", "--yes", action="store_true", help="ask nothing: flags and defaults")
     parser.add_argument("--force", action="store_true", help="write over a file that is there")
     add_json(parser)
@@ -37,13 +44,16 @@ def run(options: argparse.Namespace) -> None:
     if file.exists() and not options.force:
         raise UserError(f"SPEC.yaml: {file} is there already; give another name, or --force")
     answers = {name: getattr(options, name) for name in _QUESTIONS}
+    present = _present(options.present)
+    answers["model"] = answers["model"] or present.get("model")
+    answers["data"] = answers["data"] or present.get("task", {}).get("path")
     asking = not options.yes and sys.stdin.isatty()
     for name, (what, default) in _QUESTIONS.items():
         if answers[name] is None:
             if name == "data" and answers["task"] not in (None, "instruct"):
                 default = ""
             answers[name] = _ask(what, default) if asking else default
-    text = written(**answers, file=str(file))
+    text = written(**answers, file=str(file), present=present)
     # What is written can be run: the same checks as `tune` makes.
     spec = from_dict(parse_value(text))
     check_world(spec)
@@ -54,6 +64,14 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"SPEC.yaml: {file}: {error.strerror}; give a file that can be written") from None
     told = f"{file}: written; `raylora plan {file}` tells what it will do, `raylora tune {file}` does it"
     answer(options, {"file": str(file)}, lambda: print(told))
+
+
+def _present(file: str | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    from raylora.recipes.reading import recipe_from
+
+    return recipe_from(file)
 
 
 def _ask(what: str, default: str) -> str:

@@ -92,11 +92,13 @@ def _found(folder: Path, spec: Spec, config: Mapping[str, Any]) -> tuple[Recipe,
     """The recipe and its rows, in the order of the first epoch."""
     model = resolve(spec.model, quiet=True)
     rows = build_data(spec, build_task(spec), str(model)).train
-    samples = spec.final.budget(len(rows))
+    trained = _trained(folder)
+    samples = int(trained.get("samples") or spec.final.budget(len(rows)))
     order = next(global_batches(len(rows), len(rows), len(rows), spec.seed))
     examples = [example_of(rows[at]) for at in order]
     longest = max(len(one.ids) for one in examples)
-    batch, rank = int(config["batch_size"]), _rank(folder, config)
+    # Another rank than the configuration's where parameters were matched.
+    batch, rank = int(config["batch_size"]), int(trained.get("effective_rank") or config["rank"])
     steps = count_steps(batch, samples)
     ratio = float(with_both_alphas(config)["alpha_ratio"])
     known = {"variant", "rank", "alpha", "alpha_ratio", "batch_size", "learning_rate", "dropout", "placement"}
@@ -130,10 +132,10 @@ def _whole(alpha: float) -> float | int:
     return int(alpha) if alpha.is_integer() else alpha
 
 
-def _rank(folder: Path, config: Mapping[str, Any]) -> int:
-    """The rank that was trained: another than the configuration's where parameters were matched."""
+def _trained(folder: Path) -> Mapping[str, Any]:
+    """What the final stage reported of its training of the recipe; empty where there was none."""
     results = {row.get("label"): row["result"] for row in Journal(folder).rows() if row["event"] == "final"}
-    return int(results.get("best-0", {}).get("effective_rank") or config["rank"])
+    return results.get("best-0", {})
 
 
 def _modules(model: Path, placement: Any) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from raylora.build import build_task
 from raylora.errors import UserError
+from raylora.run.tracking import make_trackers
 from raylora.spec import Spec, load
 from raylora.spec.paths import URI, absolute_storage, why_not_writable
 from raylora.spec.text import choose, short
@@ -43,6 +44,7 @@ def check_world(spec: Spec) -> None:
     check_model("model", spec.model)
     _check_deepspeed(spec)
     check_storage(spec.storage_path)
+    make_trackers(spec)
 
 
 def _check_variants(spec: Spec) -> None:

@@ -29,6 +29,7 @@ from raylora.run.prepare import Run, prepare, stop_actors
 from raylora.run.search import search
 from raylora.run.state import held
 from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
+from raylora.run.tracking import Tracking, make_trackers
 from raylora.run.trials import best_trial, with_both_alphas, write_trials
 from raylora.spec import Spec
 from trainables.journal import Journal, Knobs, trial_key
@@ -96,6 +97,7 @@ def _run(
     spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None, again: bool = False, searching: bool = True
 ) -> Summary:
     started = time.time()
+    trackers = make_trackers(spec)
     with held(folder), interruptible(folder):
         if again:
             archive_attempt(folder)
@@ -103,11 +105,15 @@ def _run(
         with connected():
             run = prepare(spec, folder, quiet, keeper)
             try:
+                run.tracking = Tracking(trackers, folder, run.spec, run.progress.say)
                 if searching:
                     search(run, again)
                 else:
                     write_trials(folder)
-                return _finish(run, started)
+                summary = _finish(run, started)
+                run.tracking.finish(summary)
+                run.tracking.close()
+                return summary
             finally:
                 stop_actors(run)
 

@@ -20,6 +20,8 @@ from trainables.journal import ERRORS, Journal, Knobs
 # Made with a run's folder: resuming any other folder that happens to hold a spec.yaml would rearrange its files.
 RUN_MARK = ".raylora"
 CURVATURE = "curvature.json"
+# What trackers go on with when a run is resumed, beside their `tracker-NAME.json`.
+TRACKER_FOLDERS = ("tensorboard", "wandb")
 # Of a run with a budget: what it will do, and what it has used.
 PLAN = "plan.json"
 # Counts and notes of the rows.
@@ -175,9 +177,10 @@ def archive_attempt(folder: Path) -> None:
     The resumed experiment lists all trials anew, the finished ones answered from the journal, so Tune's
     analysis of the run's folder shows one whole experiment.
     """
-    kept = {"spec.yaml", "trials.jsonl", "checkpoints", "strategies", "final", "attempts"}
+    kept = {"spec.yaml", "trials.jsonl", "checkpoints", "strategies", "final", "attempts", *TRACKER_FOLDERS}
     # Of a finished run that is given more trials: they are replaced when those are over.
     kept |= {"summary.json", "best.yaml", "adapter"}
+    kept |= {path.name for path in folder.glob("tracker-*.json")}
     keep = {RUN_MARK, BEGUN, ERRORS, CURVATURE, PLAN, STATE_FILE, STATE_MARK} | kept
     left = [path for path in folder.iterdir() if path.name not in keep]
     if left:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from raylora.data.build import Prepared
     from raylora.run.keeper import Keeper
+    from raylora.run.tracking import Tracking
     from raylora.tasks import Task
     from searchers.space import Space
 
@@ -48,6 +49,7 @@ class Run:
     space: Space | None = None
     keeper: Keeper | None = None
     latest: ActorHandle | None = None
+    tracking: Tracking | None = None
 
     @property
     def trials(self) -> int:

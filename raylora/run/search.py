@@ -14,6 +14,7 @@ from raylora.run.journaled import JournaledSearcher
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run
 from raylora.run.searcher import build_searcher, scheduler
+from raylora.run.tracked import TrackingCallback
 from raylora.run.trials import write_trials
 from trainables.journal import ERRORS, Ending, Journal, Knobs, trial_key
 
@@ -79,7 +80,7 @@ def search(run: Run, again: bool) -> None:
             name=run.folder.name,
             storage_path=str(run.folder.parent),
             failure_config=ray_tune.FailureConfig(max_failures=spec.search.max_failures),
-            callbacks=[callback],
+            callbacks=[callback, *([TrackingCallback(str(run.folder), run.tracking)] if run.tracking else [])],
             verbose=0,
         ),
     )

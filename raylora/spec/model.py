@@ -374,6 +374,10 @@ class ResourcesSpec(_Part):
         return self
 
 
+# A name, or the name with options.
+_Tracker = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
+
+
 class Spec(_Part):
     """A whole experiment. `load` reads one from YAML, `to_yaml` writes one that `load` reads back equal.
 
@@ -391,6 +395,10 @@ class Spec(_Part):
     execution: Literal["hosted", "train"] | None = Field(None, description="Default: train if workers > 1.")
     budget: str | None = Field(
         None, description="Time to wait for the whole run, such as 20m, 6h or 100gpuh; plans what is not set."
+    )
+    track: Annotated[list[_Tracker], _Listed] = Field(
+        default_factory=list,
+        description="Trackers of the run: [mlflow, {wandb: {mode: offline}}]; `raylora trackers` lists them.",
     )
     task: TaskSpec
     space: SpaceSpec = Field(default_factory=SpaceSpec)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import yaml
 
@@ -27,30 +29,52 @@ search:
 
 space:
   variant: [lora]           # `raylora variants` lists them
-  # rank: [4, 8, 16, 32]    # a list is searched, a single value is fixed
+{placement}  # rank: [4, 8, 16, 32]    # a list is searched, a single value is fixed
   # learning_rate: [1e-5, 1e-4, 1e-3]
 
 # The recipe that the one found is compared with.
-default_recipe:
-  rank: 8
-  alpha: 16.0
-  learning_rate: 2e-4
-  batch_size: 16
-
+{recipe}
 # resources:
 #   hosts: 1                # trials at a time
 #   gpus_per_host: 1        # GPUs of each
-"""
+{rest}"""
+
+RECIPE = {"rank": 8, "alpha": 16.0, "learning_rate": 2e-4, "batch_size": 16}
 
 
-def written(*, model: str, data: str, task: str, budget: str, file: str = "spec.yaml") -> str:
+def written(
+    *,
+    model: str,
+    data: str,
+    task: str,
+    budget: str,
+    file: str = "spec.yaml",
+    present: Mapping[str, Any] | None = None,
+) -> str:
     """YAML with comments; values are quoted where YAML would misread them.
 
     Args:
         data: path of the rows; "" for a task that makes its own.
+        present: parts of a spec that say how its user trains now (`raylora.recipes.reading.recipe_from`).
     """
+    told = present or {}
     path = f"  path: {_quoted(data)}\n" if data else ""
-    return TEMPLATE.format(model=_quoted(model), budget=_quoted(budget), task=_quoted(task), path=path, file=file)
+    longest, placement = told.get("task", {}).get("max_length"), told.get("space", {}).get("placement")
+    rest = {name: told[name] for name in ("seed", "train", "final") if name in told}
+    return TEMPLATE.format(
+        model=_quoted(model),
+        budget=_quoted(budget),
+        task=_quoted(task),
+        path=path + (f"  max_length: {longest}\n" if longest else ""),
+        file=file,
+        placement=f"  placement: {json.dumps(placement)}\n" if placement else "",
+        recipe=_block({"default_recipe": told.get("default_recipe", RECIPE)}),
+        rest=f"\n{_block(rest)}" if rest else "",
+    )
+
+
+def _block(part: Mapping[str, Any]) -> str:
+    return str(yaml.safe_dump(dict(part), sort_keys=False, allow_unicode=True))
 
 
 def _quoted(text: str) -> str:

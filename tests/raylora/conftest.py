@@ -91,7 +91,7 @@ def finished_run(tiny_model, sums, ray_local, tmp_path_factory) -> Finished:
     from raylora.spec import load
 
     place = tmp_path_factory.mktemp("finished")
-    file = make_spec(place, tiny_model, sums, search__trials=4)
+    file = make_spec(place, tiny_model, sums, search__trials=4, track=["tensorboard"])
     summary = experiment.tune(load(file), quiet=True)
     return Finished(place / "runs" / "run", file, summary)
 

@@ -47,7 +47,8 @@ def our_losses(run, steps: int) -> tuple[list[float], int]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from raylora.build import build_data, build_task, train_settings
-    from trainables.run import TrialRun, pad_token
+    from trainables.evaluation import pad_token
+    from trainables.run import TrialRun
 
     spec = run.spec
     rows = build_data(spec, build_task(spec), spec.model).train
