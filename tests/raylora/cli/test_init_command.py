@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from raylora.cli import init
 from raylora.run.checks import load_checked
@@ -52,3 +53,16 @@ def test_a_file_that_is_there_is_kept(rows, mistake, table, tmp_path) -> None:
 
 def test_the_answer_as_json_names_the_file(rows, answer) -> None:
     assert answer("init", "--data", rows, "-y") == {"file": "spec.yaml"}
+
+
+def test_how_somebody_trains_now_becomes_the_recipe_to_compare_with(rows, table, tmp_path) -> None:
+    told = {"base_model": "smollm2-135m", "adapter": "lora", "lora_r": 32, "lora_alpha": 64, "sequence_len": 512}
+    told |= {"learning_rate": 3e-4, "micro_batch_size": 2, "gradient_accumulation_steps": 4, "num_epochs": 2, "seed": 7}
+    told |= {"datasets": [{"path": str(rows)}], "lora_target_modules": ["q_proj", "v_proj"]}
+    (tmp_path / "axolotl.yaml").write_text(yaml.safe_dump(told))
+    table("init", "--from", "axolotl.yaml", "-y")
+    spec = load_checked(tmp_path / "spec.yaml")
+    recipe = spec.default_recipe
+    assert (recipe.rank, recipe.alpha, recipe.learning_rate, recipe.batch_size) == (32, 64.0, 3e-4, 8)
+    assert spec.task.path == str(rows) and spec.task.max_length == 512 and spec.space.placement == ["q_proj", "v_proj"]
+    assert spec.seed == 7 and spec.final.epochs == 2.0
