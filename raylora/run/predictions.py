@@ -30,8 +30,9 @@ def read_predictions(folder: Path, split: str = "test", *, seed: int = 0) -> pd.
         if not files:
             continue
         part = pd.concat([pd.read_parquet(file) for file in files])
-        part = part.rename(columns={"completion": name, "score": f"{name}_score"})
         rows = ["row", "prompt", "answer"]
+        names = {column: f"{name}_{column}" for column in part if column not in rows}
+        part = part.rename(columns={**names, "completion": name})
         part = part[[*rows, *[column for column in part if column not in rows]]]
         table = part if table is None else table.merge(part.drop(columns=rows[1:]), on="row", how="outer")
     if table is None:
