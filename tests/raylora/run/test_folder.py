@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from raylora.errors import UserError
-from raylora.run.folder import archive_attempt, new_run_folder, read_run, settled, write_best
+from raylora.run.folder import BEGUN, archive_attempt, check_same, new_run_folder, read_run, settled, write_best
 from raylora.run.trials import best_trial
 from raylora.spec import from_dict, load
 
@@ -91,3 +92,30 @@ def test_test_sets_are_absolute_in_a_settled_spec(write_spec, sums, monkeypatch)
     monkeypatch.chdir(sums)
     spec = settled(load(write_spec(task__test_sets={"sums": "test.jsonl", "hub": {"path": "org/name"}})))
     assert spec.task.test_sets == {"sums": str(sums / "test.jsonl"), "hub": {"path": "org/name"}}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("space", {"rank": [64]}, "space.rank = [64]"),
+        ("seed", 5, "seed = 5"),
+        ("model", "other/model", "model = 'other/model'"),
+    ],
+)
+def test_a_spec_that_has_become_another_experiments_is_refused_by_its_field(
+    write_spec, tmp_path, field, value, told
+) -> None:
+    spec = load(write_spec())
+    (tmp_path / BEGUN).write_text(spec.to_yaml())
+    check_same(tmp_path, spec)
+    part = {**spec.to_dict()[field], **value} if isinstance(value, dict) else value
+    changed = from_dict({**spec.to_dict(), field: part, "search": {"trials": 1, "searcher": "random"}})
+    with pytest.raises(UserError, match=rf"^{re.escape(told)} in .*spec.yaml: the run began with"):
+        check_same(tmp_path, changed)
+
+
+def test_more_trials_and_other_resources_are_honoured(write_spec, tmp_path) -> None:
+    spec = load(write_spec())
+    (tmp_path / BEGUN).write_text(spec.to_yaml())
+    more = load(write_spec(), ["search.trials=5", "resources.cpus_per_host=2", "final.seeds=2"])
+    check_same(tmp_path, more)
