@@ -10,7 +10,7 @@ ROOT = TESTS.parent
 # Of several modules together, of data, or of a whole run.
 ACROSS = {
     "clusters/test_files.py",
-    "raylora/metrics/test_accuracy.py",
+    "raylora/recipes/test_toolkits.py",
     "raylora/reports/page/test_browser.py",
     "raylora/run/test_job.py",
     "raylora/run/test_old_runs.py",

@@ -1,91 +1,68 @@
 from __future__ import annotations
 
-import argparse
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+import yaml
 
-from raylora import __version__, cli
-from raylora.errors import Interrupted, UserError
-
-ROOT = Path(__file__).resolve().parents[3]
-PAGE = ROOT / "docs" / "cli.md"
+from raylora.cli import init
+from raylora.run.checks import load_checked
 
 
-def commands() -> list[str]:
-    folder = Path(cli.__file__).parent
-    files = [path for path in folder.rglob("*.py") if not path.stem.startswith("_")]
-    return sorted(str(path.relative_to(folder).with_suffix("")).replace("_", "-").replace("/", " ") for path in files)
+@pytest.fixture
+def rows(sums, monkeypatch, tmp_path):
+    """Data beside where the command is run."""
+    monkeypatch.chdir(tmp_path)
+    return sums / "train.jsonl"
 
 
-@pytest.mark.parametrize("command", commands())
-def test_every_file_is_a_command_with_help(command, capsys) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([*command.split(), "--help"])
-    assert ended.value.code == 0
-    assert f"usage: raylora {command}" in capsys.readouterr().out
+def test_flags_make_a_spec_that_passes_the_checks(rows, table, tmp_path) -> None:
+    told = table("init", "--data", rows, "--budget", "20m", "-y")
+    assert "raylora tune spec.yaml" in told
+    spec = load_checked(tmp_path / "spec.yaml")
+    assert (spec.model, spec.task.path, spec.budget) == ("smollm2-135m", str(rows), "20m")
+    assert "# " in (tmp_path / "spec.yaml").read_text()
 
 
-def test_help_loads_neither_torch_nor_ray() -> None:
-    code = (
-        "import sys\nfrom raylora.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-        "print(sorted({'torch', 'ray', 'transformers', 'pandas', 'pydantic', 'rich'} & set(sys.modules)))"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]" and "usage: raylora" in done.stdout
+def test_questions_are_asked_on_a_terminal(rows, table, tmp_path, monkeypatch) -> None:
+    asked = []
+
+    def answered(prompt: str) -> str:
+        asked.append(prompt)
+        return {1: str(rows), 3: "30m"}.get(len(asked) - 1, "")
+
+    monkeypatch.setattr("builtins.input", answered)
+    monkeypatch.setattr(init.sys.stdin, "isatty", lambda: True, raising=False)
+    table("init", "own.yaml")
+    assert len(asked) == 4 and "[smollm2-135m]" in asked[0]
+    spec = load_checked(tmp_path / "own.yaml")
+    assert (spec.task.path, spec.task.name, spec.budget) == (str(rows), "instruct", "30m")
 
 
-def test_version_is_told(capsys) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["--version"])
-    assert capsys.readouterr().out == f"raylora {__version__}\n"
+def test_nothing_is_written_where_the_checks_fail(rows, mistake, tmp_path) -> None:
+    assert "no such file" in mistake("init", "--data", "./none.jsonl", "-y")
+    assert "budget" in mistake("init", "--data", rows, "--budget", "soon", "-y")
+    assert not (tmp_path / "spec.yaml").exists()
 
 
-@pytest.mark.parametrize(
-    ("ended", "status", "told"),
-    [
-        (UserError("name: taken; choose another"), 2, "raylora: name: taken; choose another\n"),
-        (Interrupted("interrupted; `raylora resume x`"), 130, "raylora: interrupted; `raylora resume x`\n"),
-        (KeyboardInterrupt(), 130, "raylora: interrupted\n"),
-    ],
-    ids=["mistake", "interrupted-run", "interrupted"],
-)  # fmt: skip
-def test_exit_status_tells_how_it_ended(ended, status, told, monkeypatch, capsys) -> None:
-    def fail(options) -> None:
-        raise ended
-
-    monkeypatch.setattr("raylora.cli.tasks.run", fail)
-    assert cli.main(["tasks"]) == status
-    assert capsys.readouterr().err == told
+def test_a_file_that_is_there_is_kept(rows, mistake, table, tmp_path) -> None:
+    (tmp_path / "spec.yaml").write_text("mine")
+    assert "is there already" in mistake("init", "--data", rows, "-y")
+    assert (tmp_path / "spec.yaml").read_text() == "mine"
+    table("init", "--data", rows, "-y", "--force")
+    assert "budget" in (tmp_path / "spec.yaml").read_text()
 
 
-def test_unknown_command_is_a_mistake(capsys) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["tun"])
-    assert ended.value.code == 2 and "invalid choice" in capsys.readouterr().err
+def test_the_answer_as_json_names_the_file(rows, answer) -> None:
+    assert answer("init", "--data", rows, "-y") == {"file": "spec.yaml"}
 
 
-def parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    below = {
-        name: command for group in groups for part in group.choices.values() for name, command in parsers(part).items()
-    }
-    return below if groups else {parser.prog.removeprefix("raylora "): parser}
-
-
-def test_page_has_the_answer_of_every_command_that_takes_json() -> None:
-    rows = [line for line in PAGE.read_text().partition("## JSON")[2].splitlines() if line.startswith("| `")]
-    told = {name for row in rows for name in re.findall("`([^`]+)`", row.split("|")[1])}
-    answers = {name for name, parser in parsers(cli.make_parser()).items() if "--json" in parser.format_help()}
-    assert told == answers - {"schema"}
-
-
-def test_page_has_every_exit_status() -> None:
-    listed = [line.split("|")[1].strip() for line in PAGE.read_text().splitlines() if line.startswith("| ")]
-    statuses = [cli.DONE, cli.FAILED, cli.MISTAKE, cli.INTERRUPTED]
-    assert [int(status) for status in listed if status.isdigit()] == statuses
+def test_how_somebody_trains_now_becomes_the_recipe_to_compare_with(rows, table, tmp_path) -> None:
+    told = {"base_model": "smollm2-135m", "adapter": "lora", "lora_r": 32, "lora_alpha": 64, "sequence_len": 512}
+    told |= {"learning_rate": 3e-4, "micro_batch_size": 2, "gradient_accumulation_steps": 4, "num_epochs": 2, "seed": 7}
+    told |= {"datasets": [{"path": str(rows)}], "lora_target_modules": ["q_proj", "v_proj"]}
+    (tmp_path / "axolotl.yaml").write_text(yaml.safe_dump(told))
+    table("init", "--from", "axolotl.yaml", "-y")
+    spec = load_checked(tmp_path / "spec.yaml")
+    recipe = spec.default_recipe
+    assert (recipe.rank, recipe.alpha, recipe.learning_rate, recipe.batch_size) == (32, 64.0, 3e-4, 8)
+    assert spec.task.path == str(rows) and spec.task.max_length == 512 and spec.space.placement == ["q_proj", "v_proj"]
+    assert spec.seed == 7 and spec.final.epochs == 2.0
