@@ -12,6 +12,7 @@ import pickle
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
@@ -368,8 +369,11 @@ class SpaceSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Takes over the state written by `save`, also into a searcher made with no arguments."""
-        with open(checkpoint_path, "rb") as file:
-            self.__setstate__(pickle.load(file))
+        self.restore_bytes(Path(checkpoint_path).read_bytes())
+
+    def restore_bytes(self, state: bytes) -> None:
+        """Takes over what `save` wrote, from memory: whoever checked the bytes loads what was checked."""
+        self.__setstate__(pickle.loads(state))
 
     # -- small helpers ---------------------------------------------------------------------------------------------
 

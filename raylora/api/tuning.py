@@ -87,7 +87,6 @@ def tune(
         >>> run.state
         'finished'
     """
-    from raylora.run import experiment
     from raylora.run.checks import check_world
 
     common: dict[str, Any] = {
@@ -107,7 +106,18 @@ def tune(
         changes["search.options"] = {}
     checked = load_spec(spec, overrides={**changes, **(overrides or {})})
     check_world(checked)
-    run = Run(experiment.tune(checked, quiet=quiet)["run_dir"])
+    return tune_checked(checked, quiet=quiet)
+
+
+def tune_checked(spec: Spec, *, quiet: bool = False, began: float | None = None) -> Run:
+    """A whole run, with its report, of a spec that was held against this machine (`check_world`).
+
+    Args:
+        began: when its user began to wait, on the monotonic clock; default: now. A budget is counted from then.
+    """
+    from raylora.run import experiment
+
+    run = Run(experiment.tune(spec, quiet=quiet, began=began)["run_dir"])
     _write_report(run, quiet)
     return run
 

@@ -37,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, ClusterError) as error:
         print(f"raylora: {error}", file=sys.stderr)
         return MISTAKE
+    except BrokenPipeError:
+        # The reader has gone, as `head` does. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except KeyboardInterrupt as interrupt:
         print(f"raylora: {str(interrupt) or 'interrupted'}", file=sys.stderr, flush=True)
         if arguments is None:

@@ -19,12 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.run import experiment
+    from raylora.api.tuning import tune_checked
     from raylora.run.checks import check_world
     from raylora.sandbox import unsafe_code
 
     with unsafe_code(options.unsafe_code):
         spec = asked_spec(options)
         check_world(spec)
-        summary = experiment.tune(spec, quiet=options.quiet, began=process_began())
+        summary = tune_checked(spec, quiet=options.quiet, began=process_began()).summary
     answer(options, summary, lambda: show_summary(summary))

@@ -107,7 +107,7 @@ def _python() -> Check:
 
 
 def _processors() -> Check:
-    usable = len(os.sched_getaffinity(0))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     load = os.getloadavg()[0]
     busy = load > 1.5 * usable
     told = f"{usable} cores, load {load:.1f}"

@@ -119,7 +119,7 @@ class JournaledSearcher(Searcher):
         inner = self._inner()
         blank = copy.copy(inner.__dict__)
         try:
-            inner.restore(str(self.state_path))
+            inner.restore_bytes(data)
         except Exception as error:  # a pickle of other classes raises whatever they raise
             return self._give_back(blank, f"does not load ({type(error).__name__}: {' '.join(str(error).split())})")
         if blank["space"] is not None and inner.space != blank["space"]:
