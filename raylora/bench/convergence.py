@@ -180,7 +180,7 @@ class _Runner:
                 run.module.train()
                 losses.append(run.train_step())
             figures = run.metrics()
-            scores = {} if run.diverged else run.evaluate(validation, task, tokenizer)
+            scores = {} if run.diverged else run.evaluate(validation, task.scoring, tokenizer)
         finally:
             run.close()
         kept = (

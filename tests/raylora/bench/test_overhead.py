@@ -43,7 +43,7 @@ def test_bench_variants_refuses_in_one_line_what_it_cannot_measure(tiny_model, c
         (["--variants", "lorra"], "--variants lorra: no such variant"),
         (["--repetitions", "0"], "--repetitions: 0; allowed: at least 1"),
         (["--length", "3"], "--length: 3; allowed: at least 4"),
-        (["--rank", "4096"], "--variants lora: variant lora: rank 4096 exceeds"),
+        (["--rank", "4096", "--variants", "pissa"], "--variants pissa: variant pissa: rank 4096 exceeds"),
     ):
         assert main(["bench", "variants", "--model", str(tiny_model), "--quiet", *arguments]) == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]

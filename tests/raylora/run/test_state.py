@@ -9,7 +9,14 @@ from raylora.run.state import find_runs, held, run_state, run_status
 def test_status_counts_trials_and_names_the_best_so_far(interrupted) -> None:
     status = run_status(interrupted)
     assert status["state"] == "interrupted" and status["trials"] == 2
-    assert status["counts"] == {"finished": 1, "stopped": 0, "diverged": 0, "failed": 0, "unfinished": 1}
+    assert status["counts"] == {
+        "finished": 1,
+        "stopped": 0,
+        "diverged": 0,
+        "infeasible": 0,
+        "failed": 0,
+        "unfinished": 1,
+    }
     assert status["best"]["config"]["alpha"] == 4 and status["metric"] == "accuracy"
     assert status["started"] <= status["last_event"]
 

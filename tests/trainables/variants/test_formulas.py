@@ -111,7 +111,7 @@ def test_melora_update_is_block_diagonal(minis: int) -> None:
     assert np.linalg.matrix_rank(plain.delta(UP)) == 4 * minis
 
 
-@pytest.mark.parametrize(("option", "message"), [(3, "does not divide .*q_proj"), (0, "at least 1"), (8, "rank 4 ex")])
+@pytest.mark.parametrize(("option", "message"), [(3, "does not divide .*q_proj"), (0, "at least 1")])
 def test_melora_refuses_blocks_that_do_not_fit(option: int, message: str) -> None:
     with pytest.raises(ValueError, match=f"variant melora: .*{message}"):
         attached("melora", extra={"minis": option})
