@@ -23,7 +23,7 @@ def tuned(monkeypatch, tmp_path):
     def tune(spec, **changes) -> Spec:
         given: list[Spec] = []
 
-        def run(spec: Spec, *, quiet: bool) -> None:
+        def run(spec: Spec, *, quiet: bool, began: float | None) -> None:
             given.append(spec)
             raise Stopped
 
