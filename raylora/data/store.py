@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from raylora.errors import UserError
+from trainables.home import home
 
 ENTRY = "entry.json"
 LIMIT_GB = 20.0
@@ -32,8 +33,7 @@ _held: dict[str, int] = {}  # file descriptors by folder; the locks last as long
 
 def cache_root() -> Path:
     """Where entries are: `$RAYLORA_HOME/data`, else `~/.cache/raylora/data`."""
-    home = os.environ.get("RAYLORA_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "raylora") / "data"
+    return home() / "data"
 
 
 def cache_limit() -> int:

