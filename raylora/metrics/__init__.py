@@ -11,7 +11,7 @@ from typing import Any
 
 from raylora.errors import UserError
 from raylora.metrics.base import Estimate, Metric, OptionScores, RowLoss, build
-from searchers.registry import PluginError, Registry
+from trainables.registry import PluginError, Registry
 
 __all__ = ["METRICS", "Estimate", "Metric", "OptionScores", "RowLoss", "available", "make_metric"]
 
