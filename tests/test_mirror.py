@@ -10,13 +10,13 @@ ROOT = TESTS.parent
 # Of several modules together, of data, or of a whole run.
 ACROSS = {
     "clusters/test_files.py",
-    "raylora/recipes/test_toolkits.py",
+    "raylora/run/recipes/test_toolkits.py",
     "raylora/reports/page/test_browser.py",
     "raylora/run/test_job.py",
     "raylora/run/test_old_runs.py",
     "raylora/run/test_recovery.py",
     "raylora/run/test_workers.py",
-    "raylora/sandbox/test_hostile.py",
+    "raylora/tasks/sandbox/test_hostile.py",
     "searchers/test_with_tune.py",
     "trainables/variants/test_contract.py",
     "trainables/variants/test_data_starts.py",

@@ -72,7 +72,12 @@ def run(site: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         ("searchers", "farthest", "random", "random = raylora_broken:Thing: there is a built-in one of that name; "),
         ("tasks", "backwards", "gsm8k", "no_task = raylora_broken:Thing: is no subclass of raylora.tasks.base.Task"),
         ("metrics", "letters", "exact", "no_metric = raylora_broken.nowhere:Thing: cannot be imported (ModuleNotFound"),
-        ("trackers", "diary", "diary", "no_tracker = raylora_broken:Thing: is no subclass of raylora.trackers.base."),
+        (
+            "trackers",
+            "diary",
+            "diary",
+            "no_tracker = raylora_broken:Thing: is no subclass of raylora.run.trackers.base.",
+        ),
     ],
 )
 def test_a_list_has_what_works_and_a_line_for_what_does_not(

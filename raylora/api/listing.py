@@ -66,7 +66,7 @@ def list_trackers() -> list[dict[str, str]]:
         >>> isinstance(raylora.list_trackers(), list)
         True
     """
-    from raylora.trackers import TRACKERS
+    from raylora.run.trackers import TRACKERS
 
     return [{"name": name, "summary": cls.summary} for name, cls in TRACKERS.classes().items()]
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from raylora.bench.convergence import best_rate, read_run
 from raylora.errors import UserError
+from raylora.metrics.statistics import standard_error
 from raylora.spec.paths import output_stem
-from raylora.statistics import standard_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

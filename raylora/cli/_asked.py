@@ -81,7 +81,7 @@ def process_began() -> float:
 
 def machine_defaults() -> dict[str, Any]:
     """Fields for this machine where no spec says them: a host for each GPU."""
-    from raylora.plan.machine import gpu_names
+    from raylora.run.plan.machine import gpu_names
 
     gpus = len(gpu_names())
     return {"resources.hosts": gpus, "resources.gpus_per_host": 1.0} if gpus else {}

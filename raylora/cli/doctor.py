@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from raylora.plan.machine import check_machine, works
+    from raylora.run.plan.machine import check_machine, works
 
     checks = check_machine(options.to)
     rows = [[check.name, _MARKS[check.state], check.found, check.remedy] for check in checks]

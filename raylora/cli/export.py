@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
         folder = export(options.run_dir, options.to, merge=options.merge)
         answer(options, {"folder": str(folder), "merged": options.merge}, lambda: print(folder))
         return
-    from raylora.recipes.export import export_recipe
+    from raylora.run.recipes.export import export_recipe
 
     folder, notes = export_recipe(options.run_dir, options.recipe, options.to)
     for note in notes:

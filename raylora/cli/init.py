@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
 def _present(file: str | None) -> dict[str, Any]:
     if file is None:
         return {}
-    from raylora.recipes.reading import recipe_from
+    from raylora.run.recipes.reading import recipe_from
 
     return recipe_from(file)
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from raylora.api.tuning import resume
-    from raylora.sandbox import unsafe_code
+    from raylora.tasks.sandbox import unsafe_code
 
     with unsafe_code(options.unsafe_code):
         summary = resume(options.run_dir, quiet=options.quiet).summary

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from raylora.api.tuning import tune_checked
     from raylora.run.checks import check_world
-    from raylora.sandbox import unsafe_code
+    from raylora.tasks.sandbox import unsafe_code
 
     with unsafe_code(options.unsafe_code):
         spec = asked_spec(options)

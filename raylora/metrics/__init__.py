@@ -16,7 +16,7 @@ from trainables.registry import PluginError, Registry
 __all__ = ["METRICS", "Estimate", "Metric", "OptionScores", "RowLoss", "available", "make_metric"]
 
 METRICS: Registry[Metric] = Registry(
-    "raylora.metrics", "raylora.metrics", "raylora.metrics.base:Metric", apart=("base", "testing")
+    "raylora.metrics", "raylora.metrics", "raylora.metrics.base:Metric", apart=("base", "statistics", "testing")
 )
 
 

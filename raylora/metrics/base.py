@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from raylora.errors import UserError
-from raylora.statistics import bootstrap_error, standard_error
+from raylora.metrics.statistics import bootstrap_error, standard_error
 
 MetricRow = Mapping[str, Any]
 Needs = Literal["text", "samples", "loss", "options"]

@@ -14,7 +14,7 @@ from raylora.metrics.base import Estimate, Metric, MetricRow, Value, check_choic
 from raylora.metrics.core.instructions import CHECKS, follows, loose_versions
 from raylora.metrics.core.missing import library
 from raylora.metrics.core.references import metadata_of
-from raylora.statistics import bootstrap_error
+from raylora.metrics.statistics import bootstrap_error
 
 KINDS = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
 

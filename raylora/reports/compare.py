@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
+from raylora.metrics.statistics import standard_error
 from raylora.reports.plots import load_pyplot
 from raylora.spec.paths import output_stem
-from raylora.statistics import standard_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

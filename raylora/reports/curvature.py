@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raylora.errors import UserError
-from raylora.statistics import spearman
+from raylora.metrics.statistics import spearman
 
 # What the paper finds on query matrices (4.2, I.3), beside which the measured medians are shown.
 PUBLISHED = {

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raylora.data.split import TEST_SEED
+from raylora.metrics.statistics import mean_and_error
 from raylora.progress import Standing
 from raylora.run.prepare import Run
 from raylora.run.summary import FinalSummary, MoreFigures, RecipeSummary
 from raylora.run.trials import with_both_alphas
-from raylora.statistics import mean_and_error
 from trainables.journal import Journal, Knobs, Metrics, trial_key
 from trainables.rows import Rows
 

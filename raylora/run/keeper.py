@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from raylora.plan.cost import CostModel
-from raylora.plan.planner import ROWS_EVER, SAMPLES_EVER, TEST_ROWS, Costs, Plan, margin
 from raylora.run.folder import PLAN
+from raylora.run.plan.cost import CostModel
+from raylora.run.plan.planner import ROWS_EVER, SAMPLES_EVER, TEST_ROWS, Costs, Plan, margin
 from raylora.spec import Spec
 from trainables.journal import Ending, Journal, Knobs
 

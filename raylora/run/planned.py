@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from raylora.build import build_data, threads_per_host, train_settings
-from raylora.plan.calibrate import SHARE, calibrated
-from raylora.plan.cost import CostModel
-from raylora.plan.estimate import estimate
-from raylora.plan.planner import make_plan
 from raylora.progress import Progress
 from raylora.run.keeper import Keeper
+from raylora.run.plan.calibrate import SHARE, calibrated
+from raylora.run.plan.cost import CostModel
+from raylora.run.plan.estimate import estimate
+from raylora.run.plan.planner import make_plan
 from raylora.spec import Spec
 from raylora.spec.budget import duration
 from trainables.protocols import TrialSetup

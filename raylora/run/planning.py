@@ -9,9 +9,9 @@ from typing import Any
 
 from raylora.build import build_data, build_task, threads_per_host, train_settings
 from raylora.cluster import connected
-from raylora.plan.calibrate import SHARE, calibrated
-from raylora.plan.planner import as_told, make_plan
 from raylora.progress import Progress
+from raylora.run.plan.calibrate import SHARE, calibrated
+from raylora.run.plan.planner import as_told, make_plan
 from raylora.run.planned import CALIBRATION_AT_MOST_S, estimated
 from raylora.spec import Spec
 from trainables.protocols import TrialSetup
@@ -21,8 +21,8 @@ def plan_only(spec: Spec, *, calibrate: bool = False, quiet: bool = False) -> di
     """What `tune` would do with the spec; reads the data, and trains nothing unless `calibrate` asks for a few steps.
 
     Returns:
-        `plan` (see `raylora.plan.planner.Plan`), `cost` (see `raylora.plan.cost.CostModel`), `rows` by split, and
-        `lines`, the plan in words.
+        `plan` (see `raylora.run.plan.planner.Plan`), `cost` (see `raylora.run.plan.cost.CostModel`), `rows` by
+        split, and `lines`, the plan in words.
 
     Raises:
         UserError: what is wrong with the model or the data.

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from raylora.errors import UserError
+from raylora.run.trackers import TRACKERS, Tracker
 from raylora.spec import Spec
 from raylora.spec.text import choose
-from raylora.trackers import TRACKERS, Tracker
 from trainables.journal import Journal
 
 # How long a run that has come to its end waits for a tracker that is not done.

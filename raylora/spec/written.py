@@ -55,7 +55,7 @@ def written(
 
     Args:
         data: path of the rows; "" for a task that makes its own.
-        present: parts of a spec that say how its user trains now (`raylora.recipes.reading.recipe_from`).
+        present: parts of a spec that say how its user trains now (`raylora.run.recipes.reading.recipe_from`).
     """
     told = present or {}
     path = f"  path: {_quoted(data)}\n" if data else ""

@@ -8,12 +8,12 @@ from typing import Any
 from raylora.data.conversation import Columns
 from raylora.metrics import Metric
 from raylora.metrics.pass_at_k import PassAtK
-from raylora.sandbox import available, permitted
-from raylora.sandbox.kinds import choose
 from raylora.tasks.code import humaneval, mbpp
 from raylora.tasks.code.check import CheckByRow
 from raylora.tasks.prompts import first, row
 from raylora.tasks.published import Published, PublishedTask
+from raylora.tasks.sandbox import available, permitted
+from raylora.tasks.sandbox.kinds import choose
 
 
 def humaneval_row(raw: Mapping[str, Any], form: str) -> Columns:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raylora.trackers import Tracker
+from raylora.run.trackers import Tracker
 
 
 class Diary(Tracker):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raylora.errors import UserError
-from raylora.sandbox import Limits, Outcome, Program, Sandbox
 from raylora.tasks.code import humaneval, mbpp
+from raylora.tasks.sandbox import Limits, Outcome, Program, Sandbox
 
 _FORMS: dict[str, tuple[Callable[..., Program], tuple[str, ...]]] = {
     "humaneval": (humaneval.program, ("prompt", "entry_point", "test")),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raylora.sandbox import Program
 from raylora.tasks.code.answer import context_of, extract_program
+from raylora.tasks.sandbox import Program
 
 # Where the published evaluation stops a base model's completion.
 STOP = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")

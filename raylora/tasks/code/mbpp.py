@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raylora.errors import UserError
-from raylora.sandbox import Program
 from raylora.tasks.code.answer import extract_program
+from raylora.tasks.sandbox import Program
 
 # Where the published prompt has a model end its code.
 STOP = ("[DONE]",)

@@ -65,7 +65,7 @@ def test_nothing_at_all_is_one_line_with_the_remedy(asked) -> None:
 
 def test_a_host_for_each_gpu_where_no_spec_says_otherwise(asked, monkeypatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("raylora.plan.machine.gpu_names", lambda: ["A100", "A100"])
+    monkeypatch.setattr("raylora.run.plan.machine.gpu_names", lambda: ["A100", "A100"])
     spec = asked("--model", "m", "--data", "d")
     assert (spec.resources.hosts, spec.resources.gpus_per_host) == (2, 1.0)
     assert asked("--model", "m", "--data", "d", "--budget", "10gpuh").budget_s == 18000

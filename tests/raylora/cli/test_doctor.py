@@ -5,8 +5,8 @@ import json
 import pytest
 
 from raylora.cli import main
-from raylora.plan import machine
-from raylora.plan.machine import Check
+from raylora.run.plan import machine
+from raylora.run.plan.machine import Check
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from raylora.cli import main
 from raylora.curvature import measure as curvature
 from raylora.curvature.figures import read_figures
 from raylora.errors import UserError
+from raylora.metrics.statistics import spearman
 from raylora.reports.curvature import compare, table
 from raylora.run.checks import load_checked
 from raylora.run.searcher import build_searcher
 from raylora.spec import load
-from raylora.statistics import spearman
 
 
 def record(variant: str, layer: int, eigenvalue: float, converged: bool = True) -> dict[str, Any]:

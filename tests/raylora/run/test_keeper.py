@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from raylora.plan.cost import CostModel, Shape
-from raylora.plan.planner import make_plan, margin
 from raylora.run.keeper import Keeper
+from raylora.run.plan.cost import CostModel, Shape
+from raylora.run.plan.planner import make_plan, margin
 from raylora.spec import from_dict
 from trainables.journal import Journal
 

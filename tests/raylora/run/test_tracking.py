@@ -5,9 +5,9 @@ import time
 import pytest
 
 from raylora.errors import UserError
+from raylora.run.trackers import TRACKERS, Tracker
 from raylora.run.tracking import Tracking, make_trackers, tracked_row
 from raylora.spec import from_dict
-from raylora.trackers import TRACKERS, Tracker
 from trainables.journal import Journal
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from raylora.errors import UserError
-from raylora.sandbox import kinds, unsafe_code
 from raylora.tasks import make_task
+from raylora.tasks.sandbox import kinds, unsafe_code
 from trainables.protocols import Outputs
 
 HUMANEVAL = {

@@ -7,8 +7,8 @@ import pytest
 
 from raylora.errors import UserError
 from raylora.metrics.pass_at_k import PassAtK
-from raylora.sandbox import available
 from raylora.tasks.code.check import Check
+from raylora.tasks.sandbox import available
 
 needs_sandbox = pytest.mark.skipif(available().kind is None, reason="no sandbox can be had here")
 HUMANEVAL = {

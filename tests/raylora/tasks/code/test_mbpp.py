@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from raylora.errors import UserError
-from raylora.sandbox import Sandbox, available
 from raylora.tasks.code import mbpp
+from raylora.tasks.sandbox import Sandbox, available
 
 Published = Callable[[str, str], list[dict[str, Any]]]
 needs_sandbox = pytest.mark.skipif(available().kind is None, reason="no sandbox can be had here")

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from raylora.cli import main
+from raylora.errors import UserError
+from raylora.run import experiment
+from raylora.run.recipes import TOOLKITS
+from raylora.run.recipes.export import check_recipe, export_recipe
+from raylora.spec import load
+
+# Runs the folder's own script and tells what it trained.
+TRAIN = """
+import json, runpy, transformers
+logs = []
+class Keep(transformers.TrainerCallback):
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        told.append(logs)
+told = []
+transformers.trainer.DEFAULT_CALLBACKS.append(Keep)
+space = runpy.run_path("train.py", run_name="__main__")
+count = sum(p.numel() for p in space["trainer"].model.parameters() if p.requires_grad)
+print("told", json.dumps({"losses": [row["loss"] for row in told if "loss" in row], "count": count}))
+"""
+
+
+@pytest.fixture
+def run(write_spec, ray_local, tmp_path):
+    """A run of one trial whose batches are of several micro-batches, without a warm-up."""
+    file = write_spec(
+        space={"variant": "pissa", "rank": 2, "alpha_ratio": 2, "learning_rate": 5e-3, "batch_size": 8, "dropout": 0.0},
+        search__trials=1,
+        train={"micro_batch_tokens": 64, "warmup_ratio": 0.0},
+        final={"samples": 32},
+    )
+    summary = experiment.tune(load(file), quiet=True)
+    return SimpleNamespace(folder=tmp_path / "runs" / "run", spec=load(file), summary=summary)
+
+
+def our_losses(run, steps: int) -> tuple[list[float], int]:
+    """The losses of the first steps of the final stage's best recipe, and its trainable parameters."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from raylora.build import build_data, build_task, train_settings
+    from trainables.evaluation import pad_token
+    from trainables.run import TrialRun
+
+    spec = run.spec
+    rows = build_data(spec, build_task(spec), spec.model).train
+    settings = train_settings(
+        spec.model_copy(update={"train": spec.train.model_copy(update={"samples": 32})}), len(rows)
+    )
+    model = AutoModelForCausalLM.from_pretrained(spec.model)
+    trial = TrialRun(
+        model,
+        run.summary["best"]["config"],
+        rows,
+        settings,
+        pad_id=pad_token(AutoTokenizer.from_pretrained(spec.model)),
+    )
+    trial.module.train()
+    return [trial.train_step() for _ in range(steps)], trial.variant.parameter_count()
+
+
+def train(folder) -> dict:
+    done = subprocess.run([sys.executable, "-c", TRAIN], cwd=folder, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("told ")]
+    assert lines, done.stderr[-2000:]
+    return json.loads(lines[-1].removeprefix("told "))
+
+
+def test_trl_and_peft_train_as_the_run_did(run, tmp_path) -> None:
+    """The same batches, the same loss and schedule: only sums in another order tell them apart."""
+    losses, count = our_losses(run, 4)
+    for toolkit in ("trl", "peft"):
+        folder, _ = export_recipe(run.folder, toolkit, tmp_path / toolkit)
+        told = train(folder)
+        assert told["count"] == count
+        assert told["losses"] == pytest.approx(losses, rel=0.02)
+        assert (folder / "adapter" / "adapter_config.json").is_file()
+
+
+def test_the_readme_has_the_command_and_what_is_otherwise(run, tmp_path, capsys) -> None:
+    assert main(["export", str(run.folder), "--recipe", "axolotl", "--to", str(tmp_path / "out")]) == 0
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert TOOLKITS["axolotl"].command in readme and TOOLKITS["axolotl"].requirement in readme
+    assert "pissa, rank 2, alpha 4" in readme
+    assert capsys.readouterr().out.strip().endswith("out")
+
+
+def test_a_toolkit_that_is_none_is_one_line(old_run, tmp_path) -> None:
+    with pytest.raises(UserError, match="allowed: axolotl, llamafactory, peft, swift, trl, unsloth"):
+        export_recipe(old_run("finished"), "torchtune", tmp_path / "out")
+
+
+def test_a_variant_that_the_toolkit_lacks_is_one_line_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"'pissa': unsloth does not train it; allowed: --recipe axolotl or"):
+        check_recipe(TOOLKITS["unsloth"](), {"variant": "pissa"})
+    with pytest.raises(UserError, match="'vera': trl does not train it; allowed: variant = 'lora'"):
+        check_recipe(TOOLKITS["trl"](), {"variant": "vera"})
+
+
+def test_a_run_that_is_not_finished_says_how_to_finish_it(old_run, tmp_path) -> None:
+    with pytest.raises(UserError, match="raylora resume"):
+        export_recipe(old_run("interrupted"), "trl", tmp_path / "out")
