@@ -10,7 +10,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypedDict
@@ -88,6 +88,8 @@ class SpaceSearcher(Searcher):
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     never_repeats: ClassVar[bool] = True
+    # The model that `leave_one_out` predicts with, in words; empty where there is none.
+    belief: ClassVar[str] = ""
     # Options beside the constructor's named arguments.
     option_names: ClassVar[frozenset[str]] = frozenset()
     # What belongs to this process and must not travel with the state.
@@ -160,6 +162,26 @@ class SpaceSearcher(Searcher):
             cls(**options)
         except TypeError as error:
             raise ValueError(str(error)) from error
+
+    @classmethod
+    def leave_one_out(
+        cls, space: Space, indices: Sequence[int], values: Sequence[float], options: Mapping[str, Any], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What its model believes of each of some trials, told of all others: for reports.
+
+        Written by a searcher whose `belief` is not empty.
+
+        Args:
+            space: what was searched.
+            indices: distinct configurations of it, (n,), n >= 2.
+            values: what came out, not all equal, (n,).
+            options: the searcher's own, as it was made with.
+            seed: the searcher's.
+
+        Returns:
+            Predictions and their standard deviations, (n,) each, in the values' unit.
+        """
+        raise NotImplementedError
 
     # -- what subclasses write -------------------------------------------------------------------------------------
 

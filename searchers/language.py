@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .base import Common, Observation, SpaceSearcher
+from .gp import GPSearch
 from .space import Space
 from .surrogate.actor import Proposal
 from .surrogate.candidates import Candidates
@@ -97,6 +98,7 @@ class LanguageBOSearch(SpaceSearcher):
 
     name: ClassVar[str] = "language"
     summary: ClassVar[str] = "Bayesian optimisation on a language model's embedding of each configuration"
+    belief: ClassVar[str] = "a Gaussian process on the knobs alone, which stands in for the searcher's richer model"
     option_names: ClassVar[frozenset[str]] = frozenset(_SETUP)
     _transient: ClassVar[tuple[str, ...]] = (
         "_actor",
@@ -180,6 +182,13 @@ class LanguageBOSearch(SpaceSearcher):
         Knowledge(space, beliefs=options.get("prior") or {})
         if options.get("prompt") is not None:
             Prompt.from_file(space, options["prompt"])
+
+    @classmethod
+    def leave_one_out(
+        cls, space: Space, indices: Sequence[int], values: Sequence[float], options: Mapping[str, Any], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        # Without the language model, which a report must not have to load, and without the prior mean.
+        return GPSearch.leave_one_out(space, indices, values, {}, seed)
 
     # -- Tune's calls ----------------------------------------------------------------------------------------------
 

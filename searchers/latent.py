@@ -32,6 +32,7 @@ class LatentBOSearch(GPSearch):
 
     name: ClassVar[str] = "latent"
     summary: ClassVar[str] = "Gaussian process on a learned feature extractor over the knobs (latent BO)"
+    belief: ClassVar[str] = "its own Gaussian process on learned features"
 
     def __init__(
         self,

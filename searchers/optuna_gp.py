@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
+from .gp import GPSearch
 from .knob import Knob
 from .optuna_sampler import OptunaSamplerSearch
+from .space import Space
 
 
 class OptunaGPSearch(OptunaSamplerSearch):
@@ -21,6 +26,13 @@ class OptunaGPSearch(OptunaSamplerSearch):
 
     name: ClassVar[str] = "optuna_gp"
     summary: ClassVar[str] = "Optuna's Gaussian-process sampler (may repeat a configuration)"
+    belief: ClassVar[str] = "a Gaussian process that stands in for Optuna's"
+
+    @classmethod
+    def leave_one_out(
+        cls, space: Space, indices: Sequence[int], values: Sequence[float], options: Mapping[str, Any], seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return GPSearch.leave_one_out(space, indices, values, {}, seed)
 
     def _sampler(self) -> Any:
         import optuna

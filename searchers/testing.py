@@ -383,6 +383,20 @@ class SearcherConformance:
         if first.never_repeats:
             assert not any(config in known for config in later)
 
+    def test_predicts_each_trial_from_the_others_where_it_says_with_what(
+        self, make: Make, options: dict[str, Any]
+    ) -> None:
+        cls, space = type(make()), options["space"]
+        indices = list(range(len(space)))
+        values = [objective(space.decode(index)) for index in indices]
+        if not cls.belief:
+            with pytest.raises(NotImplementedError):
+                cls.leave_one_out(space, indices, values, {}, 3)
+            return
+        predicted, spread = cls.leave_one_out(space, indices, values, {}, 3)
+        assert predicted.shape == spread.shape == (len(space),)
+        assert (spread > 0).all() and abs(predicted - values).max() < 1.0
+
     def test_points_to_evaluate_come_first(self, make: Make, options: dict[str, Any]) -> None:
         points = [options["space"].decode(i) for i in (7, 2)]
         searcher = make(**options, points_to_evaluate=points)

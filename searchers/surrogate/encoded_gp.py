@@ -98,6 +98,24 @@ class Surrogate:
         mean, var = (torch.cat(list(part)).numpy() for part in zip(*parts, strict=True))
         return mean, var, float(y.max())
 
+    def leave_one_out(self, x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Each observation as predicted from the others, at these hyperparameters.
+
+        With A = K + noise I (Rasmussen and Williams, "Gaussian processes for machine learning", 2006, equation 5.12):
+
+            predicted_i = y_i - [A^-1 (y - mean)]_i / [A^-1]_ii,    variance_i = 1 / [A^-1]_ii.
+
+        Returns:
+            Predictions and standard deviations, `(n,)` each.
+        """
+        with torch.no_grad():
+            z = x if self.features is None else self.features(x)
+            covariance = self.kernel(z).to_dense() + (self.noise + 1e-8) * torch.eye(len(y), dtype=torch.float64)
+            inverse = torch.linalg.inv(covariance)
+            predicted = y - (inverse @ (y - self.mean)) / inverse.diagonal()
+            spread = inverse.diagonal().clamp_min(1e-12).rsqrt()
+        return predicted.numpy(), spread.numpy()
+
     def _predict(self, x: Tensor, y: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
         z, z_at = (x, at) if self.features is None else (self.features(x), self.features(at))
         factor = _factor(self.kernel(z).to_dense(), self.noise)
