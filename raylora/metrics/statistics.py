@@ -21,7 +21,7 @@ def standard_error(values: Sequence[float]) -> float:
     """Of the mean of these values; NaN for fewer than two, or where one is not finite."""
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return math.nan
-    return statistics.stdev(values) / math.sqrt(len(values))
+    return math.sqrt(statistics.pvariance(values) / (len(values) - 1))
 
 
 def bootstrap_error(

@@ -412,6 +412,7 @@ def value(config: dict[str, Any]) -> dict[str, float]:
     return {"score": -abs(config["rank"] - 8) / 100 - config["dropout"]}
 
 
+@pytest.mark.real
 def test_suggestions_are_staged_and_survive_a_killed_actor(searcher: LanguageBOSearch) -> None:
     given = {"a": ask(searcher, "a")}
     searcher.on_trial_complete("a", value(given["a"]))

@@ -12,6 +12,7 @@ from trainables.testing import ExactMatch, make_tiny_tokenizer, tokenised_rows
 KNOBS = {"variant": "lora", "rank": 4, "alpha_ratio": 2, "learning_rate": 5e-3, "batch_size": 5, "dropout": 0.0}
 
 
+@pytest.mark.real
 def test_two_workers_reach_the_losses_of_one(tiny_model, ray_local, tmp_path) -> None:
     """Batches of 5 over 2 workers: unequal shares, and a last batch of one row that one worker has none of."""
     import ray

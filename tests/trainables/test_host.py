@@ -72,6 +72,7 @@ def run_hosted(hosts, configs, **tune_config):
     return tuner.fit()
 
 
+@pytest.mark.real
 def test_fifty_trials_on_one_host_leave_the_base_model_and_memory_as_they_were(start) -> None:
     import ray
 
@@ -112,6 +113,7 @@ def test_another_owner_puts_a_trial_aside_and_it_goes_on_from_there(start, tmp_p
     assert events == [("start", None), ("report", None), ("continue", 2), ("report", None), ("finish", None)]
 
 
+@pytest.mark.real
 def test_killed_host_comes_back_and_the_trial_goes_on_from_its_checkpoint(start, tmp_path) -> None:
     import ray
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 from raylora.bench.overhead import bench_overhead
@@ -9,6 +10,7 @@ from raylora.bench.variants import peak_bytes
 from raylora.cli import main
 
 
+@pytest.mark.real
 def test_overhead_reports_the_promised_figures(ray_local) -> None:
     figures = bench_overhead(trials=3, nest_trials=1, quiet=True)
     assert {"warm_s", "nest_s", "ratio"} <= set(figures)

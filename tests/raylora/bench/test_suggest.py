@@ -23,6 +23,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.real
 def test_an_iteration_is_measured_both_ways(tiny_model: Path) -> None:
     figures = bench_suggest(
         str(tiny_model), observed=4, dtype="float32", sample=6, check=12, fit_steps=7, space=small_space(), quiet=True

@@ -59,6 +59,7 @@ def test_a_finished_run_is_answered_without_training(finished_run, tmp_path) -> 
     }
 
 
+@pytest.mark.real
 def test_language_search_survives_the_death_of_its_surrogate(write_spec, ray_local, tmp_path, monkeypatch) -> None:
     """kill -9 of the surrogate's process mid-search: same observations, all trials there."""
     import os

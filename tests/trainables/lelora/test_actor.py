@@ -116,6 +116,7 @@ def test_policies_that_do_not_fit_in_memory_wait_on_disk(actor) -> None:
     assert np.array_equal(ray.get(actor.parameters.remote("a")), before)
 
 
+@pytest.mark.real
 def test_a_trial_whose_policy_is_killed_goes_on_and_its_rewards_count_again(actor, tiny_model, tmp_path) -> None:
     """The actor comes back with its checkpoint and learns on from there."""
     from transformers import AutoModelForCausalLM
@@ -219,6 +220,7 @@ print("updates", ray.get(actor.updates.remote(key)))
 '''
 
 
+@pytest.mark.real
 def test_a_trial_on_another_node_is_served(tiny_model, tmp_path) -> None:
     """In a process of its own, which may have a cluster of its own."""
     root = str(Path(__file__).resolve().parents[3])

@@ -74,6 +74,7 @@ def train(folder) -> dict:
     return json.loads(lines[-1].removeprefix("told "))
 
 
+@pytest.mark.real
 def test_trl_and_peft_train_as_the_run_did(run, tmp_path) -> None:
     """The same batches, the same loss and schedule: only sums in another order tell them apart."""
     losses, count = our_losses(run, 4)
