@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,7 @@ def tune_checked(spec: Spec, *, quiet: bool = False, began: float | None = None)
     """
     from raylora.run import experiment
 
-    run = Run(experiment.tune(spec, quiet=quiet, began=began)["run_dir"])
-    _write_report(run, quiet)
-    return run
+    return Run(experiment.tune(spec, quiet=quiet, began=began, when_done=_write_report)["run_dir"])
 
 
 def resume(run_dir: str | Path | Run, *, quiet: bool = False) -> Run:
@@ -137,17 +135,9 @@ def resume(run_dir: str | Path | Run, *, quiet: bool = False) -> Run:
     """
     from raylora.run import experiment
 
-    run = run_dir if isinstance(run_dir, Run) else Run(run_dir)
-    written = _summary_time(run)
-    experiment.resume(run.folder, quiet=quiet)
-    if _summary_time(run) != written:
-        _write_report(run, quiet)
+    run = _opened(run_dir)
+    experiment.resume(run.folder, quiet=quiet, when_done=_write_report)
     return run
-
-
-def _summary_time(run: Run) -> float | None:
-    file = run.folder / "summary.json"
-    return file.stat().st_mtime if file.is_file() else None
 
 
 def finish(run_dir: str | Path | Run, *, quiet: bool = False) -> Run:
@@ -162,24 +152,23 @@ def finish(run_dir: str | Path | Run, *, quiet: bool = False) -> Run:
     """
     from raylora.run import experiment
 
-    run = run_dir if isinstance(run_dir, Run) else Run(run_dir)
-    written = _summary_time(run)
-    experiment.finish(run.folder, quiet=quiet)
-    if _summary_time(run) != written:
-        _write_report(run, quiet)
+    run = _opened(run_dir)
+    experiment.finish(run.folder, quiet=quiet, when_done=_write_report)
     return run
 
 
-def _write_report(run: Run, quiet: bool) -> None:
-    """`report.html` in the run's folder; a run is not lost to what is wrong with its picture."""
-    from raylora.progress import Progress
+def _opened(run_dir: str | Path | Run) -> Run:
+    return run_dir if isinstance(run_dir, Run) else Run(run_dir)
+
+
+def _write_report(folder: Path, say: Callable[[str], None]) -> None:
+    """`report.html` in a run's folder; a run is not lost to what is wrong with its picture."""
     from raylora.reports.page.page import PAGE, write_page
 
-    say = Progress(quiet=quiet).say
     try:
-        say(f"report: {write_page([run.folder], run.folder / PAGE)}")
+        say(f"report: {write_page([folder], folder / PAGE)}")
     except Exception as error:
-        say(f"report: not written, {type(error).__name__}: {error}; `raylora report {run.folder}` tries again")
+        say(f"report: not written, {type(error).__name__}: {error}; `raylora report {folder}` tries again")
 
 
 def open_run(run_dir: str | Path) -> Run:
@@ -211,5 +200,4 @@ def export(run_dir: str | Path | Run, to: str | Path, *, merge: bool = False) ->
         >>> sorted(path.name for path in raylora.export("runs/sums", "adapter").glob("adapter_*"))
         ['adapter_config.json', 'adapter_model.safetensors']
     """
-    run = run_dir if isinstance(run_dir, Run) else Run(run_dir)
-    return run.export(to, merge=merge)
+    return _opened(run_dir).export(to, merge=merge)

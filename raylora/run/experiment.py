@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -29,18 +30,23 @@ from raylora.run.prepare import Run, prepare, stop_actors
 from raylora.run.search import search
 from raylora.run.state import held
 from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
-from raylora.run.tracking import Tracking, make_trackers
+from raylora.run.tracking import Say, Tracking, make_trackers
 from raylora.run.trials import best_trial, with_both_alphas, write_trials
 from raylora.spec import Spec
 from trainables.journal import Journal, Knobs, trial_key
 from trainables.live import FOLDER as LIVE
 
+# What is done with the folder of a run that has just come to its end, before its trackers are told; the second
+# argument tells the user a line.
+WhenDone = Callable[[Path, Say], None]
 
-def tune(spec: Spec, *, quiet: bool = False, began: float | None = None) -> Summary:
+
+def tune(spec: Spec, *, quiet: bool = False, began: float | None = None, when_done: WhenDone | None = None) -> Summary:
     """Run a whole experiment; returns the summary that `summary.json` holds.
 
     Args:
         began: when the user began to wait, on the monotonic clock; now, where that is not said.
+        when_done: see `WhenDone`.
 
     Raises:
         UserError: The run's folder is in use, or no trial produced a result.
@@ -50,10 +56,10 @@ def tune(spec: Spec, *, quiet: bool = False, began: float | None = None) -> Summ
     text = settled(spec).model_copy(update={"name": folder.name}).to_yaml()
     for name in ("spec.yaml", BEGUN):
         (folder / name).write_text(text)
-    return _run(spec, folder, quiet, Keeper.begin(folder, spec, began))
+    return _run(spec, folder, quiet, Keeper.begin(folder, spec, began), when_done)
 
 
-def resume(run_dir: str | Path, *, quiet: bool = False) -> Summary:
+def resume(run_dir: str | Path, *, quiet: bool = False, when_done: WhenDone | None = None) -> Summary:
     """Finish a run that was interrupted at any moment; a finished one is answered from its files.
 
     Finished trials are not trained again, interrupted ones go on from their checkpoints, and the searcher
@@ -67,10 +73,10 @@ def resume(run_dir: str | Path, *, quiet: bool = False) -> Summary:
     done = read_summary(folder)
     if done is not None and (spec.budget is not None or spec.search.trials <= done.get("asked", done["trials"])):
         return done
-    return _run(_there(spec, folder), folder, quiet, Keeper.again(folder, spec), again=True)
+    return _run(_there(spec, folder), folder, quiet, Keeper.again(folder, spec), when_done, again=True)
 
 
-def finish(run_dir: str | Path, *, quiet: bool = False) -> Summary:
+def finish(run_dir: str | Path, *, quiet: bool = False, when_done: WhenDone | None = None) -> Summary:
     """End an interrupted run with the trials that it has: no further one, the final stage, the summary.
 
     Raises:
@@ -86,7 +92,7 @@ def finish(run_dir: str | Path, *, quiet: bool = False) -> Summary:
     keeper = Keeper.again(folder, spec)
     if keeper is not None:
         keeper.bounded = False  # asked for after all, it is done whole
-    return _run(_there(spec, folder), folder, quiet, keeper, again=True, searching=False)
+    return _run(_there(spec, folder), folder, quiet, keeper, when_done, again=True, searching=False)
 
 
 def _there(spec: Spec, folder: Path) -> Spec:
@@ -94,7 +100,13 @@ def _there(spec: Spec, folder: Path) -> Spec:
 
 
 def _run(
-    spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None, again: bool = False, searching: bool = True
+    spec: Spec,
+    folder: Path,
+    quiet: bool,
+    keeper: Keeper | None,
+    when_done: WhenDone | None,
+    again: bool = False,
+    searching: bool = True,
 ) -> Summary:
     started = time.time()
     trackers = make_trackers(spec)
@@ -111,11 +123,14 @@ def _run(
                 else:
                     write_trials(folder)
                 summary = _finish(run, started)
-                run.tracking.finish(summary)
-                run.tracking.close()
-                return summary
             finally:
                 stop_actors(run)
+    # Without Ray and the folder's lock: it is a finished run's by now.
+    if when_done is not None:
+        when_done(folder, run.progress.say)
+    run.tracking.finish(summary)
+    run.tracking.close()
+    return summary
 
 
 def _finish(run: Run, started: float) -> Summary:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from raylora.cli import main
 from raylora.errors import UserError
+from raylora.progress import Progress
 from raylora.run import experiment
+from raylora.run.state import run_state
+from raylora.run.trackers import Tracker
 from raylora.run.trials import trial_table
 from raylora.spec import load
 from trainables.journal import Journal
@@ -57,6 +62,31 @@ def test_a_finished_run_is_answered_without_training(finished_run, tmp_path) -> 
     assert {k: summary[k] for k in ("base", "default", "best")} == {
         k: finished_run.summary[k] for k in ("base", "default", "best")
     }
+
+
+def test_what_is_done_at_the_end_is_done_before_trackers_are_told_of_it(interrupted, monkeypatch) -> None:
+    order: list[str] = []
+
+    class Told(Tracker):
+        name = "told"
+
+        def start(self, folder, spec) -> None: ...
+
+        def trial(self, row) -> None: ...
+
+        def finish(self, summary) -> None:
+            order.append("told")
+
+    def stands_in(spec, folder, quiet, keeper):
+        return SimpleNamespace(spec=spec, folder=folder, progress=Progress(quiet=True))
+
+    monkeypatch.setattr(experiment, "make_trackers", lambda spec: [Told()])
+    monkeypatch.setattr(experiment, "connected", nullcontext)
+    monkeypatch.setattr(experiment, "prepare", stands_in)
+    monkeypatch.setattr(experiment, "stop_actors", lambda run: None)
+    monkeypatch.setattr(experiment, "_finish", lambda run, started: {"trials": 1})
+    experiment.finish(interrupted, quiet=True, when_done=lambda folder, say: order.append(f"done, {run_state(folder)}"))
+    assert order == ["done, interrupted", "told"]  # nobody works on it any more
 
 
 @pytest.mark.real
