@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: what was asked is done. 1: it failed (a submitted job, an error of the program). 2: a user's mistake, told in
     one line. 130: Ctrl-C.
     """
-    options = make_parser().parse_args(arguments)
+    options = _parse(make_parser(), arguments)
     try:
         return options.run(options) or DONE
     except (UserError, ClusterError) as error:
@@ -48,6 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             os._exit(INTERRUPTED)
         return INTERRUPTED
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """As `parse_args`; a list of values may be given in parts, with flags between them, which argparse refuses."""
+    options, left = parser.parse_known_args(arguments)
+    if options.listed is not None and not any(word.startswith("-") for word in left):
+        getattr(options, options.listed).extend(left)
+    elif left:
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    return options
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -70,4 +80,5 @@ def _add_commands(parser: argparse.ArgumentParser, package: ModuleType) -> None:
             continue
         if hasattr(module, "add_arguments"):
             module.add_arguments(below)
-        below.set_defaults(run=module.run)
+        lists = [action.dest for action in below._get_positional_actions() if action.nargs in ("*", "+")]
+        below.set_defaults(run=module.run, listed=lists[-1] if lists else None)

@@ -89,3 +89,18 @@ def test_page_has_every_exit_status() -> None:
     listed = [line.split("|")[1].strip() for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     statuses = [cli.DONE, cli.FAILED, cli.MISTAKE, cli.INTERRUPTED]
     assert [int(status) for status in listed if status.isdigit()] == statuses
+
+
+def test_changes_and_flags_may_be_given_in_any_order(tmp_path, monkeypatch) -> None:
+    seen = {}
+    monkeypatch.setattr("raylora.cli.plan.run", lambda options: seen.update(vars(options)))
+    words = "plan a.yaml name=a --budget 5m task.train_rows=8 --json plan.json search.trials=2"
+    assert cli.main(words.split()) == 0
+    assert seen["overrides"] == ["name=a", "task.train_rows=8", "search.trials=2"]
+    assert (seen["spec"], seen["budget"]) == ("a.yaml", "5m")
+
+
+def test_an_unknown_flag_is_refused_however_many_changes_follow(capsys) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "a.yaml", "--budgte", "5m", "search.trials=2"])
+    assert "--budgte" in capsys.readouterr().err
