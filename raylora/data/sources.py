@@ -1,13 +1,8 @@
-"""Where rows come from: files, folders, globs, URLs and hub datasets; their splits, slices and mixes."""
+"""Where rows come from: the sources that a spec names, their slices and mixes, as normalised rows."""
 
 from __future__ import annotations
 
-import atexit
-import glob
-import json
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -19,8 +14,9 @@ import numpy as np
 
 from raylora.data.columns import Form, Own, recognise
 from raylora.data.conversation import problem_row
+from raylora.data.files import SPLITS, find_splits, first_line, hub_files, hub_package, hub_splits, is_hub_id
 from raylora.data.problems import where
-from raylora.data.readers import FORMATS, Part, allowed_suffixes, class_names, format_of, is_url, plan, read
+from raylora.data.readers import Part, class_names, is_url, plan, read
 from raylora.data.rows import row_table
 from raylora.errors import UserError
 
@@ -30,16 +26,7 @@ if TYPE_CHECKING:
 
 Finish = Callable[["pa.Table"], "pa.Table"]
 
-SPLITS = ("train", "validation", "test")
-_WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "development"),
-    "test": ("test", "testing"),
-}
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SLICE = re.compile(r"(\w+)((\[[^\]]*\])?(\+\w+(\[[^\]]*\])?)*)")
-# Files that describe data rather than hold it.
-_NO_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json", "package.json"}
 _MIX_SEED = 0
 _SAMPLE = 200
 _FORMS_AT_MOST = 64
@@ -101,190 +88,6 @@ def _wanted(field: str, item: Any, path: str | None, name: str | None) -> Wanted
     if chosen is None:
         raise UserError(f"{field}.path: missing; give a file, a folder or a hub id")
     return Wanted(str(chosen), item.get("split"), item.get("name", name), None if weight is None else float(weight))
-
-
-# --- which files ---
-
-
-def find_splits(path: str, name: str | None = None, *, train: bool = True) -> dict[str, list[str]]:
-    """Split -> its files, absolute, in the order of their names.
-
-    Args:
-        path: a file, a glob, a folder or a URL. In a folder the names of files and folders say which split they are
-            (`train.jsonl`, `data/test-00000-of-00001.parquet`, `dev/part1.csv`); where no name says so, all of it is
-            train. Folders that `datasets` saved (`save_to_disk`) are read too.
-        name: a sub-folder that holds the data.
-        train: whether there must be a train split.
-
-    Raises:
-        UserError: nothing there that can be read, or no train split.
-    """
-    if is_url(path):
-        if format_of(path) is None:
-            raise UserError(f"task.path: {path!r} must end in one of {allowed_suffixes()}")
-        return {"train": [path]}
-    local = Path(path).expanduser()
-    if local.is_file():
-        if format_of(path) is None:
-            raise UserError(f"task.path: {path!r} must end in one of {allowed_suffixes()}")
-        return {"train": [str(local.resolve())]}
-    if local.is_dir():
-        found = _in_folder(local / name if name and (local / name).is_dir() else local, path)
-        return _with_train(found, path) if train else found
-    if any(mark in path for mark in "*?["):
-        files = [str(Path(found).resolve()) for found in sorted(glob.glob(str(local), recursive=True))]
-        files = [file for file in files if format_of(file) and Path(file).is_file()]
-        if files:
-            return _by_names(files, Path("/")) if _several_splits(files) else {"train": files}
-        raise UserError(f"task.path: {path!r} matches no file that ends in one of {allowed_suffixes()}")
-    raise UserError(
-        f"task.path: {path!r} does not exist; give a file ({', '.join(FORMATS)}), a folder, "
-        "or a hub dataset id org/name"
-    )
-
-
-def _several_splits(files: Sequence[str]) -> bool:
-    return len({_split_of(Path(file).name) for file in files}) > 1
-
-
-def _in_folder(folder: Path, path: str) -> dict[str, list[str]]:
-    if (folder / "dataset_dict.json").is_file():
-        names = json.loads((folder / "dataset_dict.json").read_text())["splits"]
-        saved = {name: _saved(folder / name) for name in names}
-        return {_split_of(name) or name: files for name, files in saved.items()}
-    if (folder / "state.json").is_file():
-        return {"train": _saved(folder)}
-    files = [
-        str(file.resolve())
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and format_of(file.name) and file.name not in _NO_DATA and not _hidden(file, folder)
-    ]
-    if not files:
-        raise UserError(
-            f"task.path: {path!r} has no train.parquet, train.jsonl or train.json, nor another file that ends in one "
-            f"of {allowed_suffixes()}"
-        )
-    return _by_names(files, folder.resolve())
-
-
-def _saved(folder: Path) -> list[str]:
-    """The Arrow files of a dataset that `save_to_disk` wrote."""
-    state = json.loads((folder / "state.json").read_text())
-    return [str((folder / file["filename"]).resolve()) for file in state["_data_files"]]
-
-
-def _hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
-
-
-def _with_train(splits: dict[str, list[str]], path: str) -> dict[str, list[str]]:
-    if "train" not in splits:
-        raise UserError(
-            f"task.path: {path!r} has {', '.join(splits)} but no train split; name a source with task.train"
-        )
-    return splits
-
-
-def _split_of(name: str) -> str | None:
-    """The split that a name speaks of, as a word of its own: `my_train_2.csv`, `data-dev`."""
-    words = re.split(r"[^a-z]+", name.lower())
-    return next((split for split, marks in _WORDS.items() if any(mark in words for mark in marks)), None)
-
-
-def _by_names(files: Sequence[str], folder: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for file in files:
-        place = Path(file)
-        inside = place.relative_to(folder).parts if place.is_relative_to(folder) else (place.name,)
-        split = next(filter(None, map(_split_of, reversed(inside))), None)
-        if split is not None:
-            found.setdefault(split, []).append(file)
-    return {split: _one_format(found[split]) for split in SPLITS if split in found} or {
-        "train": _one_format(list(files))
-    }
-
-
-def _one_format(files: list[str]) -> list[str]:
-    """Without copies of a file in another format (`train.parquet` beside `train.jsonl`): the first of `FORMATS`."""
-    order = list(FORMATS.values())
-    best: dict[str, str] = {}
-    for file in files:
-        stem = str(Path(file).with_name(Path(file).name.partition(".")[0]))
-        known = format_of(file)
-        kept = format_of(best[stem]) if stem in best else None
-        if known and (kept is None or order.index(known[0]) < order.index(kept[0])):
-            best[stem] = file
-    return [file for file in files if file in best.values()]
-
-
-# --- hub ---
-
-
-def is_hub_id(path: str) -> bool:
-    """Whether this is the shape of a hub id, and nothing local has that name."""
-    return bool(_HUB_ID.fullmatch(path)) and not path.startswith((".", "~")) and not Path(path).exists()
-
-
-def _datasets(path: str) -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(
-            f"task.path: {path!r} is a hub dataset, which needs the package datasets: pip install datasets"
-        ) from error
-    return datasets
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
-
-
-def hub_splits(path: str, name: str | None, *, train: bool = True) -> dict[str, str]:
-    """Our split -> the hub's name of it.
-
-    Raises:
-        UserError: the hub does not give the dataset, or it has no train split.
-    """
-    try:
-        found = [str(split) for split in _datasets(path).get_dataset_split_names(path, name)]
-    except UserError:
-        raise
-    except Exception as error:  # the hub client raises its own, httpx's and the file system's errors
-        raise UserError(
-            f"task.path: {path!r} is no local file or folder, and the hub does not give it: {_first_line(error)}; "
-            "give a local path, or check the name and the network"
-        ) from error
-    splits: dict[str, str] = {}
-    for split in found:
-        splits.setdefault(_split_of(split) or split, split)
-    if train and "train" not in splits:
-        raise UserError(f"task.path: hub dataset {path!r} has no train split; choose another dataset")
-    return splits
-
-
-def _hub_files(path: str, name: str | None, split: str) -> list[str]:
-    """The Arrow files of a split in the hub's own cache."""
-    try:
-        loaded: Any = _datasets(path).load_dataset(path, name, split=split)
-    except UserError:
-        raise
-    except Exception as error:  # as above
-        raise UserError(f"task.path: cannot load {split} of hub dataset {path!r}: {_first_line(error)}") from error
-    files = [file["filename"] for file in loaded.cache_files]
-    return files or [_kept_in_memory(loaded)]
-
-
-def _kept_in_memory(loaded: Any) -> str:
-    """A file of a dataset that has none, until this process ends."""
-    folder = tempfile.mkdtemp(prefix="raylora-hub-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    file = str(Path(folder) / "rows.parquet")
-    loaded.to_parquet(file)
-    return file
-
-
-# --- rows ---
 
 
 @dataclass(frozen=True, eq=False)
@@ -442,9 +245,9 @@ def _sliced(parts: Sequence[Part], split: str, path: str) -> list[Part]:
     total = sum(part.rows or 0 for part in parts)
     names = {found.group(1) for found in _SLICE.finditer(split)}
     try:
-        steps = _datasets(path).ReadInstruction.from_spec(split).to_absolute(dict.fromkeys(names, total))
+        steps = hub_package(path).ReadInstruction.from_spec(split).to_absolute(dict.fromkeys(names, total))
     except (ValueError, AssertionError, AttributeError, KeyError) as error:
-        raise UserError(f"split: {split!r} of {path!r} ({total} rows): {_first_line(error)}") from None
+        raise UserError(f"split: {split!r} of {path!r} ({total} rows): {first_line(error)}") from None
     found = []
     for step in steps:
         found += _chosen(parts, np.arange(step.from_ or 0, total if step.to is None else step.to))
@@ -522,7 +325,7 @@ def open_source(field: str, value: Any, split: str, reading: Read) -> FileSource
 def _files(path: str, name: str | None, *, train: bool = True) -> dict[str, Callable[[], list[str]]]:
     if is_hub_id(path):
         found = hub_splits(path, name, train=train)
-        return {split: partial(_hub_files, path, name, real) for split, real in found.items()}
+        return {split: partial(hub_files, path, name, real) for split, real in found.items()}
     return {split: partial(list, files) for split, files in find_splits(path, name, train=train).items()}
 
 

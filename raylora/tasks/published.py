@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 from raylora.data.columns import Own
 from raylora.data.conversation import Columns
+from raylora.data.files import is_hub_id
 from raylora.data.readers import format_of
 from raylora.data.rows import Source
-from raylora.data.sources import FileSource, Read, is_hub_id, open_source, open_splits
+from raylora.data.sources import FileSource, Read, open_source, open_splits
 from raylora.errors import UserError
 from raylora.tasks.base import Task, check_positive
 from raylora.tasks.prompts import check_form

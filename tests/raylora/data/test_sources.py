@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from raylora.data.sources import find_splits, open_splits, wanted
+from raylora.data.sources import open_splits, wanted
 from raylora.errors import UserError
 
 
@@ -24,24 +24,6 @@ def prompts(source) -> list[str]:
     return [row["prompt"] for row in rows(source)]
 
 
-def names(splits):
-    return {split: [Path(file).name for file in files] for split, files in splits.items()}
-
-
-def test_names_of_files_and_folders_say_the_split(tmp_path):
-    for name in (
-        "my_train_1.jsonl",
-        "sub/dev/a.jsonl",
-        "sub/test-00000-of-00001.jsonl",
-        "README.md",
-        ".hidden/train.jsonl",
-    ):
-        write(tmp_path / name)
-    assert names(find_splits(str(tmp_path))) == {
-        "train": ["my_train_1.jsonl"], "validation": ["a.jsonl"], "test": ["test-00000-of-00001.jsonl"],
-    }  # fmt: skip
-
-
 def test_files_whose_names_say_nothing_are_all_train(tmp_path):
     write(tmp_path / "a.jsonl")
     write(tmp_path / "deep" / "b.jsonl")
@@ -50,15 +32,6 @@ def test_files_whose_names_say_nothing_are_all_train(tmp_path):
     found = open_splits(str(tmp_path))["train"]
     assert prompts(found) == ["q0", "q1", "q2", "q3", "1", "q0", "q1", "q2", "q3"]
     assert found.told.count("prompts and responses") == 2
-
-
-def test_a_copy_in_another_format_is_read_once(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    write(tmp_path / "train.jsonl")
-    pq.write_table(pa.table({"prompt": ["p"], "response": ["a"]}), tmp_path / "train.parquet")
-    assert names(find_splits(str(tmp_path))) == {"train": ["train.parquet"]}
 
 
 def test_a_glob_takes_what_it_matches(tmp_path):
@@ -149,14 +122,6 @@ def test_a_file_without_rows_is_one_line(tmp_path, name, content, message):
     with pytest.raises(UserError, match=message) as caught:
         rows(open_splits(str(tmp_path / name))["train"])
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("made", ["nothing", "test only"])
-def test_a_folder_without_train_is_one_line(tmp_path, made):
-    if made == "test only":
-        write(tmp_path / "test.jsonl")
-    with pytest.raises(UserError, match=r"has test but no train split|has no train\.parquet"):
-        open_splits(str(tmp_path))
 
 
 def test_a_slice_beyond_the_rows_is_one_line(tmp_path):
