@@ -19,8 +19,8 @@ from trainables.journal import Knobs
 from trainables.protocols import TrialSetup
 
 if TYPE_CHECKING:
+    from trainables.parallel import Parallel
     from trainables.recipe import RecipeJob, RecipeResult
-    from trainables.run import Parallel
 
 RESULT_FILE = "result.json"
 
@@ -52,7 +52,7 @@ def data_parallel() -> Parallel:
     import torch.distributed as dist
     from torch.nn.parallel import DistributedDataParallel
 
-    from trainables.run import Parallel
+    from trainables.parallel import Parallel
 
     class DataParallel(Parallel):
         def __init__(self) -> None:

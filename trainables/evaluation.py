@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Sharing(Protocol):
-    """How workers share rows and put their marks together; see `run.Parallel`."""
+    """How workers share rows and put their marks together; see `parallel.Parallel`."""
 
     rank: int
     world: int

@@ -16,9 +16,10 @@ from trainables.evaluation import evaluate_model, pad_token
 from trainables.journal import Knobs, Metrics
 from trainables.live import Beacon, Phase
 from trainables.modes import evaluating
+from trainables.parallel import Parallel
 from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
-from trainables.run import Parallel, TrialRun
+from trainables.run import TrialRun
 from trainables.session import surroundings
 from trainables.variants.core.export import exported_adapter
 

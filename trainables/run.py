@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -36,7 +33,9 @@ from trainables.exhausted import NoRoom, is_exhausted
 from trainables.journal import Knobs, Metrics
 from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
+from trainables.parallel import Parallel
 from trainables.protocols import Row, Scorer, TrainSettings
+from trainables.saved import replacing
 from trainables.variants import get_variant
 from trainables.variants.core.config import AdapterConfig, Surroundings
 from trainables.variants.core.matching import effective_rank
@@ -106,52 +105,6 @@ def rate_factor(step: int, steps: int, warmup_ratio: float) -> float:
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-class Parallel:
-    """How gradients and scores are shared: here one process alone.
-
-    `trainables.distributed` has the forms with several workers. `checkpoints` says whether a trial can be
-    saved and loaded in this form.
-    """
-
-    rank = 0
-    world = 1
-    checkpoints = True
-
-    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """What to call forward on and to step, from the adapted model and its optimizer."""
-        return module, optimizer
-
-    def backward(self, module: nn.Module, loss: Tensor) -> None:
-        loss.backward()
-
-    def accumulating(self, module: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Around each micro-batch; gradients are exchanged on the last one of a global batch."""
-        return contextlib.nullcontext()
-
-    def step(self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], max_grad_norm: float) -> bool:
-        """Clip and step; False, and no step, where the gradient is not finite."""
-        limit = max_grad_norm if max_grad_norm > 0 else math.inf
-        if not bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, limit))):
-            return False
-        optimizer.step()
-        return True
-
-    def zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad(set_to_none=True)
-
-    def sum(self, values: Sequence[float]) -> list[float]:
-        """Element-wise sum over the workers."""
-        return [float(v) for v in values]
-
-    def gather(self, value: Any) -> list[Any]:
-        """What each of the workers has, in the order of their ranks."""
-        return [value]
-
-    def late(self, deadline: float) -> bool:
-        """Whether it is past the deadline (seconds since the epoch) for some worker: all are told the same."""
-        return math.isfinite(deadline) and self.sum([float(time.time() >= deadline)])[0] > 0
 
 
 class TrialRun:
@@ -395,29 +348,20 @@ class TrialRun:
 
     def save(self, folder: str | Path) -> None:
         """Write adapter, optimizer and position to `folder`; killed at any time it leaves a whole one."""
-        folder = Path(folder)
-        fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        state = {name: tensor.contiguous() for name, tensor in self.variant.state().items()}
-        save_file(state, fresh / "adapter.safetensors")
-        torch.save(self.optimizer.state_dict(), fresh / "optimizer.pt")
-        torch.save(torch.get_rng_state(), fresh / "rng.pt")
-        position = {
-            "knobs": self.knobs,
-            "step": self.step,
-            "samples": self.samples,
-            "tokens": self.tokens,
-            "loss_sum": self._loss_sum,
-            "loss_steps": self._loss_steps,
-        }
-        (fresh / "position.json").write_text(json.dumps(position))
-        before = _before(folder)
-        if folder.exists():
-            shutil.rmtree(before, ignore_errors=True)
-            os.replace(folder, before)
-        os.replace(fresh, folder)
-        shutil.rmtree(before, ignore_errors=True)
+        with replacing(Path(folder)) as fresh:
+            state = {name: tensor.contiguous() for name, tensor in self.variant.state().items()}
+            save_file(state, fresh / "adapter.safetensors")
+            torch.save(self.optimizer.state_dict(), fresh / "optimizer.pt")
+            torch.save(torch.get_rng_state(), fresh / "rng.pt")
+            position = {
+                "knobs": self.knobs,
+                "step": self.step,
+                "samples": self.samples,
+                "tokens": self.tokens,
+                "loss_sum": self._loss_sum,
+                "loss_steps": self._loss_steps,
+            }
+            (fresh / "position.json").write_text(json.dumps(position))
 
     def load(self, folder: str | Path) -> None:
         """Go on from `folder` as if never interrupted (same number of workers)."""
@@ -451,14 +395,3 @@ def _set_random_state(device: torch.device, state: list[Tensor]) -> None:
     torch.set_rng_state(state[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)
-
-
-def saved(folder: str | Path) -> Path | None:
-    """Where the state that `TrialRun.save` wrote to `folder` lies; None where there is none."""
-    places = (Path(folder), _before(Path(folder)))
-    return next((place for place in places if (place / "position.json").exists()), None)
-
-
-def _before(folder: Path) -> Path:
-    """Where the state before lies while a new one takes its place."""
-    return folder.with_name(f".{folder.name}.before")

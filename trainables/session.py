@@ -18,9 +18,11 @@ from trainables.evaluation import pad_token
 from trainables.exhausted import is_exhausted
 from trainables.journal import ERRORS, Ending, Journal, Knobs, Metrics, trial_key
 from trainables.live import Beacon, Phase
+from trainables.parallel import Parallel
 from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
-from trainables.run import Parallel, TrialRun, saved
+from trainables.run import TrialRun
+from trainables.saved import saved
 from trainables.variants.core.config import Surroundings
 
 if TYPE_CHECKING:

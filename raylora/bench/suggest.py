@@ -316,7 +316,7 @@ def _forward(reader: PromptReader, prompts: list[list[int]], token: Tensor, prog
     """Hidden states of whole prompts `(s, hidden)`, and the seconds per token at the best batch size."""
     import torch
 
-    from searchers.surrogate.reading.embed import Whole
+    from searchers.surrogate.reading.whole import Whole
 
     longest = len(reader.prefix_ids) + max(map(len, prompts)) + 1
     best = float("inf")
@@ -334,7 +334,7 @@ def _forward(reader: PromptReader, prompts: list[list[int]], token: Tensor, prog
 
 def _backward(reader: PromptReader, prompts: list[list[int]], token: Tensor) -> float:
     """Seconds per token forward and back through whole prompts to the learnable token."""
-    from searchers.surrogate.reading.embed import Whole
+    from searchers.surrogate.reading.whole import Whole
 
     best = float("inf")
     # The best of several passes: the first sets kernels up.
@@ -351,7 +351,7 @@ def _difference(reader: PromptReader, prompts: list[list[int]], token: Tensor) -
     """Largest difference of the two ways' hidden states."""
     import torch
 
-    from searchers.surrogate.reading.embed import Whole
+    from searchers.surrogate.reading.whole import Whole
 
     with torch.no_grad():
         return float((reader.read(prompts).run(token) - Whole(reader, prompts).run(token)).abs().max())

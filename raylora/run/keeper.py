@@ -13,7 +13,8 @@ from typing import Any
 
 from raylora.run.folder import PLAN
 from raylora.run.plan.cost import CostModel
-from raylora.run.plan.planner import ROWS_EVER, SAMPLES_EVER, TEST_ROWS, Costs, Plan, margin
+from raylora.run.plan.plan import Plan, margin
+from raylora.run.plan.planner import ROWS_EVER, SAMPLES_EVER, TEST_ROWS, Costs
 from raylora.spec import Spec
 from trainables.journal import Ending, Journal, Knobs
 

@@ -7,8 +7,8 @@ import pytest
 
 from trainables.decode import generate_and_score_loss, score_loss
 from trainables.evaluation import evaluate_model
+from trainables.parallel import Parallel
 from trainables.protocols import Sampling
-from trainables.run import Parallel
 from trainables.testing import ExactMatch, make_tiny_model, tokenised_rows
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from trainables.batching import collate
 from trainables.exhausted import NoRoom
 from trainables.protocols import TrainSettings
-from trainables.run import TrialRun, adapter_config, rate_factor, saved
+from trainables.run import TrialRun, adapter_config, rate_factor
 from trainables.testing import ExactMatch, tokenised_rows
 from trainables.variants.core.snapshot import fingerprint
 
@@ -106,34 +106,6 @@ def test_saved_and_resumed_equals_uninterrupted(base, tokenizer, tmp_path, varia
     for name, tensor in rest.variant.state().items():
         assert torch.equal(tensor, expected[name]), name
     rest.close()
-
-
-def test_a_state_is_found_whichever_rename_a_kill_came_before(base, tokenizer, tmp_path, monkeypatch) -> None:
-    import os
-
-    run, folder = make(base, tokenizer), tmp_path / "state"
-    assert saved(folder) is None
-    run.train_step()
-    run.save(folder)
-    run.train_step()
-    renames = []
-
-    def die_at_the_second(source, target, real=os.replace) -> None:
-        renames.append(source)
-        if len(renames) == 2:
-            raise KeyboardInterrupt
-        real(source, target)
-
-    monkeypatch.setattr(os, "replace", die_at_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        run.save(folder)
-    monkeypatch.undo()
-    assert not folder.exists()
-    run.load(saved(folder))
-    assert run.step == 1
-    run.save(folder)
-    assert saved(folder) == folder
-    run.close()
 
 
 def test_base_model_is_unchanged_after_training_and_evaluation(base, tokenizer) -> None:

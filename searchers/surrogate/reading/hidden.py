@@ -12,8 +12,11 @@ from torch import Tensor
 
 from ...space import Space
 from .cache import DiskCache, key, model_bytes
-from .embed import Progress, PromptReader, Reading, Whole, pick_device
+from .embed import PromptReader
+from .model import Progress, pick_device
 from .prompt import Prompt
+from .shared import Reading
+from .whole import Whole
 
 if TYPE_CHECKING:
     from ..setup import Setup

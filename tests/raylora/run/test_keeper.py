@@ -7,7 +7,8 @@ import pytest
 
 from raylora.run.keeper import Keeper
 from raylora.run.plan.cost import CostModel, Shape
-from raylora.run.plan.planner import make_plan, margin
+from raylora.run.plan.plan import margin
+from raylora.run.plan.planner import make_plan
 from raylora.spec import from_dict
 from trainables.journal import Journal
 

@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-import searchers.surrogate.reading.embed as embed
 from searchers.space import Space
+from searchers.surrogate.reading import model, shared
 from searchers.surrogate.reading.cache import DiskCache
-from searchers.surrogate.reading.embed import PromptReader, Reading, Whole, pick_device
+from searchers.surrogate.reading.embed import PromptReader
+from searchers.surrogate.reading.model import pick_device
 from searchers.surrogate.reading.prompt import Prompt
+from searchers.surrogate.reading.shared import Reading
+from searchers.surrogate.reading.whole import Whole
 
 SPACE = Space.from_dict(
     {
@@ -104,7 +107,7 @@ def test_what_fits_in_memory_is_kept_and_the_rest_read_anew(
 ) -> None:
     ids, token = prompts(reader, range(len(SPACE))), reader.initial_token()
     whole = reader.read(ids)
-    monkeypatch.setattr(embed, "_POSITIONS", 128)
+    monkeypatch.setattr(shared, "_POSITIONS", 128)
     every = reader.read(ids)
     assert isinstance(every, Reading) and every._table is not None
     own = sum(group.own.nbytes for group in every._groups if group.own is not None)
@@ -203,7 +206,7 @@ def test_a_model_that_takes_no_shared_prefix_runs_whole_prompts(
     def refuse(*args: object, **kwargs: object) -> None:
         raise ValueError("not with me")
 
-    monkeypatch.setattr(embed, "attending", refuse)
+    monkeypatch.setattr(model, "attending", refuse)
     made = reader_of(tiny_llm)
     assert made.shared is False
     assert made.read(prompts(made)).run(made.initial_token()).shape == (len(SOME), 32)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from searchers.surrogate.reading.embed import PromptReader, Whole
+from searchers.surrogate.reading.embed import PromptReader
 from searchers.surrogate.reading.hidden import HiddenStates
+from searchers.surrogate.reading.whole import Whole
 from searchers.surrogate.setup import Setup
 from searchers.testing import conditional_space, small_space
 
