@@ -305,12 +305,6 @@ class LanguageBOSearch(SpaceSearcher):
         except RayActorError:
             return None
 
-    def actor_info(self) -> dict[str, Any]:
-        """Device, dtype and seconds by stage of the actor's last request (see `SurrogateActor.info`)."""
-        import ray
-
-        return ray.get(self._ensure_actor().info.remote())
-
     def close(self) -> None:
         """Ends the actor; the next request makes a new one."""
         import ray

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search import Searcher
 
 from raylora.run.folder import STATE_FILE, STATE_MARK
-from trainables.journal import Journal, Knobs, trial_key
+from trainables.journal import Ending, Journal, Knobs, trial_key
 
 if TYPE_CHECKING:
     from searchers.base import SpaceSearcher
@@ -98,9 +98,7 @@ class JournaledSearcher(Searcher):
                 continue
             end = concluded[key]
             if space.encode(config) not in known:
-                value, error = (end.metrics.get(name) for name in (str(self._metric), f"{self._metric}_se"))
-                samples = end.metrics.get("samples")
-                inner.record(config, value, None if samples is None else int(samples), error or 0.0)
+                self._record(config, end)
             self._replays.append(config)
         for trial_id, config in inner.pending.items():
             # Proposed, but its host never heard of it: propose it again. The old trial id is dead either way.
@@ -108,6 +106,12 @@ class JournaledSearcher(Searcher):
                 inner.forget(trial_id)
             else:
                 inner.enqueue([config])
+
+    def _record(self, config: Knobs, end: Ending) -> None:
+        """Tell the searcher of a trial that its state does not know."""
+        value, error = (end.metrics.get(name) for name in (str(self._metric), f"{self._metric}_se"))
+        samples = end.metrics.get("samples")
+        self._inner().record(config, value, None if samples is None else int(samples), error or 0.0)
 
     def _take_over(self) -> str | None:
         """Restore the state on disk; says what is wrong with it where that cannot be."""
@@ -204,10 +208,14 @@ class JournaledSearcher(Searcher):
         os.replace(fresh, self.state_path)
 
     def save(self, checkpoint_path: str) -> None:
-        self._inner().save(checkpoint_path)
+        """Tune's snapshot, in which nothing is: the state beside the journal is always the newer one."""
+        Path(checkpoint_path).write_text(f"{STATE_FILE}, in the run's folder\n")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Tune's restore. The state beside the journal is newer than any snapshot: it wins."""
+        """Tune's restore. What it kept itself is not read, for nothing says who wrote it; the journal is."""
         inner = self._inner()
-        inner.restore(checkpoint_path)
         self._take_over()
+        known = {observation.index for observation in inner.observations}
+        for end in Journal(str(self.run_dir)).concluded().values():
+            if inner.space is not None and end.config in inner.space and inner.space.encode(end.config) not in known:
+                self._record(self._respell(end.config), end)

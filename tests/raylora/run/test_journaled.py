@@ -159,6 +159,24 @@ def test_the_first_write_after_a_rebuild_is_read_again(booked, fresh, tmp_path) 
     assert caught_up(fresh()) == []
 
 
+def test_what_tune_kept_is_never_unpickled_and_nothing_is_lost(booked, fresh, tmp_path) -> None:
+    first, _ = booked
+    first.save(str(tmp_path / "snapshot"))
+    (tmp_path / "planted").write_bytes(b"cbuiltins\nexit\n(Vunpickled\ntR.")
+    for kept in ("snapshot", "planted"):
+        second = fresh()
+        second.restore(str(tmp_path / kept))
+        assert facts(second) == [(0.5, 0.125, 10)]
+    assert second.suggest("b") == first.suggest("b")
+
+
+def test_a_restored_searcher_without_a_state_knows_the_journals_results(booked, fresh, tmp_path) -> None:
+    (tmp_path / "searcher.pkl").unlink()
+    second = fresh()
+    second.restore(str(tmp_path / "gone"))
+    assert facts(second) == [(0.5, 0.125, 10)]
+
+
 # -- how many trials ---------------------------------------------------------------------------------------------------
 
 
