@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raylora.errors import UserError
-from raylora.run.checks import check_world
+from raylora.run.checks import check_storage, check_world
 from raylora.spec import load
 
 
@@ -32,3 +33,8 @@ def test_a_mistake_says_its_field_its_value_and_what_would_do(write_spec, change
 def test_what_is_right_passes(write_spec, tmp_path) -> None:
     check_world(load(write_spec()))
     assert (tmp_path / "runs").is_dir()
+
+
+def test_storage_check_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_storage(str(tmp_path / "new" / "runs"))
+    assert list((tmp_path / "new" / "runs").iterdir()) == []

@@ -16,6 +16,7 @@ from raylora.metrics.core.numbers import final_number, last_number
         ("[1,2]-3", "3"),
         ("it is -3", "-3"),
         ("$-3", "-3"),
+        ("-$3", "-3"),
         ("-\\$3", "-3"),
         ("1, 2,3", "3"),
         ("0.5.", "0.5"),
@@ -65,5 +66,17 @@ def test_text_without_an_end_is_read_too(text, number):
     assert last_number(text) == number
 
 
-def test_without_a_number_after_the_mark_the_last_one_of_the_text_counts():
-    assert final_number("so 9 ####", "####") == 9
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("3 + 4 = 7\n#### 7", "7"),
+        ("#### $1,234.00", "1234"),
+        ("#### 7\nNext question: 12", "7"),
+        ("#### 7 #### 8", "8"),
+        ("the answer is 18.", "18"),
+        ("so 9 ####", "9"),
+        ("#### -2.5", "-2.5"),
+    ],
+)
+def test_the_final_number_is_the_one_after_the_mark_or_else_the_last(text, number):
+    assert final_number(text, "####") == Decimal(number)
