@@ -1,24 +1,6 @@
 from __future__ import annotations
 
-import pyarrow as pa
-import pytest
-
 from trainables.calibration import calibrate
-from trainables.protocols import TrainSettings, TrialSetup
-from trainables.rows import Rows
-from trainables.testing import ExactMatch, make_tiny_tokenizer, tokenised_rows
-
-
-@pytest.fixture
-def setup(tiny_model, tmp_path) -> TrialSetup:
-    file = tmp_path / "rows.arrow"
-    table = pa.Table.from_pylist(tokenised_rows(make_tiny_tokenizer(), 16))
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    rows = Rows([str(file)])
-    return TrialSetup(
-        str(tiny_model), ExactMatch(), TrainSettings(samples=16), rows, rows, str(tmp_path), dtype="float32", threads=1
-    )
 
 
 def test_points_are_measured_and_the_model_is_left_as_it_was(setup) -> None:

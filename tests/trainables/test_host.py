@@ -8,7 +8,7 @@ import time
 import pyarrow as pa
 import pytest
 
-from trainables.journal import ERRORS, Journal, trial_key
+from trainables.journal import Journal, trial_key
 from trainables.protocols import TrainSettings, TrialSetup
 from trainables.testing import ExactMatch, make_tiny_tokenizer, tokenised_rows
 
@@ -134,30 +134,6 @@ def test_killed_host_comes_back_and_the_trial_goes_on_from_its_checkpoint(start,
     assert losses == pytest.approx(expected, rel=1e-6)
     going_on = [row for row in Journal(tmp_path).rows() if row["event"] == "continue"]
     assert [row["from_step"] for row in going_on] == [3]
-
-
-def test_non_finite_loss_is_recorded_as_diverged_and_the_next_trial_runs(start, tmp_path) -> None:
-    import ray
-
-    host = start()
-    wild = {**KNOBS, "learning_rate": 1e30}
-    result = ray.get(host.advance.remote("a", wild))
-    assert result["diverged"] and result["done"] and result["accuracy"] == 0.0
-    assert result["samples"] < 24
-    assert Journal(tmp_path).concluded()[trial_key(wild)].diverged
-    assert not ray.get(host.advance.remote("a", KNOBS))["diverged"]
-
-
-def test_impossible_configuration_is_an_error_line_and_is_not_tried_again(start, tmp_path) -> None:
-    import ray
-
-    host = start()
-    wide = {**KNOBS, "variant": "pissa", "rank": 4096}
-    first = ray.get(host.advance.remote("a", wide))
-    assert first.kind == "infeasible" and first.message.startswith("ValueError: variant pissa: rank 4096 exceeds")
-    assert ray.get(host.advance.remote("a", wide)).message == first.message
-    assert [row["event"] for row in Journal(tmp_path).rows()] == ["start", "error"]
-    assert "Traceback" in (tmp_path / ERRORS).read_text()
 
 
 def test_tune_runs_trials_over_two_hosts_and_stops_poor_ones_early(start, tmp_path) -> None:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from trainables.journal import ERRORS, Journal, trial_key
+from trainables.protocols import TrainSettings
+from trainables.session import TrialSession, pick_device, pick_dtype
+from trainables.variants.core.snapshot import fingerprint
+
+KNOBS = {"variant": "lora", "rank": 4, "alpha_ratio": 2, "learning_rate": 1e-3, "batch_size": 4, "dropout": 0.0}
+
+
+@pytest.fixture
+def session(setup, loaded):
+    """Makes a session in the run's folder, with other settings."""
+    model, tokenizer = loaded
+    before = fingerprint(model)
+
+    def make(deadline: float | None = None, **settings) -> TrialSession:
+        changed = replace(setup, settings=TrainSettings(**{"samples": 16, **settings}))
+        return TrialSession(changed if deadline is None else replace(changed, deadline=deadline), model, tokenizer)
+
+    yield make
+    assert fingerprint(model) == before, "the base model has changed"
+
+
+def events(folder) -> list[str]:
+    return [row["event"] for row in Journal(folder).rows()]
+
+
+def test_a_trial_is_journaled_and_then_answered_from_the_journal(session, tmp_path) -> None:
+    first = session()
+    assert first.begin(KNOBS) is None
+    metrics = first.advance()
+    assert metrics["done"] and metrics["samples"] == 16
+    over = session().begin({**KNOBS, "rank": 4.0})
+    assert over is not None and over.metrics["accuracy"] == metrics["accuracy"]
+    assert events(tmp_path) == ["start", "finish"]
+
+
+def test_a_trial_that_was_put_aside_goes_on_from_its_checkpoint(session, tmp_path) -> None:
+    first = session(reports=2)
+    first.begin(KNOBS)
+    assert not first.advance()["done"]
+    first.leave()
+    second = session(reports=2)
+    second.begin(KNOBS)
+    assert second.advance()["done"]
+    rows = Journal(tmp_path).rows()
+    assert [row["event"] for row in rows] == ["start", "report", "continue", "finish"]
+    assert rows[2]["from_step"] == 2 and not (tmp_path / "checkpoints" / trial_key(KNOBS)).exists()
+
+
+def test_a_loss_that_is_not_finite_is_recorded_as_diverged_and_the_next_trial_runs(session, tmp_path) -> None:
+    made, wild = session(), {**KNOBS, "learning_rate": 1e30}
+    made.begin(wild)
+    metrics = made.advance()
+    assert metrics["diverged"] and metrics["done"] and metrics["accuracy"] == 0.0 and metrics["samples"] < 16
+    assert Journal(tmp_path).concluded()[trial_key(wild)].diverged
+    made.begin(KNOBS)
+    assert not made.advance()["diverged"]
+
+
+def test_what_the_model_cannot_have_is_an_error_line_and_is_not_tried_again(session, tmp_path) -> None:
+    made, wide = session(), {**KNOBS, "variant": "pissa", "rank": 4096}
+    first = made.begin(wide)
+    assert first.kind == "infeasible" and first.message.startswith("ValueError: variant pissa: rank 4096 exceeds")
+    assert made.begin(wide).message == first.message
+    assert events(tmp_path) == ["start", "error"]
+    assert "Traceback" in (tmp_path / ERRORS).read_text()
+
+
+def test_past_the_deadline_a_trial_is_scored_as_it_is(session, tmp_path) -> None:
+    made = session(deadline=0.0)
+    made.begin(KNOBS)
+    metrics = made.advance()
+    assert metrics["done"] and metrics["samples"] == 4 and "accuracy" in metrics
+    assert Journal(tmp_path).concluded()[trial_key(KNOBS)].stopped
+
+
+def test_nothing_advances_before_it_began(session) -> None:
+    with pytest.raises(RuntimeError, match=r"call begin\(\) first"):
+        session().advance()
+
+
+def test_places_and_types_go_by_their_names() -> None:
+    cpu = torch.device("cpu")
+    assert pick_device("cpu") == cpu and pick_dtype("bfloat16", cpu) == torch.bfloat16
+    assert pick_dtype("auto", torch.device("cuda")) == torch.bfloat16
