@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from raylora.api.evaluating import Evaluation, evaluate
     from raylora.api.listing import (
         list_metrics,
         list_models,
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Evaluation",
     "Run",
     "Spec",
     "TunedModel",
     "UserError",
+    "evaluate",
     "export",
     "finish",
     "list_metrics",
@@ -52,10 +55,12 @@ __all__ = [
 ]
 
 _PLACES = {
+    "Evaluation": "api.evaluating",
     "Run": "api.run",
     "Spec": "spec",
     "TunedModel": "api.tuned",
     "UserError": "errors",
+    "evaluate": "api.evaluating",
     **dict.fromkeys(("export", "finish", "load_spec", "open_run", "resume", "tune"), "api.tuning"),
     **dict.fromkeys([name for name in __all__ if name.startswith("list_")], "api.listing"),
 }

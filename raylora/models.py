@@ -330,7 +330,30 @@ def convert_gguf(gguf: Path, folder: Path, *, dtype: str = "bfloat16") -> Path:
 # --- the hub ---
 
 
+def adapter_from_hub(name: str, *, cache: str | Path | None = None, quiet: bool = False) -> Path | None:
+    """The local folder of the adapter `org/name` on the hub; None where the name, or what is there, is none."""
+    from huggingface_hub import file_exists, try_to_load_from_cache
+
+    file = "adapter_config.json"
+    if name in ALIASES or not _HUB_ID.fullmatch(name) or name.startswith(".") or Path(name).expanduser().exists():
+        return None
+    if not isinstance(try_to_load_from_cache(name, file, cache_dir=cache), str):
+        try:
+            if not file_exists(name, file):
+                return None
+        except Exception:  # the hub client raises its own, httpx's and the file system's errors
+            return None
+    return _snapshot(name, cache, quiet)
+
+
 def _from_hub(name: str, cache: str | Path | None, quiet: bool) -> Path:
+    folder = _snapshot(name, cache, quiet)
+    if not _is_model(folder) or not list(folder.glob("*.safetensors")):
+        raise UserError(f"model: {name!r} has no config.json with safetensors weights; choose another model")
+    return folder
+
+
+def _snapshot(name: str, cache: str | Path | None, quiet: bool) -> Path:
     from filelock import FileLock
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -342,7 +365,7 @@ def _from_hub(name: str, cache: str | Path | None, quiet: bool) -> Path:
         if silenced:
             disable_progress_bars()
         with FileLock(locks / f"{name.replace('/', '--')}.lock"):
-            folder = Path(snapshot_download(name, cache_dir=cache, allow_patterns=_HUB_FILES))
+            return Path(snapshot_download(name, cache_dir=cache, allow_patterns=_HUB_FILES))
     except Exception as error:  # the hub client raises its own, httpx's and the file system's errors
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -352,6 +375,3 @@ def _from_hub(name: str, cache: str | Path | None, quiet: bool) -> Path:
     finally:
         if silenced:
             enable_progress_bars()
-    if not _is_model(folder) or not list(folder.glob("*.safetensors")):
-        raise UserError(f"model: {name!r} has no config.json with safetensors weights; choose another model")
-    return folder

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from trainables.calibration import Calibration
     from trainables.recipe import RecipeJob, RecipeResult
+    from trainables.scored import Scored
     from trainables.variants.core.matching import Possible
 
 
@@ -153,6 +154,13 @@ class ModelHost:
 
         self.session.leave()
         return run_recipe(job, self.setup, self.model, self.tokenizer)
+
+    def score(self, adapter: str, sets: Mapping[str, Sequence[Any]]) -> dict[str, Scored]:
+        """Score an adapter from anywhere, or the model itself; see `trainables.scored.score`."""
+        from trainables.scored import score
+
+        self.session.leave()
+        return score(adapter, sets, self.setup, self.model, self.tokenizer)
 
 
 def find_possible(model_folder: str, spaces: Sequence[Space], settings: TrainSettings) -> list[Possible]:

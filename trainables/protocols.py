@@ -129,6 +129,7 @@ class TrialSetup:
     Args:
         model_folder: Local folder of the base model, or any name that `resolve_model` understands.
         resolve_model: Called with `model_folder` on the node that needs it; None takes the name as a folder.
+        tokenizer_folder: Local folder of a tokenizer other than the model's own.
         dtype: `auto`, `bfloat16` or `float32`. `auto` takes bf16 on CUDA and on CPUs with AMX.
         device: `auto`, `cpu` or `cuda`.
         threads: Torch threads of the process; 0 leaves torch's default.
@@ -146,6 +147,7 @@ class TrialSetup:
     validation: Sequence[Any]
     run_dir: str
     resolve_model: Callable[[str], str | Path] | None = None
+    tokenizer_folder: str = ""
     dtype: str = "auto"
     device: str = "auto"
     threads: int = 0

@@ -58,7 +58,7 @@ def load_base(setup: TrialSetup) -> tuple[torch.nn.Module, PreTrainedTokenizerBa
     folder = str(setup.resolve_model(setup.model_folder) if setup.resolve_model else setup.model_folder)
     device = pick_device(setup.device)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(setup.dtype, device))
-    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(setup.tokenizer_folder or folder)
 
 
 def surroundings(setup: TrialSetup, knobs: Knobs, trial: str, folder: Path) -> Surroundings:

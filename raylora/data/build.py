@@ -8,8 +8,8 @@ blocks. `split` says which rows are which. A test set is read when, and only whe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -227,25 +227,10 @@ def build(
     Raises:
         UserError: an argument out of range, rows that the task cannot read, or a split that comes out empty.
     """
-    import ray
-
     _check(task, proxy, validation_rows, max_length)
     sources = task.splits()
-    tokenizer = tokenizer_files(Path(tokenizer_folder))
-    cut = {} if truncate == "drop" else {"max_length": max_length, "max_new_tokens": task.max_new_tokens}
-    how = Tokenising(
-        system, chat_template, train_on, control_tokens, truncate, positions=model_positions(tokenizer), **cut
-    )
-    files = ray.put(tokenizer)
-    settings = _Settings(
-        tokenise=partial(tokenise, files=files, how=how),
-        identity=(code_hash(task), task_hash(task)),
-        tokens=(tokenizer_hash(tokenizer), repr(how)),
-        shared=folder_is_shared(cache_root()),
-        allow_broken=allow_broken,
-        quiet=quiet,
-        say=say,
-    )
+    how = Tokenising(system, chat_template, train_on, control_tokens, truncate)
+    settings = _settings(task, tokenizer_folder, how, max_length, allow_broken, quiet, say)
 
     def pool(name: str) -> TokenPool:
         return TokenPool(name, sources[name], settings)
@@ -269,20 +254,15 @@ def build(
 
     @cache
     def test(name: str) -> Test:
-        room = max_length - task.max_new_tokens
-        own = train_pool if parts.test is not None else pool(name)
-        rows = parts.test if parts.test is not None else test_rows(own, task.test_rows, room)
-        found: dict[str, int] = {}
         if parts.test is None:
-            found, told = _problems([own], allow_broken)
-            for note in told:
-                say(f"data: {note}")
-        if not len(rows):
-            raise UserError(f"task.max_length: {max_length} leaves no {name} row of {own.count}; raise max_length")
-        too_long = 0 if parts.test is not None else int((own.usable & (own.prompts > room)).sum())
+            own = pool(name)
+            rows, found = _tested(own, task, max_length, settings)
+        else:
+            own, rows, found = train_pool, parts.test, {"test": len(parts.test), "test_dropped_too_long": 0}
+            if not len(rows):
+                raise _none_left(own, max_length, name)
         repeated = int(np.isin(own.keys[rows], train_pool.keys[parts.train]).sum())
-        told_counts = {"test": len(rows), "test_dropped_too_long": too_long, "test_prompts_in_train": repeated}
-        return own.rows(rows), found | told_counts
+        return own.rows(rows), found | {"test_prompts_in_train": repeated}
 
     train = train_pool.rows(parts.train)
     validation = (own_validation or train_pool).rows(parts.validation)
@@ -290,6 +270,82 @@ def build(
     return Prepared(
         train, proxy_part, validation, {name: partial(test, name) for name in named or ["test"]}, counts, notes
     )
+
+
+def build_tests(
+    task: RowSource,
+    tokenizer_folder: str | Path,
+    names: Sequence[str],
+    how: Tokenising,
+    *,
+    max_length: int,
+    allow_broken: bool | float = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Test]:
+    """These splits of `task` alone, each read as a test set is; no other is. Starts a local Ray where none is running.
+
+    Args:
+        names: keys of `task.splits()`.
+        how: of the rendering; the lengths of `truncate` are filled in, and the positions where it has none.
+        max_length, allow_broken, say: see `build`.
+
+    Raises:
+        UserError: rows that the task cannot read, or a split that comes out empty.
+    """
+    sources, settings = task.splits(), _settings(task, tokenizer_folder, how, max_length, allow_broken, True, say)
+    found: dict[str, Test] = {}
+    for name in names:
+        own = TokenPool(name, sources[name], settings)
+        rows, counts = _tested(own, task, max_length, settings)
+        found[name] = own.rows(rows), counts
+    return found
+
+
+def _settings(
+    task: RowSource,
+    tokenizer_folder: str | Path,
+    how: Tokenising,
+    max_length: int,
+    allow_broken: bool | float,
+    quiet: bool,
+    say: Callable[[str], None],
+) -> _Settings:
+    import ray
+
+    tokenizer = tokenizer_files(Path(tokenizer_folder))
+    if how.truncate != "drop":
+        how = replace(how, max_length=max_length, max_new_tokens=task.max_new_tokens)
+    how = replace(how, positions=how.positions or model_positions(tokenizer))
+    return _Settings(
+        tokenise=partial(tokenise, files=ray.put(tokenizer), how=how),
+        identity=(code_hash(task), task_hash(task)),
+        tokens=(tokenizer_hash(tokenizer), repr(how)),
+        shared=folder_is_shared(cache_root()),
+        allow_broken=allow_broken,
+        quiet=quiet,
+        say=say,
+    )
+
+
+def _tested(own: TokenPool, task: RowSource, max_length: int, settings: _Settings) -> tuple[np.ndarray, dict[str, int]]:
+    """The positions of the rows of a test set of its own, and their counts; what is wrong with others is told.
+
+    Raises:
+        UserError: too many rows cannot be used, or none is left.
+    """
+    room = max_length - task.max_new_tokens
+    rows = test_rows(own, task.test_rows, room)
+    found, told = _problems([own], settings.allow_broken)
+    for note in told:
+        settings.say(f"data: {note}")
+    if not len(rows):
+        raise _none_left(own, max_length, own.name)
+    too_long = int((own.usable & (own.prompts > room)).sum())
+    return rows, found | {"test": len(rows), "test_dropped_too_long": too_long}
+
+
+def _none_left(own: TokenPool, max_length: int, name: str) -> UserError:
+    return UserError(f"task.max_length: {max_length} leaves no {name} row of {own.count}; raise max_length")
 
 
 def _problems(pools: list[TokenPool], allow_broken: bool | float) -> tuple[dict[str, int], list[str]]:

@@ -301,7 +301,7 @@ def open_splits(
     found: dict[str, FileSource] = {}
     stated = {split: wanted(f"task.{split}", value, path, config) for split, value in (own or {}).items() if value}
     if path is not None:
-        for split, files in _files(path, config).items():
+        for split, files in _files(path, config, train="train" not in stated).items():
             if split in SPLITS:
                 found[split] = FileSource([(Wanted(path, None, config), files)], reading)
     for split, sources in stated.items():
@@ -322,6 +322,15 @@ def open_source(field: str, value: Any, split: str, reading: Read) -> FileSource
     return FileSource([(one, _files_of(one, split)) for one in wanted(field, value)], reading)
 
 
+def split_names(path: str, name: str | None = None) -> list[str]:
+    """The splits of a source, as `open_splits` takes it; there need be no train.
+
+    Raises:
+        UserError: nothing there that can be read.
+    """
+    return list(_files(path, name, train=False))
+
+
 def _files(path: str, name: str | None, *, train: bool = True) -> dict[str, Callable[[], list[str]]]:
     if is_hub_id(path):
         found = hub_splits(path, name, train=train)
@@ -332,7 +341,7 @@ def _files(path: str, name: str | None, *, train: bool = True) -> dict[str, Call
 def _files_of(one: Wanted, split: str) -> Callable[[], list[str]]:
     """The files of a source that stands for a split: of that split where it has one, of the one named, or train."""
     split = split.partition(".")[0]
-    there = _files(one.path, one.name, train=split == "train")
+    there = _files(one.path, one.name, train=split == "train" and one.split is None)
     named = None if one.split is None else _SLICE.fullmatch(one.split)
     if one.split is not None and named is None:
         raise UserError(f"task.{split}.split: {one.split!r}; allowed: a split such as train, or a part as train[:10%]")

@@ -53,8 +53,7 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary | None:
             run.progress.say(f"final stage: {note}, to keep to the budget")
         samples, seeds = share.samples, range(share.seeds)
         validation = sample_rows(validation, share.validation_rows, TEST_SEED)
-        part = share.test_rows / count
-        tests = {split: sample_rows(rows, max(1, round(part * len(rows))), TEST_SEED) for split, rows in tests.items()}
+        tests = part_of(tests, share.test_rows)
         count = sum(len(rows) for rows in tests.values())
     everything = {"validation": validation, **tests}
     final = run.folder / "final"
@@ -102,6 +101,12 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary | None:
 
 def _standing(run: Run) -> Standing:
     return Standing("final stage", left_s=None if run.keeper is None else run.keeper.shown_left_s)
+
+
+def part_of(tests: Mapping[str, Rows], wanted: int) -> dict[str, Rows]:
+    """About `wanted` rows of all test sets together, the same part of each."""
+    part = wanted / sum(len(rows) for rows in tests.values())
+    return {split: sample_rows(rows, max(1, round(part * len(rows))), TEST_SEED) for split, rows in tests.items()}
 
 
 def sample_rows(rows: Rows, count: int, seed: int) -> Rows:
@@ -153,7 +158,7 @@ def over_seeds(results: Sequence[RecipeResult], split: str, name: str) -> tuple[
 def figures(results: Sequence[RecipeResult], scoring: Scoring) -> MoreFigures:
     """Every metric on every split, where there is more than the headline: `{split: {name: [value, error]}}`."""
     found = {
-        split: {name: over_seeds(results, split, name) for name in scores if _is_figure(name, scores)}
+        split: {name: over_seeds(results, split, name) for name in scores if is_figure(name, scores)}
         for split, scores in results[0].scores.items()
     }
     if set(found) <= {"validation", "test"} and all(list(one) == [scoring.metric] for one in found.values()):
@@ -161,7 +166,7 @@ def figures(results: Sequence[RecipeResult], scoring: Scoring) -> MoreFigures:
     return {"metrics": {split: {name: list(pair) for name, pair in one.items()} for split, one in found.items()}}
 
 
-def _is_figure(name: str, scores: Metrics) -> bool:
+def is_figure(name: str, scores: Metrics) -> bool:
     """Whether it is a metric, and no error of one, nor what is told of every evaluation."""
     return "_se[" not in name and not name.endswith("_se") and (f"{name}_se" in scores or "[" in name or "." in name)
 

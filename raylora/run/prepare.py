@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raylora.build import build_data, build_task, threads_per_host, train_settings, worker_group
 from raylora.progress import Progress
@@ -111,11 +111,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
 
         progress.say(f"hosts: loading the model on {spec.resources.hosts}")
         run.latest = start_latest() if keeper is not None else None
-        options = {"accelerator_type": spec.resources.accelerator_type} if spec.resources.accelerator_type else {}
-        cpus = spec.resources.cpus_per_host if spec.resources.gpus_per_host else 0
-        run.hosts = start_hosts(
-            setup, spec.resources.hosts, cpus=cpus or 0, gpus=spec.resources.gpus_per_host, latest=run.latest, **options
-        )
+        run.hosts = start_hosts(setup, spec.resources.hosts, latest=run.latest, **host_options(spec))
     try:
         if keeper is not None and keeper.plan is None:
             planned = plan_run(
@@ -138,6 +134,14 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
         stop_actors(run)
         raise
     return run
+
+
+def host_options(spec: Spec) -> dict[str, Any]:
+    """What each host asks of Ray."""
+    resources = spec.resources
+    options = {"accelerator_type": resources.accelerator_type} if resources.accelerator_type else {}
+    cpus = resources.cpus_per_host if resources.gpus_per_host else 0
+    return {"cpus": cpus or 0, "gpus": resources.gpus_per_host, **options}
 
 
 def measured_ratios(

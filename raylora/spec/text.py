@@ -67,10 +67,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of `data` with each `dotted.key=value` put in; later ones win. Errors: UserError."""
-    return put(data, [_parsed(override) for override in overrides])
+    return put(data, [parse_override(override) for override in overrides])
 
 
-def _parsed(override: str) -> tuple[str, Any]:
+def parse_override(override: str) -> tuple[str, Any]:
+    """Key and value of `dotted.key=value`. Errors: UserError."""
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
