@@ -151,15 +151,23 @@ class Renderer:
         Raises:
             Refused: the template cannot render it.
         """
+        return self._rendered([messages], tools=tools, generation=generation, thinking=thinking)[0]
+
+    def _rendered(
+        self, chats: Sequence[Sequence[Message]], *, tools: Any = None, generation: bool, thinking: bool = False
+    ) -> list[str]:
         from jinja2.exceptions import TemplateError
 
         options: dict[str, Any] = {"enable_thinking": thinking} if self.thinks else {}
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    list(messages), tools=tools or None, tokenize=False, add_generation_prompt=generation, **options
-                )
+            found: Any = self.tokenizer.apply_chat_template(
+                [list(chat) for chat in chats],
+                tools=tools or None,
+                tokenize=False,
+                add_generation_prompt=generation,
+                **options,
             )
+            return [str(text) for text in found]
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise Refused(str(error).strip().split("\n")[0] or type(error).__name__) from error
 
@@ -169,8 +177,9 @@ class Renderer:
     def prompts(self, texts: Sequence[str]) -> list[str]:
         """The rendered beginnings of conversations with one question each, up to where the answer begins."""
         head = self._head()
+        chats = [[*head, {"role": "user", "content": text}] for text in texts]
         try:
-            return [self.render([*head, {"role": "user", "content": text}], generation=True) for text in texts]
+            return self._rendered(chats, generation=True)
         except Refused as error:
             field = (
                 "task.system: the model's chat template refuses the message"

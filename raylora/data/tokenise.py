@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from raylora.data.ids import TextIds, ids_of
 from raylora.data.problems import BEYOND_POSITIONS, EMPTY_RESPONSE, NO_PROMPT, NULL_RESPONSE, REFUSED
 from raylora.data.rendering import CLOSE, OPEN, Refused, Renderer, unmarked
 from raylora.errors import UserError
@@ -65,6 +70,7 @@ def _tokenizer(files: ray.ObjectRef) -> PreTrainedTokenizerBase:
     import ray
     from transformers import AutoTokenizer
 
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a task has one core
     with tempfile.TemporaryDirectory(prefix="raylora-tokenizer-") as folder:
         for name, content in ray.get(files).items():
             (Path(folder) / name).write_bytes(content)
@@ -102,9 +108,17 @@ class Tokens:
     """One row as the model sees it: `prompt` as rendered, ids, and the trained spans within `prompt_ids`, flat."""
 
     prompt: str
-    prompt_ids: list[int]
-    response_ids: list[int]
+    prompt_ids: array[int]
+    response_ids: array[int]
     trained: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A row as texts to encode, each on its own, and what makes tokens of their ids."""
+
+    texts: Sequence[str]
+    finish: Callable[[Sequence[array[int]]], Tokens]
 
 
 class Encoder:
@@ -119,6 +133,7 @@ class Encoder:
         self.renderer = Renderer(
             tokenizer, system=how.system, chat_template=how.chat_template, control_tokens=how.control_tokens
         )
+        self._text_ids = TextIds(tokenizer)
 
     def encode(
         self, prompts: Sequence[str], responses: Sequence[str], conversations: Sequence[str | None] | None = None
@@ -128,8 +143,17 @@ class Encoder:
         The response is tokenised on its own, so that where training starts is exactly where generation starts, and
         ends with the token that ends a turn. So is each earlier turn of the assistant.
         """
-        conversations = conversations or [None] * len(prompts)
-        done: list[Tokens | str] = [""] * len(prompts)
+        drafts = self._drafts(prompts, responses, conversations or [None] * len(prompts))
+        ids = iter(self._ids([text for draft in drafts if isinstance(draft, _Draft) for text in draft.texts]))
+        return [
+            self._fitted(draft.finish([next(ids) for _ in draft.texts])) if isinstance(draft, _Draft) else draft
+            for draft in drafts
+        ]
+
+    def _drafts(
+        self, prompts: Sequence[str], responses: Sequence[str], conversations: Sequence[str | None]
+    ) -> list[_Draft | str]:
+        drafts: list[_Draft | str] = [""] * len(prompts)
         single = []
         for at, conversation in enumerate(conversations):
             about = None if conversation is None else json.loads(conversation)
@@ -138,20 +162,20 @@ class Encoder:
             if about is None:
                 single.append(at)
             elif about.get("text"):
-                done[at] = self._text(responses[at])
+                drafts[at] = self._text(responses[at])
             else:
-                done[at] = self._conversation(about["messages"], about.get("tools"))
+                drafts[at] = self._conversation(about["messages"], about.get("tools"))
         if single:
             pairs = self._pairs([prompts[at] for at in single], [responses[at] for at in single])
-            for at, tokens in zip(single, pairs, strict=True):
-                done[at] = tokens
-        return [self._fitted(tokens) if isinstance(tokens, Tokens) else tokens for tokens in done]
+            for at, draft in zip(single, pairs, strict=True):
+                drafts[at] = draft
+        return drafts
 
     def _reasons(self, response: str) -> bool:
         """Whether the template has to take reasoning apart from the answer."""
         return self.renderer.thinks and "</think>" in response
 
-    def _pairs(self, prompts: Sequence[str], responses: Sequence[str]) -> list[Tokens | str]:
+    def _pairs(self, prompts: Sequence[str], responses: Sequence[str]) -> Sequence[_Draft | str]:
         renderer, turn = self.renderer, self.renderer.turn
         asked, said = [renderer.mark(text) for text in prompts], [renderer.mark(text) for text in responses]
         if renderer.chat and not turn.plain:
@@ -162,31 +186,46 @@ class Encoder:
         else:
             texts = [f"{renderer.system}\n\n{text}" for text in asked] if renderer.system else asked
             answers = [a if not t or t[-1].isspace() else f" {a}" for t, a in zip(texts, said, strict=True)]
-        end, begin, eos = renderer.end_id, self._begin, self.tokenizer.eos_token_id
-        prompt_ids, response_ids = self._ids(texts), self._ids(answers)
         return [
-            # A model must be given at least one token to go on from.
-            Tokens(unmarked(text), [*begin, *ids] or [eos], [*answer, end])
-            for text, ids, answer in zip(texts, prompt_ids, response_ids, strict=True)
+            _Draft((text, answer), partial(self._pair, unmarked(text)))
+            for text, answer in zip(texts, answers, strict=True)
         ]
 
+    def _pair(self, prompt: str, ids: Sequence[array[int]]) -> Tokens:
+        # A model must be given at least one token to go on from.
+        asked = self._begin + ids[0] or self._eos
+        return Tokens(prompt, asked, ids[1] + self._end)
+
     @cached_property
-    def _begin(self) -> list[int]:
-        """The token before a text without a chat template, where the tokenizer itself adds one."""
+    def _eos(self) -> array[int]:
+        return ids_of([self.tokenizer.eos_token_id])
+
+    @cached_property
+    def _end(self) -> array[int]:
+        return ids_of([self.renderer.end_id])
+
+    @cached_property
+    def _own_begin(self) -> array[int]:
+        """The token before a text, where the tokenizer itself adds one."""
         bos = self.tokenizer.bos_token_id
-        if self.renderer.chat or bos is None:
-            return []
-        return [bos] if list(self.tokenizer("")["input_ids"][:1]) == [bos] else []
+        return ids_of([bos] if bos is not None and list(self.tokenizer("")["input_ids"][:1]) == [bos] else [])
 
-    def _text(self, text: str) -> Tokens:
+    @cached_property
+    def _begin(self) -> array[int]:
+        """What a text without a chat template begins with."""
+        return ids_of() if self.renderer.chat else self._own_begin
+
+    def _text(self, text: str) -> _Draft:
         """Plain text: all of it is trained on."""
-        eos, bos = self.tokenizer.eos_token_id, self.tokenizer.bos_token_id
-        ids = self._ids([text if self.how.control_tokens is not False else self.renderer.mark(text)])[0]
-        begin = [bos] if bos is not None and list(self.tokenizer("")["input_ids"][:1]) == [bos] else [eos]
-        ids = ids[1:] if ids[:1] == [bos] and begin == [bos] else ids
-        return Tokens("", begin, ids if ids[-1:] == [eos] else [*ids, eos])
+        return _Draft([text if self.how.control_tokens is not False else self.renderer.mark(text)], self._whole)
 
-    def _conversation(self, messages: Sequence[dict[str, Any]], tools: Any = None) -> Tokens | str:
+    def _whole(self, ids: Sequence[array[int]]) -> Tokens:
+        (said,) = ids
+        begin = self._own_begin
+        said = said[1:] if begin and said[:1] == begin else said
+        return Tokens("", begin or self._eos, said if said[-1:] == self._eos else said + self._eos)
+
+    def _conversation(self, messages: Sequence[dict[str, Any]], tools: Any = None) -> _Draft | str:
         try:
             rendered = self.renderer.conversation(messages, tools)
         except Refused as error:
@@ -195,8 +234,11 @@ class Encoder:
         for start, end in rendered.spans:
             pieces += [rendered.text[at:start], rendered.text[start:end]]
             at = end
-        ids = self._ids(pieces)
-        prompt_ids, trained = [*self._begin], []
+        return _Draft(pieces, partial(self._turns, unmarked(rendered.text[: rendered.spans[-1][0]])))
+
+    def _turns(self, prompt: str, ids: Sequence[array[int]]) -> Tokens:
+        """Of context and assistant turns, in turns."""
+        prompt_ids, trained = self._begin[:], []
         for context, said in zip(ids[:-2:2], ids[1:-2:2], strict=True):
             prompt_ids += context
             start = max(1, len(prompt_ids))
@@ -204,38 +246,24 @@ class Encoder:
             if self.how.train_on == "all" and len(prompt_ids) > start:
                 trained += [start, len(prompt_ids)]
         prompt_ids += ids[-2]
-        prompt = unmarked(rendered.text[: rendered.spans[-1][0]])
-        return Tokens(prompt, prompt_ids or [self.tokenizer.eos_token_id], ids[-1], trained)
+        return Tokens(prompt, prompt_ids or self._eos, ids[-1], trained)
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def _ids(self, texts: Sequence[str]) -> list[array[int]]:
         """Token ids of each text; what is marked is no control token."""
-        plain = [text for text in texts if OPEN not in text]
-        encoded = iter(self._encoded(plain) if plain else [])
-        return [self._marked_ids(text) if OPEN in text else next(encoded) for text in texts]
+        plain = iter(self._text_ids([text for text in texts if OPEN not in text]))
+        return [self._marked_ids(text) if OPEN in text else next(plain) for text in texts]
 
-    def _marked_ids(self, text: str) -> list[int]:
+    def _marked_ids(self, text: str) -> array[int]:
         """The control tokens outside the marks cut the text; what lies between them is encoded without any."""
-        ids: list[int] = []
+        ids = ids_of()
         cut = re.compile(f"{OPEN}.*?{CLOSE}|({'|'.join(map(re.escape, self.renderer.specials))})", re.DOTALL)
         at = 0
         for found in cut.finditer(text):
             if found.group(1) is not None:
-                ids += self._ordinary(text[at : found.start()])
+                ids += self._text_ids.ordinary(unmarked(text[at : found.start()]))
                 ids.append(self.tokenizer.convert_tokens_to_ids(found.group(1)))
                 at = found.end()
-        return ids + self._ordinary(text[at:])
-
-    def _ordinary(self, text: str) -> list[int]:
-        text = unmarked(text)
-        if not text:
-            return []
-        return self._encoded([text], split_special_tokens=True)[0]
-
-    def _encoded(self, texts: list[str], **options: Any) -> list[list[int]]:
-        # Not verbose: the tokenizer's own limit is not what decides here.
-        return self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False, **options
-        )["input_ids"]  # fmt: skip
+        return ids + self._text_ids.ordinary(unmarked(text[at:]))
 
     def _fitted(self, tokens: Tokens) -> Tokens | str:
         """Cut to `max_length` where that is asked for; a problem beyond the model's positions."""
@@ -291,7 +319,11 @@ def encode(
         if isinstance(tokens, str):
             raise UserError(f"a row cannot be encoded: {tokens}; give other rows, or set task.chat_template to false")
     rows = [tokens for tokens in done if isinstance(tokens, Tokens)]
-    return [row.prompt for row in rows], [row.prompt_ids for row in rows], [row.response_ids for row in rows]
+    return (
+        [row.prompt for row in rows],
+        [row.prompt_ids.tolist() for row in rows],
+        [row.response_ids.tolist() for row in rows],
+    )
 
 
 @lru_cache(maxsize=2)
@@ -312,31 +344,44 @@ def tokenise_with(table: pa.Table, make_encoder: Callable[[], Encoder]) -> pa.Ta
     """As `tokenise`, with an encoder that is asked for where there is a row to encode."""
     import pyarrow as pa
 
-    given = set(table.schema.names)
-    nothing: list[Any] = [None] * table.num_rows
-
-    def column(name: str) -> list[Any]:
-        return table.column(name).to_pylist() if name in given else list(nothing)
-
-    names = ("prompt", "response", "answer", "metadata", "problem", "source_file", "source_row")
-    columns: dict[str, list[Any]] = {name: column(name) for name in names}
-    for name in ("prompt_ids", "response_ids", "prompt_trained"):
-        columns[name] = [[] for _ in nothing]
-    conversations, problems = column("conversation"), columns["problem"]
+    count, kept = table.num_rows, schema().remove(0)
+    given = {name: table.column(name) for name in table.schema.names}
+    prompts, responses, problems, conversations = (
+        given[name].to_pylist() if name in given else [None] * count
+        for name in ("prompt", "response", "problem", "conversation")
+    )
     for at, problem in enumerate(problems):
-        problems[at] = problem or problem_of(columns["prompt"][at], columns["response"][at])
+        problems[at] = problem or problem_of(prompts[at], responses[at])
     usable = [at for at, problem in enumerate(problems) if problem is None]
+    done: list[Tokens] = [_NOTHING] * count
     if usable:
-        prompts, responses = ([columns[name][at] for at in usable] for name in ("prompt", "response"))
-        encoded = make_encoder().encode(prompts, responses, [conversations[at] for at in usable])
-        for at, tokens in zip(usable, encoded, strict=True):
+        texts = ([column[at] for at in usable] for column in (prompts, responses, conversations))
+        for at, tokens in zip(usable, make_encoder().encode(*texts), strict=True):
             if isinstance(tokens, str):
                 problems[at] = tokens
-                continue
-            columns["prompt"][at], columns["prompt_ids"][at] = tokens.prompt, tokens.prompt_ids
-            columns["response_ids"][at], columns["prompt_trained"][at] = tokens.response_ids, tokens.trained
-    kept = schema().remove(0)
-    return pa.table({name: columns[name] for name in kept.names}, schema=kept)
+            else:
+                done[at], prompts[at] = tokens, tokens.prompt
+    columns = {name: given.get(name, pa.nulls(count)) for name in kept.names}
+    columns |= {
+        "prompt": pa.array(prompts, pa.string()),
+        "prompt_ids": _lists([tokens.prompt_ids for tokens in done]),
+        "response_ids": _lists([tokens.response_ids for tokens in done]),
+        "prompt_trained": _lists([ids_of(tokens.trained) for tokens in done]),
+        "problem": pa.array(problems, pa.string()),
+    }
+    return pa.table(columns).cast(kept)
+
+
+_NOTHING = Tokens("", ids_of(), ids_of())
+
+
+def _lists(rows: Sequence[array[int]]) -> pa.ListArray:
+    """A column of lists of token ids."""
+    import pyarrow as pa
+
+    ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    values = pa.Array.from_buffers(pa.int32(), int(ends[-1]), [None, pa.py_buffer(b"".join(rows))])
+    return pa.ListArray.from_arrays(pa.array(ends), values)
 
 
 def problem_of(prompt: str | None, response: str | None) -> str | None:
