@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # What is kept of the parts that were encoded; a longer one is hardly met again.
 _PARTS_AT_MOST, _PART_AT_MOST = 2**18, 40
+# Where, after so many parts, more than this share was new, encoding whole texts is faster.
+_TRIED, _NEW_AT_MOST = 2**19, 0.3
 _CUT, _NO_CUT = re.compile(r"(?<=\S)(?= )"), re.compile(r" (?<=\s )")
 _MARK = "\0"
 
@@ -53,32 +55,31 @@ class TextIds:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         self._known: dict[str, bytes] = {}
+        self._tried = self._new = 0
 
     @cached_property
     def _backend(self) -> Tokenizer | None:
         """Of `tokenizers`, where all that the tokenizer does is call it."""
         from transformers import PreTrainedTokenizerFast
 
-        kind = type(self.tokenizer)
-        if not isinstance(self.tokenizer, PreTrainedTokenizerFast) or self.tokenizer.split_special_tokens:
+        kind, known = type(self.tokenizer), PreTrainedTokenizerFast
+        if not issubclass(kind, known) or self.tokenizer.split_special_tokens:
             return None
-        if (kind.__call__, kind._encode_plus) != (
-            PreTrainedTokenizerFast.__call__,
-            PreTrainedTokenizerFast._encode_plus,
-        ):
-            return None
-        return self.tokenizer.backend_tokenizer
+        same = kind.__call__ is known.__call__ and kind._encode_plus is known._encode_plus
+        return self.tokenizer.backend_tokenizer if same else None
 
     @cached_property
     def by_words(self) -> bool:
-        """Whether ids are looked up word by word."""
+        """Whether ids can be looked up word by word."""
         return self._backend is not None and cuts_before_spaces(json.loads(self._backend.to_str()))
 
     def __call__(self, texts: Sequence[str]) -> list[array[int]]:
-        if not self.by_words:
+        if not self.by_words or (self._tried > _TRIED and self._new > _NEW_AT_MOST * self._tried):
             return self._encoded(texts)
         cut, known = [_parts(text) for text in texts], self._known
         new = list(set(chain.from_iterable(cut)).difference(known))
+        self._tried += sum(map(len, cut))
+        self._new += len(new)
         known.update(zip(new, (found.tobytes() for found in self._encoded(new)), strict=True))
         found = [array("i", b"".join(map(known.__getitem__, parts))) for parts in cut]
         if len(known) > _PARTS_AT_MOST:

@@ -346,10 +346,11 @@ def tokenise_with(table: pa.Table, make_encoder: Callable[[], Encoder]) -> pa.Ta
 
     count, kept = table.num_rows, schema().remove(0)
     given = {name: table.column(name) for name in table.schema.names}
-    prompts, responses, problems, conversations = (
-        given[name].to_pylist() if name in given else [None] * count
-        for name in ("prompt", "response", "problem", "conversation")
-    )
+
+    def column(name: str) -> list[Any]:
+        return given[name].to_pylist() if name in given else [None] * count
+
+    prompts, responses, conversations, problems = map(column, ("prompt", "response", "conversation", "problem"))
     for at, problem in enumerate(problems):
         problems[at] = problem or problem_of(prompts[at], responses[at])
     usable = [at for at, problem in enumerate(problems) if problem is None]
