@@ -32,6 +32,31 @@ class UserError(ValueError):
         self.message = message
         self.field, self.value, self.allowed = field, value, allowed
 
+    @classmethod
+    def at(cls, field: str, told: str, *, value: object = None, allowed: object = None) -> UserError:
+        """The error of one field, whose line begins with its name: `field: told`."""
+        return cls(f"{field}: {told}", field=field, value=value, allowed=allowed)
+
+    @classmethod
+    def around(cls, begin: str, error: Exception, *, field: str = "", value: object = None) -> UserError:
+        """The error whose line is another's with `begin` before it: `search.options.` before `width: 0 is too small`.
+
+        Value and what is allowed are the other's where it tells them.
+
+        Args:
+            field: what is wrong; "" for the field that the other names, below the one that `begin` does.
+            value: what that was set to, where the other does not say it.
+        """
+        inner = getattr(error, "field", "")
+        field = field or ".".join(part for part in (begin.strip(" :."), inner) if part)
+        told = getattr(error, "value", None)
+        return cls(
+            f"{begin}{error}",
+            field=field,
+            value=value if told is None else told,
+            allowed=getattr(error, "allowed", None),
+        )
+
     def __str__(self) -> str:
         # Not of `args`, which Ray Data appends its advice to.
         return self.message

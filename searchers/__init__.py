@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .errors import OptionError
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ SEARCHERS: Registry[SpaceSearcher] = Registry(
     __name__,
     group="raylora.searchers",
     base=f"{__name__}.base:SpaceSearcher",
-    apart=("base", "knob", "optuna_sampler", "registry", "space", "testing"),
+    apart=("base", "errors", "knob", "optuna_sampler", "registry", "space", "testing"),
 )
 
 
@@ -34,7 +35,9 @@ def make_searcher(name: str, **options: Any) -> SpaceSearcher:
         ValueError: unknown name, a plug-in that cannot be used, or an option that the searcher does not have.
     """
     if name not in SEARCHERS:
-        raise ValueError(f"searcher: {name!r} is unknown; choose one of {', '.join(available())}")
+        raise OptionError(
+            "searcher", f"{name!r} is unknown; choose one of {', '.join(available())}", value=name, allowed=available()
+        )
     cls = SEARCHERS[name]
     try:
         return cls(**options)

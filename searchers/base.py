@@ -18,6 +18,7 @@ from typing import Any, ClassVar, TypedDict
 import numpy as np
 from ray.tune.search import Searcher
 
+from .errors import OptionError
 from .space import Space
 
 
@@ -106,9 +107,9 @@ class SpaceSearcher(Searcher):
         worst: float | None = None,
     ) -> None:
         if mode not in (None, "min", "max"):
-            raise ValueError(f"mode: {mode!r} is unknown; use 'min' or 'max'")
+            raise OptionError("mode", f"{mode!r} is unknown; use 'min' or 'max'", value=mode, allowed=("min", "max"))
         if worst is not None and not math.isfinite(worst):
-            raise ValueError(f"worst: {worst!r} is not finite; give a finite value or leave it out")
+            raise OptionError("worst", f"{worst!r} is not finite; give a finite value or leave it out", value=worst)
         super().__init__(metric=metric, mode=mode)
         # The base class keeps metric and mode only when both are given.
         self._metric, self._mode = metric, mode
@@ -406,7 +407,11 @@ class SpaceSearcher(Searcher):
 
     def _set_space(self, space: Space) -> None:
         if not isinstance(space, Space):
-            raise ValueError(f"space: {type(space).__name__} is not a Space; use Space.from_dict({{...}})")
+            raise OptionError(
+                "space",
+                f"{type(space).__name__} is not a Space; use Space.from_dict({{...}})",
+                value=type(space).__name__,
+            )
         self.space = space
         self.enqueue(self._initial_points)
         self._ready()

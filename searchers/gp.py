@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 import numpy as np
 
 from .base import Common, SpaceSearcher
+from .errors import OptionError
 
 if TYPE_CHECKING:
     from .space import Space
@@ -58,7 +59,7 @@ class GPSearch(SpaceSearcher):
     ) -> None:
         for name, value in (("n_initial", n_initial), ("candidates", candidates), ("fit_steps", fit_steps)):
             if value < 1:
-                raise ValueError(f"{name}: {value!r} is too small; use 1 or more")
+                raise OptionError(name, f"{value!r} is too small; use 1 or more", value=value)
         self.n_initial, self.candidates, self.fit_steps = n_initial, candidates, fit_steps
         self._pool: np.ndarray | None = None
         super().__init__(**common)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .base import Common, Observation, SpaceSearcher
+from .errors import OptionError
 from .gp import GPSearch
 from .space import Space
 from .surrogate.actor import Proposal
@@ -122,14 +123,16 @@ class LanguageBOSearch(SpaceSearcher):
         **options: Any,
     ) -> None:
         if preset not in PRESETS:
-            raise ValueError(f"preset: {preset!r} is unknown; use {' or '.join(PRESETS)}")
+            raise OptionError(
+                "preset", f"{preset!r} is unknown; use {' or '.join(PRESETS)}", value=preset, allowed=list(PRESETS)
+            )
         for name, value, least in (
             ("n_initial", n_initial, 1),
             ("extra_random", extra_random, 0),
             ("stage", 1 if stage is None else stage, 1),
         ):
             if not value >= least:
-                raise ValueError(f"{name}: {value!r} is too small; use at least {least}")
+                raise OptionError(name, f"{value!r} is too small; use at least {least}", value=value)
         common: Common = {}
         for name in Common.__annotations__.keys() & options.keys():
             common[name] = options.pop(name)  # type: ignore[literal-required]
@@ -342,7 +345,7 @@ class LanguageBOSearch(SpaceSearcher):
 
     def _folder(self) -> str | None:
         if self.llm is None and self.setup.language:
-            raise ValueError("llm: not set; give the local folder of a causal language model")
+            raise OptionError("llm", "not set; give the local folder of a causal language model")
         return self.llm
 
     def _warm_up(self) -> None:
@@ -435,7 +438,12 @@ def make_setup(options: Mapping[str, Any]) -> Setup:
 
     for name in options:
         if name not in _SETUP:
-            raise ValueError(f"{name}: the language searcher has no such option; use {', '.join(sorted(_SETUP))}")
+            raise OptionError(
+                name,
+                f"the language searcher has no such option; use {', '.join(sorted(_SETUP))}",
+                value=options[name],
+                allowed=sorted(_SETUP),
+            )
     setup = Setup(**{**options, "projection": _width(options.get("projection", Setup.projection))})
     for name, least in (
         ("fit_steps", 1),
@@ -449,13 +457,13 @@ def make_setup(options: Mapping[str, Any]) -> Setup:
         kind = int if isinstance(least, int) else int | float
         if isinstance(value, bool) or not isinstance(value, kind) or not value >= least:
             whole = "a whole number" if kind is int else "a number"
-            raise ValueError(f"{name}: {value!r} is not {whole} of at least {least:g}")
+            raise OptionError(name, f"{value!r} is not {whole} of at least {least:g}", value=value)
     if setup.threads is not None and setup.threads < 1:
-        raise ValueError(f"threads: {setup.threads!r} is too small; use at least 1")
+        raise OptionError("threads", f"{setup.threads!r} is too small; use at least 1", value=setup.threads)
     if not 0 <= setup.dropout < 1:
-        raise ValueError(f"dropout: {setup.dropout!r} is outside [0, 1)")
+        raise OptionError("dropout", f"{setup.dropout!r} is outside [0, 1)", value=setup.dropout)
     if not setup.prior_shift > 0:
-        raise ValueError(f"prior_shift: {setup.prior_shift!r} is not above 0")
+        raise OptionError("prior_shift", f"{setup.prior_shift!r} is not above 0", value=setup.prior_shift)
     types = (None, "bfloat16", "float16", "float32")
     for name, allowed in (
         ("acquisition", ACQUISITIONS),
@@ -464,9 +472,13 @@ def make_setup(options: Mapping[str, Any]) -> Setup:
         ("token_dtype", types),
     ):
         if getattr(setup, name) not in allowed:
-            raise ValueError(f"{name}: {getattr(setup, name)!r} is unknown; use {', '.join(map(str, allowed))}")
+            value = getattr(setup, name)
+            told = f"{value!r} is unknown; use {', '.join(map(str, allowed))}"
+            raise OptionError(name, told, value=value, allowed=allowed)
     if not setup.language and not setup.knobs:
-        raise ValueError("language, knobs: both are off; keep one of the two parts of the kernel")
+        raise OptionError(
+            "language, knobs", "both are off; keep one of the two parts of the kernel", value=(False, False)
+        )
     return setup
 
 
@@ -476,5 +488,7 @@ def _width(given: Any) -> int | None:
     if value is None or value is False:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"projection: {given!r} is no width; use a whole number such as 32, or null for none")
+        raise OptionError(
+            "projection", f"{given!r} is no width; use a whole number such as 32, or null for none", value=given
+        )
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from .base import Common
+from .errors import OptionError
 from .gp import GPSearch
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class LatentBOSearch(GPSearch):
         **common: Unpack[Common],
     ) -> None:
         if width < 1:
-            raise ValueError(f"width: {width!r} is too small; use 1 or more")
+            raise OptionError("width", f"{width!r} is too small; use 1 or more", value=width)
         self.width = width
         super().__init__(n_initial=n_initial, candidates=candidates, fit_steps=fit_steps, **common)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
 from .base import Common, SpaceSearcher
+from .errors import OptionError
 
 _WORKER = Path(__file__).parent / "surrogate" / "nomad_worker.py"
 # Runs that may end, one after the other, without a new point before a random one is tried instead.
@@ -49,7 +50,7 @@ class NomadSearch(SpaceSearcher):
 
     def __init__(self, *, evaluations: int = 400, **common: Unpack[Common]) -> None:
         if evaluations < 1:
-            raise ValueError(f"evaluations: {evaluations!r} is too small; use 1 or more")
+            raise OptionError("evaluations", f"{evaluations!r} is too small; use 1 or more", value=evaluations)
         self.evaluations = evaluations
         self._runs = 0
         self._start: int | None = None  # of the current run

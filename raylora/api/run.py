@@ -84,7 +84,11 @@ class Run:
         """
         file = self.folder / "summary.json"
         if not file.is_file():
-            raise UserError(f"RUN_DIR: {self.folder} has no summary yet; finish the run with `raylora resume` first")
+            raise UserError.at(
+                "RUN_DIR",
+                f"{self.folder} has no summary yet; finish the run with `raylora resume` first",
+                value=str(self.folder),
+            )
         return json.loads(file.read_text())
 
     @property
@@ -104,7 +108,11 @@ class Run:
         else:
             found = self.status["best"]
             if found is None:
-                raise UserError(f"RUN_DIR: no trial of {self.folder} has a result yet; `raylora resume` goes on")
+                raise UserError.at(
+                    "RUN_DIR",
+                    f"no trial of {self.folder} has a result yet; `raylora resume` goes on",
+                    value=str(self.folder),
+                )
             config = found["config"]
         # The rows say 8 where the recipe says 8.0; what is left over belongs to the variant.
         own = {name: config[name] for name in _OWN if name in config}
@@ -158,8 +166,10 @@ class Run:
         """
         folder = self.folder / "adapter"
         if not folder.is_dir():
-            raise UserError(
-                f"RUN_DIR: {self.folder} has no adapter; finish the run with `raylora resume`, with final.enabled"
+            raise UserError.at(
+                "RUN_DIR",
+                f"{self.folder} has no adapter; finish the run with `raylora resume`, with final.enabled",
+                value=str(self.folder),
             )
         return folder
 

@@ -35,15 +35,27 @@ def parse_arm(text: str) -> Arm:
 
     variant, *parts = text.strip().split(":")
     if variant not in available():
-        raise UserError(f"{text}: no such variant; {choose(variant, list(available()))}")
+        raise UserError(
+            f"{text}: no such variant; {choose(variant, list(available()))}",
+            field="--arms",
+            value=variant,
+            allowed=list(available()),
+        )
     allowed = get_variant(variant).options
     options = {}
     for part in parts:
         name, equals, value = part.partition("=")
         if not equals or name not in allowed:
-            raise UserError(f"{text}: {part!r} is no option of {variant}; allowed: {', '.join(allowed) or 'none'}")
+            raise UserError(
+                f"{text}: {part!r} is no option of {variant}; allowed: {', '.join(allowed) or 'none'}",
+                field="--arms",
+                value=part,
+                allowed=list(allowed),
+            )
         try:
             options[name] = parse_value(value)
         except yaml.YAMLError:
-            raise UserError(f"{text}: {value!r} is no value; allowed: a YAML scalar") from None
+            raise UserError(
+                f"{text}: {value!r} is no value; allowed: a YAML scalar", field="--arms", value=value
+            ) from None
     return Arm(text.strip(), variant, options)

@@ -55,7 +55,9 @@ def bench_convergence(
     """
     for arm in arms:
         if len(rates[arm.label]) < 3:
-            raise UserError(f"--rates: {len(rates[arm.label])} for {arm.label}; allowed: at least 3")
+            raise UserError.at(
+                "--rates", f"{len(rates[arm.label])} for {arm.label}; allowed: at least 3", value=list(rates[arm.label])
+            )
     writable_folder(Path(folder).expanduser(), f"--to {folder}")
     runner = _Runner(spec, Path(folder).expanduser(), Progress(quiet=quiet), checks)
     files: list[Path] = []
@@ -81,7 +83,11 @@ def read_run(file: Path) -> dict[str, Any]:
         run = json.loads(file.read_text())
         return {**run, "arm": str(run["arm"]), "about": dict(run["about"]), "loss": list(run["loss"])}
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{file}: no run of `raylora bench convergence`; remove it, or name another folder") from None
+        raise UserError(
+            f"{file}: no run of `raylora bench convergence`; remove it, or name another folder",
+            field="--to",
+            value=str(file),
+        ) from None
 
 
 def best_rate(runs: Mapping[float, Mapping[str, Any]]) -> float:
@@ -109,7 +115,9 @@ class _Runner:
                 if found.get(name) != about.get(name):
                     raise UserError(
                         f"--to {self.folder}: {file.name} has {name} = {short(found.get(name))}, not "
-                        f"{short(about.get(name))}; name another folder"
+                        f"{short(about.get(name))}; name another folder",
+                        field="--to",
+                        value=str(self.folder),
                     )
         else:
             record = self._train(arm, rate, seed)
@@ -167,7 +175,7 @@ class _Runner:
         try:
             run = TrialRun(base, knobs, train, settings, pad_id=pad_token(tokenizer))
         except ValueError as error:
-            raise UserError(f"--arms {arm.label}: {error}") from None
+            raise UserError.around(f"--arms {arm.label}: ", error, field="--arms", value=arm.label) from None
         try:
             losses: list[float] = []
             wanted = {round(run.steps * i / self.checks) for i in range(self.checks + 1)} if self.checks else set()

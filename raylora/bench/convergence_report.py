@@ -69,15 +69,23 @@ def read_curves(folder: str | Path) -> list[Curve]:
     """
     runs = [read_run(path) for path in sorted(Path(folder).expanduser().glob("*.json"))]
     if not runs:
-        raise UserError(f"{folder}: no run there; measure with `raylora bench convergence`")
+        raise UserError(
+            f"{folder}: no run there; measure with `raylora bench convergence`", field="FOLDER", value=str(folder)
+        )
     for name in dict.fromkeys(name for run in runs for name in run["about"]):
         if any(run["about"].get(name) != runs[0]["about"].get(name) for run in runs):
-            raise UserError(f"{folder}: the runs differ in {name}; keep one folder for each")
+            raise UserError(
+                f"{folder}: the runs differ in {name}; keep one folder for each", field="FOLDER", value=str(folder)
+            )
     steps = max(len(run["loss"]) for run in runs)
     by_arm: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
         if not run["diverged"] and len(run["loss"]) != steps:
-            raise UserError(f"{folder}: a run of {run['arm']} has {len(run['loss'])} steps, others {steps}")
+            raise UserError(
+                f"{folder}: a run of {run['arm']} has {len(run['loss'])} steps, others {steps}",
+                field="FOLDER",
+                value=str(folder),
+            )
         by_arm.setdefault(run["arm"], []).append(run)
     curves = []
     for label, found in sorted(by_arm.items()):

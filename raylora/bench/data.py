@@ -64,7 +64,7 @@ def bench_data(
         `rows`.
     """
     if words < 2:
-        raise UserError(f"--words: {words}; allowed: at least 2, one of them the response")
+        raise UserError.at("--words", f"{words}; allowed: at least 2, one of them the response", value=words)
     progress = Progress(quiet=quiet)
     with tempfile.TemporaryDirectory(dir=folder, prefix="raylora-bench-") as scratch:
         root = Path(scratch)

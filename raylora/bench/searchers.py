@@ -47,7 +47,9 @@ def parse_searchers(text: str) -> list[Entry]:
     for item in filter(None, (part.strip() for part in text.split(","))):
         if "=" in item.partition(":")[0]:
             if not entries:
-                raise UserError(f"--searchers: option {item!r} stands before any searcher; allowed: NAME,{item}")
+                raise UserError.at(
+                    "--searchers", f"option {item!r} stands before any searcher; allowed: NAME,{item}", value=item
+                )
             label, name, options = entries[-1]
             key, _, value = item.partition("=")
             options[key.strip()] = yaml.safe_load(value)
@@ -55,7 +57,12 @@ def parse_searchers(text: str) -> list[Entry]:
             continue
         name, _, preset = item.partition(":")
         if name not in available():
-            raise UserError(f"--searchers: {name!r}: no such searcher; allowed: {', '.join(available())}")
+            raise UserError.at(
+                "--searchers",
+                f"{name!r}: no such searcher; allowed: {', '.join(available())}",
+                value=name,
+                allowed=list(available()),
+            )
         options = {}
         if "=" in preset:
             key, _, value = preset.partition("=")
@@ -64,7 +71,7 @@ def parse_searchers(text: str) -> list[Entry]:
             options["preset"] = preset
         entries.append((item, name, options))
     if not entries:
-        raise UserError("--searchers: is empty; allowed: NAME,NAME,...")
+        raise UserError.at("--searchers", "is empty; allowed: NAME,NAME,...", value=text)
     return [Entry(*entry) for entry in entries]
 
 
@@ -96,7 +103,11 @@ def bench_searchers(
     loaded = [load_grid(path) for path in grids]
     for grid in loaded:
         if trials > len(grid.values):
-            raise UserError(f"--trials: {trials}: {grid.name} has only {len(grid.values)} rows; allowed: at most these")
+            raise UserError.at(
+                "--trials",
+                f"{trials}: {grid.name} has only {len(grid.values)} rows; allowed: at most these",
+                value=trials,
+            )
     entries = parse_searchers(searchers)
     progress = Progress(quiet=quiet)
     folder = None
@@ -190,7 +201,7 @@ def run_once(
     try:
         searcher = make_searcher(entry.name, space=grid.space, metric="accuracy", mode="max", seed=seed, **options)
     except ValueError as error:
-        raise UserError(f"--searchers: {entry.label}: {error}") from None
+        raise UserError.around(f"--searchers: {entry.label}: ", error, field="--searchers", value=entry.label) from None
     searcher.exclude(set(range(len(grid.space))) - set(grid.values))
     regret = np.zeros(trials)
     best = -np.inf

@@ -93,9 +93,11 @@ def bench_suggest(
     setup = _make_setup(preset, options, dtype=dtype, kv_budget_gb=kv_budget_gb, fit_steps=fit_steps)
     for name, value, least in (("observed", observed, 2), ("sample", sample, 1), ("check", check, 1)):
         if value < least:
-            raise UserError(f"{name}: {value}; allowed: at least {least}")
+            raise UserError.at(name, f"{value}; allowed: at least {least}", value=value)
     if observed + 2 > len(space):
-        raise UserError(f"observed: {observed}; allowed: at most {len(space) - 2}, two fewer than configurations")
+        raise UserError.at(
+            "observed", f"{observed}; allowed: at most {len(space) - 2}, two fewer than configurations", value=observed
+        )
     folder = str(resolve(model, quiet=quiet))
     progress = Progress(quiet=quiet)
     fast = _alone(_run_fast, folder, space, setup, observed, sample, seed, quiet)
@@ -121,15 +123,22 @@ def _make_setup(preset: str, options: dict[str, Any], **given: Any) -> Setup:
     from searchers.language import PRESETS, make_setup
 
     if preset not in PRESETS:
-        raise UserError(f"preset: {preset!r} is unknown; allowed: {', '.join(PRESETS)}")
+        raise UserError.at(
+            "preset", f"{preset!r} is unknown; allowed: {', '.join(PRESETS)}", value=preset, allowed=list(PRESETS)
+        )
     if given["dtype"] not in (None, *DTYPES):
-        raise UserError(f"dtype: {given['dtype']!r} is unknown; allowed: {', '.join(DTYPES)}")
+        raise UserError.at(
+            "dtype",
+            f"{given['dtype']!r} is unknown; allowed: {', '.join(DTYPES)}",
+            value=given["dtype"],
+            allowed=list(DTYPES),
+        )
     # What an earlier run left on disk would make the first iteration look fast.
     fixed = {"language": True, "token": True, "cache": False}
     try:
         return make_setup({**PRESETS[preset], **options, **given, **fixed})
     except ValueError as error:
-        raise UserError(str(error)) from None
+        raise UserError.around("", error) from None
 
 
 def _alone(work: Callable[..., Any], *args: Any) -> Any:
@@ -199,7 +208,9 @@ def _run_fast(folder: str, space: Space, setup: Setup, observed: int, sample: in
     started = time.perf_counter()
     actor = _Watched(folder, space, setup, seed)
     if actor.states is None or not actor.states.shared:
-        raise UserError(f"model: {folder!r} does not let prompts share prefixes; choose a causal language model")
+        raise UserError.at(
+            "model", f"{folder!r} does not let prompts share prefixes; choose a causal language model", value=folder
+        )
     proposal = actor.propose(data, [], 1, seed)
     first_s = time.perf_counter() - started
     pool = actor.candidates.pool

@@ -132,7 +132,7 @@ def _measure(
         try:
             run = TrialRun(base, knobs, batch, _settings(rows, length), pad_id=0, surroundings=around)
         except ValueError as error:
-            raise UserError(f"--variants {name}: {error}") from None
+            raise UserError.around(f"--variants {name}: ", error, field="--variants", value=name) from None
         if isinstance(run.variant, Saturating):
             run.variant.saturate()
         return run
@@ -219,7 +219,7 @@ def _arms(wanted: Sequence[str]) -> list[Arm]:
     try:
         arms = {arm.label: arm for arm in (parse_arm(text) for text in wanted)}
     except UserError as error:
-        raise UserError(f"--variants {error}") from None
+        raise UserError.around("--variants ", error, field="--variants") from None
     return [Arm("lora", "lora"), *(arm for label, arm in arms.items() if label != "lora")]
 
 

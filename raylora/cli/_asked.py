@@ -58,7 +58,7 @@ def asked_spec(options: argparse.Namespace) -> Spec:
         overrides, file = [file, *overrides], None
     given = {flag: value for flag in FLAGS if (value := getattr(options, flag, None)) is not None}
     if file is None and "model" not in given:
-        raise UserError("SPEC.yaml: missing; give one, or --model with --data (`raylora init` writes a spec)")
+        raise UserError.at("SPEC.yaml", "missing; give one, or --model with --data (`raylora init` writes a spec)")
     data: dict[str, Any] = {"task": {}} if file is None else read_yaml(Path(file))
     if file is None:
         data = put(data, machine_defaults() if "hosts" not in given else {})

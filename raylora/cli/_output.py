@@ -69,7 +69,9 @@ def write_json(path: str, figures: Any) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(figures, indent=2) + "\n")
     except OSError as error:
-        raise UserError(f"--json {path}: {error.strerror or error}; give a file that can be written") from None
+        raise UserError(
+            f"--json {path}: {error.strerror or error}; give a file that can be written", field="--json", value=path
+        ) from None
 
 
 def answer_files(options: argparse.Namespace, paths: Iterable[Path]) -> None:
@@ -101,7 +103,7 @@ def at_least_one(options: argparse.Namespace, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
         if value is not None and value < 1:
-            raise UserError(f"--{name}: {value}; allowed: at least 1")
+            raise UserError.at(f"--{name}", f"{value}; allowed: at least 1", value=value)
 
 
 def listed(text: str | None) -> list[str] | None:
@@ -114,4 +116,4 @@ def whole_numbers(option: str, text: str | None) -> list[int] | None:
     try:
         return None if text is None else [int(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"{option}: {text}; allowed: whole numbers separated by commas") from None
+        raise UserError.at(option, f"{text}; allowed: whole numbers separated by commas", value=text) from None

@@ -30,5 +30,5 @@ def run(options: argparse.Namespace) -> None:
     output_stem(options.to)  # first: training takes long
     records += run_specs(specs, overrides, seeds, quiet=options.quiet)
     if not records:
-        raise UserError("SOURCE: nothing but overrides; give a spec (.yaml) or a JSON of records")
+        raise UserError.at("SOURCE", "nothing but overrides; give a spec (.yaml) or a JSON of records")
     answer_files(options, write_comparison(merged(records), options.to))

@@ -42,11 +42,11 @@ def run(options: argparse.Namespace) -> None:
 
     at_least_one(options, "tokens", "iterations")
     if not 0 < options.tolerance < 1:
-        raise UserError(f"--tolerance: {options.tolerance}; allowed: above 0, below 1")
+        raise UserError.at("--tolerance", f"{options.tolerance}; allowed: above 0, below 1", value=options.tolerance)
     if not options.spec.endswith(".json"):
         figures = _measure(options)
     elif options.variants or options.layers or options.types or options.overrides:
-        raise UserError(f"SPEC: {options.spec} holds figures; give the spec to measure others")
+        raise UserError.at("SPEC", f"{options.spec} holds figures; give the spec to measure others", value=options.spec)
     else:
         figures = read_figures(options.spec)
     answer(options, figures, lambda: _show(options, figures))

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
 
     file = Path(options.file)
     if file.exists() and not options.force:
-        raise UserError(f"SPEC.yaml: {file} is there already; give another name, or --force")
+        raise UserError.at("SPEC.yaml", f"{file} is there already; give another name, or --force", value=str(file))
     answers = {name: getattr(options, name) for name in _QUESTIONS}
     present = _present(options.present)
     answers["model"] = answers["model"] or present.get("model")
@@ -61,7 +61,9 @@ def run(options: argparse.Namespace) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"SPEC.yaml: {file}: {error.strerror}; give a file that can be written") from None
+        raise UserError.at(
+            "SPEC.yaml", f"{file}: {error.strerror}; give a file that can be written", value=str(file)
+        ) from None
     told = f"{file}: written; `raylora plan {file}` tells what it will do, `raylora tune {file}` does it"
     answer(options, {"file": str(file)}, lambda: print(told))
 

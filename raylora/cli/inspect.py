@@ -58,7 +58,9 @@ def _columns(options: argparse.Namespace) -> dict[str, str] | None:
         return None
     split = [pair.partition("=") for pair in pairs]
     if not all(role and column for role, _, column in split):
-        raise UserError(f"--columns: {options.columns}; allowed: role=column, separated by commas")
+        raise UserError.at(
+            "--columns", f"{options.columns}; allowed: role=column, separated by commas", value=options.columns
+        )
     return {role: column for role, _, column in split}
 
 
@@ -68,7 +70,11 @@ def _write(path: str, text: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     except OSError as error:
-        raise UserError(f"--html {path}: {error.strerror or error}; give a file that can be written") from None
+        raise UserError(
+            f"--html {path}: {error.strerror or error}; give a file that can be written",
+            field="--html",
+            value=str(path),
+        ) from None
 
 
 def show(report: Mapping[str, Any]) -> None:

@@ -32,12 +32,18 @@ def run(options: argparse.Namespace) -> None:
         from raylora.reports.page.page import PAGE, write_page
 
         if options.grid:
-            raise UserError(f"--grid {options.grid}: goes with a sweep; give --to a STEM without .html")
+            raise UserError(
+                f"--grid {options.grid}: goes with a sweep; give --to a STEM without .html",
+                field="--grid",
+                value=options.grid,
+            )
         path = Path(options.sources[0]).expanduser() / PAGE if to is None else Path(to)
         answer_files(options, [write_page(options.sources, path, rows=not options.no_rows)])
         return
     from raylora.reports.sweep import merge, read_sweep, write_report
 
     if options.no_rows:
-        raise UserError(f"--no-rows: goes with a page, not with a sweep; give --to a FILE.html instead of {to}")
+        raise UserError.at(
+            "--no-rows", f"goes with a page, not with a sweep; give --to a FILE.html instead of {to}", value=True
+        )
     answer_files(options, write_report(merge([read_sweep(source) for source in options.sources]), to, options.grid))

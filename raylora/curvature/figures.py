@@ -21,7 +21,11 @@ def read_figures(path: str | Path) -> dict[str, Any]:
         if {"about", "blocks", "variants"} <= set(figures):
             return figures
     except FileNotFoundError:
-        raise UserError(f"SPEC: {path} does not exist; give a spec, or a file of figures from --json") from None
+        raise UserError.at(
+            "SPEC", f"{path} does not exist; give a spec, or a file of figures from --json", value=str(path)
+        ) from None
     except (OSError, UnicodeDecodeError, ValueError, TypeError):
         pass
-    raise UserError(f"SPEC: {path} holds no figures of this command; give a spec, or a file from --json")
+    raise UserError.at(
+        "SPEC", f"{path} holds no figures of this command; give a spec, or a file from --json", value=str(path)
+    )

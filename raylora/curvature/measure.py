@@ -94,7 +94,7 @@ class Measurer:
         try:
             matrices = choose_blocks(placed, settings.layers, settings.types)
         except ValueError as error:
-            raise UserError(f"--{error}") from None
+            raise UserError.around("--", error) from None
         return Meter(
             model,
             self._knobs,
@@ -160,7 +160,9 @@ class Measurer:
                         "seconds": time.perf_counter() - started,
                     }
         except (ValueError, torch.OutOfMemoryError) as error:
-            raise UserError(f"curvature of {name}: {str(error).strip().splitlines()[0]}") from None
+            raise UserError(
+                f"curvature of {name}: {str(error).strip().splitlines()[0]}", field="--variants", value=name
+            ) from None
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------------
@@ -328,9 +330,19 @@ def choose_variants(spec: Spec, wanted: Sequence[str], known: Sequence[str], say
 
     for name in wanted:
         if name not in available():
-            raise UserError(f"--variants {name}: no such variant; {choose(name, available(), limit=30)}")
+            raise UserError(
+                f"--variants {name}: no such variant; {choose(name, available(), limit=30)}",
+                field="--variants",
+                value=name,
+                allowed=available(),
+            )
         if name not in known:
-            raise UserError(f"--variants {name}: it trains no factors of an update; {choose(name, known, limit=30)}")
+            raise UserError(
+                f"--variants {name}: it trains no factors of an update; {choose(name, known, limit=30)}",
+                field="--variants",
+                value=name,
+                allowed=known,
+            )
     if not wanted:
         left_out = [name for name in spec.space.variant if name not in known]
         if left_out:

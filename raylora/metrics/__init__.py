@@ -39,9 +39,11 @@ def make_metric(name: str, options: Mapping[str, Any] | None = None, *, where: s
     """
     name = name.replace("@", "_at_")
     if name not in METRICS:
-        raise UserError(f"{where}: unknown metric {name!r}; choose one of {', '.join(METRICS)}")
+        raise UserError.at(
+            where, f"unknown metric {name!r}; choose one of {', '.join(METRICS)}", value=name, allowed=METRICS.names()
+        )
     try:
         cls = METRICS[name]
     except PluginError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError.at(where, str(error), value=name) from error
     return build(cls, options or {}, where)

@@ -174,29 +174,47 @@ def build(cls: type[Metric], options: Mapping[str, Any], where: str) -> Metric:
     allowed = f"it takes {', '.join(known)}" if known else "it takes none"
     for option, value in options.items():
         if option not in known:
-            raise UserError(f"{where}.{option}: {value!r}, but {cls.name} has no such option; {allowed}")
+            raise UserError(
+                f"{where}.{option}: {value!r}, but {cls.name} has no such option; {allowed}",
+                field=f"{where}.{cls.name}.{option}",
+                value=value,
+                allowed=list(known),
+            )
     for parameter in known.values():
         if parameter.default is parameter.empty and parameter.name not in options:
-            raise UserError(f"{where}.{parameter.name}: missing; {cls.name} needs it")
-    return cls(**options)
+            raise UserError(
+                f"{where}.{parameter.name}: missing; {cls.name} needs it", field=f"{where}.{cls.name}.{parameter.name}"
+            )
+    try:
+        return cls(**options)
+    except UserError as error:
+        # The metric knows its option; the spec's key for it is known here.
+        error.field = f"{where}.{error.field}" if error.field.startswith(f"{cls.name}.") else error.field
+        raise
 
 
 def check_choice(metric: str, option: str, value: object, allowed: Sequence[str]) -> None:
     """Raise UserError unless `value` is one of `allowed`."""
     if value not in allowed:
-        raise UserError(f"{metric}.{option}: unknown {value!r}; choose one of {', '.join(allowed)}")
+        raise UserError.at(
+            f"{metric}.{option}", f"unknown {value!r}; choose one of {', '.join(allowed)}", value=value, allowed=allowed
+        )
 
 
 def check_count(metric: str, option: str, value: object, least: int = 1) -> None:
     """Raise UserError unless `value` is a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{metric}.{option}: {value!r} is not allowed; give a whole number of {least} or more")
+        raise UserError.at(
+            f"{metric}.{option}", f"{value!r} is not allowed; give a whole number of {least} or more", value=value
+        )
 
 
 def check_flag(metric: str, option: str, value: object) -> None:
     """Raise UserError unless `value` is true or false."""
     if not isinstance(value, bool):
-        raise UserError(f"{metric}.{option}: {value!r} is not allowed; give true or false")
+        raise UserError.at(
+            f"{metric}.{option}", f"{value!r} is not allowed; give true or false", value=value, allowed=(True, False)
+        )
 
 
 def _number(value: Value) -> float:

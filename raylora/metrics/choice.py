@@ -64,15 +64,19 @@ class Choice(Metric):
         check_choice(self.name, "how", how, ("text", "likelihood"))
         check_choice(self.name, "normalise", normalise, NORMS)
         if index_from not in (0, 1) or isinstance(index_from, bool):
-            raise UserError(f"choice.index_from: {index_from!r} is not allowed; choose 0 or 1")
+            raise UserError.at(
+                "choice.index_from", f"{index_from!r} is not allowed; choose 0 or 1", value=index_from, allowed=(0, 1)
+            )
         if choices is not None:
             choices = _checked(choices, "choice.choices")
         try:
             if template.format(text="", letter="", number=0) == template:
                 raise ValueError("no {text}, {letter} or {number}")
         except (KeyError, IndexError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"choice.template: {template!r} is not allowed; give text with {{text}}, {{letter}} or {{number}}"
+            raise UserError.at(
+                "choice.template",
+                f"{template!r} is not allowed; give text with {{text}}, {{letter}} or {{number}}",
+                value=template,
             ) from error
         self.how, self.normalise, self.template, self.index_from = how, normalise, template, index_from
         self.choices = choices
@@ -121,8 +125,8 @@ class Choice(Metric):
     def _texts(self, row: MetricRow) -> list[str]:
         found = self.choices if self.choices is not None else metadata_of(row).get("choices")
         if found is None:
-            raise UserError(
-                "task.metrics: choice needs options: give choices, or a list under `choices` in each row's metadata"
+            raise UserError.at(
+                "task.metrics", "choice needs options: give choices, or a list under `choices` in each row's metadata"
             )
         return _checked(found, "metadata.choices")
 
@@ -132,9 +136,12 @@ class Choice(Metric):
         if place is None:
             place = self._place(answer, texts)
         if not isinstance(place, int) or not 0 <= place < len(texts):
-            raise UserError(
-                f"answer: {answer!r} is none of the options ({', '.join(texts)}); give the text, the letter or the "
-                "number of one; choice.index_from says whether numbers begin with 0"
+            raise UserError.at(
+                "answer",
+                f"{answer!r} is none of the options ({', '.join(texts)}); give the text, the letter or the "
+                "number of one; choice.index_from says whether numbers begin with 0",
+                value=answer,
+                allowed=texts,
             )
         return place
 
@@ -209,5 +216,5 @@ def _most_likely(log_likelihoods: Sequence[float], lengths: Sequence[int]) -> in
 def _checked(choices: Any, field: str) -> list[str]:
     fits = isinstance(choices, list | tuple) and 2 <= len(choices) <= len(_LETTERS)
     if not fits or len(set(map(str, choices))) < len(choices):
-        raise UserError(f"{field}: {choices!r} is not allowed; give a list of 2 to 26 different texts")
+        raise UserError.at(field, f"{choices!r} is not allowed; give a list of 2 to 26 different texts", value=choices)
     return [str(text) for text in choices]

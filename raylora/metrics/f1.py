@@ -38,7 +38,12 @@ class F1(CorpusMetric):
         self.labels = check_labels(self.name, labels)
         self.positive = None if positive is None else normalise(str(positive))
         if self.positive is not None and self.labels is not None and self.positive not in self.labels:
-            raise UserError(f"f1.positive: {positive!r} is none of the labels; choose one of {', '.join(self.labels)}")
+            raise UserError.at(
+                "f1.positive",
+                f"{positive!r} is none of the labels; choose one of {', '.join(self.labels)}",
+                value=positive,
+                allowed=self.labels,
+            )
         self.average = average
 
     def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[tuple[float | str, ...]]:

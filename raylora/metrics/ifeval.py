@@ -76,8 +76,8 @@ def _follows(kind: str, text: str, arguments: dict[str, Any]) -> bool:
     try:
         return follows(kind, text, arguments)
     except TypeError as error:
-        raise UserError(
-            f"metadata.kwargs: {arguments!r} do not fit {kind}: give those of the published data"
+        raise UserError.at(
+            "metadata.kwargs", f"{arguments!r} do not fit {kind}: give those of the published data", value=arguments
         ) from error
 
 
@@ -87,12 +87,18 @@ def _instructions(row: MetricRow) -> list[tuple[str, dict[str, Any]]]:
     if isinstance(arguments, str):
         arguments = json.loads(arguments)
     if not isinstance(kinds, list) or not isinstance(arguments, list) or not kinds or len(kinds) != len(arguments):
-        raise UserError(
-            "task.metrics: ifeval needs instruction_id_list and kwargs, of the same length, in the metadata of each row"
+        raise UserError.at(
+            "task.metrics",
+            "ifeval needs instruction_id_list and kwargs, of the same length, in the metadata of each row",
         )
     for kind in kinds:
         if kind not in CHECKS:
-            raise UserError(f"metadata.instruction_id_list: unknown {kind!r}; known: {', '.join(CHECKS)}")
+            raise UserError.at(
+                "metadata.instruction_id_list",
+                f"unknown {kind!r}; known: {', '.join(CHECKS)}",
+                value=kind,
+                allowed=list(CHECKS),
+            )
     return [
         (kind, {name: value for name, value in (given or {}).items() if value is not None})
         for kind, given in zip(kinds, arguments, strict=True)

@@ -91,9 +91,11 @@ def _read(path: str) -> Mapping[str, Any]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"json.schema: {path} cannot be read as JSON ({error}); give a schema or its file") from error
+        raise UserError.at(
+            "json.schema", f"{path} cannot be read as JSON ({error}); give a schema or its file", value=str(path)
+        ) from error
     if not isinstance(found, dict):
-        raise UserError(f"json.schema: {path} holds no JSON object; give a JSON schema")
+        raise UserError.at("json.schema", f"{path} holds no JSON object; give a JSON schema", value=str(path))
     return found
 
 
@@ -106,7 +108,7 @@ def _validator(schema: Any, field: str) -> Any:
         cls.check_schema(schema)
     except (jsonschema.SchemaError, AttributeError, TypeError) as error:
         reason = str(getattr(error, "message", error))
-        raise UserError(f"{field}: no JSON schema: {reason}") from error
+        raise UserError.at(field, f"no JSON schema: {reason}", value=schema) from error
     # A registry of nothing: the validator's own would fetch what a schema refers to.
     return cls(schema, registry=Registry())
 
@@ -119,7 +121,7 @@ def _matches(found: Any, validator: Any) -> bool:
     except RecursionError:
         return False
     except Unresolvable as error:
-        raise UserError(f"json.schema: a reference in it cannot be followed: {error}") from error
+        raise UserError.at("json.schema", f"a reference in it cannot be followed: {error}") from error
 
 
 def _same(first: Any, second: Any) -> bool:

@@ -70,22 +70,24 @@ class Judge(Metric):
         parallel: int = 4,
     ) -> None:
         if not isinstance(address, str) or not re.fullmatch(r"https?://[^/@\s]+(?:/\S*)?", address):
-            raise UserError(
-                "judge.address: not an address without a password; give one such as http://localhost:8000/v1"
+            raise UserError.at(
+                "judge.address", "not an address without a password; give one such as http://localhost:8000/v1"
             )
         if not low < high:
-            raise UserError(f"judge.low: {low!r} is not below high, {high!r}; give a lower one")
+            raise UserError.at("judge.low", f"{low!r} is not below high, {high!r}; give a lower one", value=low)
         check_count(self.name, "retries", retries, least=0)
         check_count(self.name, "parallel", parallel)
         self.prompt, self.low, self.high, self.parallel = prompt, low, high, parallel
         try:
             asks = self._question("\x00", {"prompt": "", "answer": "", "response": ""})
         except (KeyError, IndexError, ValueError, AttributeError) as error:
-            raise UserError(
-                f"judge.prompt: {error} is no field of it; use prompt, answer, completion, low, high"
+            raise UserError.at(
+                "judge.prompt", f"{error} is no field of it; use prompt, answer, completion, low, high", value=prompt
             ) from error
         if "\x00" not in asks:
-            raise UserError("judge.prompt: has no {completion}; put it where the answer to judge belongs")
+            raise UserError.at(
+                "judge.prompt", "has no {completion}; put it where the answer to judge belongs", value=prompt
+            )
         self._served = ServedModel(
             address=address, model=model, key_variable=key_variable, cache=cache, retries=retries, timeout=timeout
         )

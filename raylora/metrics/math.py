@@ -34,7 +34,9 @@ class Math(Metric):
 
     def __init__(self, *, timeout: float = 5.0) -> None:
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0.0 < timeout <= 600.0:
-            raise UserError(f"math.timeout: {timeout!r} is not allowed; give seconds, more than 0 and 600 at most")
+            raise UserError.at(
+                "math.timeout", f"{timeout!r} is not allowed; give seconds, more than 0 and 600 at most", value=timeout
+            )
         self.timeout = timeout
         if importlib.util.find_spec("math_verify") is None:
             library("math_verify", self.name)

@@ -29,9 +29,11 @@ class Number(Metric):
 
     def __init__(self, *, mark: str | None = None, tolerance: float = 0.0) -> None:
         if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0.0 <= tolerance < 1.0:
-            raise UserError(f"number.tolerance: {tolerance!r} is not allowed; give a number from 0 up to 1")
+            raise UserError.at(
+                "number.tolerance", f"{tolerance!r} is not allowed; give a number from 0 up to 1", value=tolerance
+            )
         if mark is not None and (not isinstance(mark, str) or not mark):
-            raise UserError(f"number.mark: {mark!r} is not allowed; give a text, such as '####'")
+            raise UserError.at("number.mark", f"{mark!r} is not allowed; give a text, such as '####'", value=mark)
         self.mark, self.tolerance = mark, tolerance
 
     def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[float]:

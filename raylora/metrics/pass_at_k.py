@@ -38,7 +38,9 @@ class PassAtK(Metric):
     def __init__(self, *, k: int | Sequence[int] = 1, samples: int | None = None) -> None:
         self.ks = tuple(k) if isinstance(k, list | tuple) else (k,)
         if not self.ks or len(set(self.ks)) < len(self.ks):
-            raise UserError(f"pass_at_k.k: {k!r} is not allowed; give a number or a list of different ones")
+            raise UserError.at(
+                "pass_at_k.k", f"{k!r} is not allowed; give a number or a list of different ones", value=k
+            )
         for one in self.ks:
             check_count(self.name, "k", one)
         self.samples = max(self.ks) if samples is None else samples
@@ -54,7 +56,9 @@ class PassAtK(Metric):
         """The estimate for each `k`, `(n, len(ks))`."""
         check_lengths(outputs, rows)
         if self._check is None:
-            raise UserError("task.metrics: pass_at_k has no programs to run for this task; use it with a task of code")
+            raise UserError.at(
+                "task.metrics", "pass_at_k has no programs to run for this task; use it with a task of code"
+            )
         for samples in outputs:
             if len(samples) < max(self.ks):
                 raise ValueError(f"samples: {len(samples)} of a row; pass@{max(self.ks)} needs at least as many as k")

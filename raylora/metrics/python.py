@@ -35,7 +35,7 @@ class Python(Metric):
     def __init__(self, *, function: str, mode: str = "max", worst: float = 0.0) -> None:
         check_choice(self.name, "mode", mode, ("max", "min"))
         if isinstance(worst, bool) or not isinstance(worst, int | float) or not math.isfinite(worst):
-            raise UserError(f"python.worst: {worst!r} is not allowed; give a finite number")
+            raise UserError.at("python.worst", f"{worst!r} is not allowed; give a finite number", value=worst)
         self.function, self.worst = function, float(worst)
         self.mode = "max" if mode == "max" else "min"
         self.key = str(function).partition(":")[2]
@@ -46,7 +46,7 @@ class Python(Metric):
     def _load(self) -> Callable[[list[str], list[MetricRow]], Any]:
         module, _, name = str(self.function).partition(":")
         if not module or not name.isidentifier():
-            raise UserError(f"python.function: {self.function!r} names no function; {_FORM}")
+            raise UserError.at("python.function", f"{self.function!r} names no function; {_FORM}", value=self.function)
         added = self._folder not in sys.path
         if added:
             sys.path.append(self._folder)
@@ -54,12 +54,14 @@ class Python(Metric):
             found = getattr(import_module(module), name, None)
         except Exception as error:  # whatever the user's module does when it is imported
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UserError(f"python.function: {self.function!r} cannot be imported ({reason}); {_FORM}") from error
+            raise UserError.at(
+                "python.function", f"{self.function!r} cannot be imported ({reason}); {_FORM}", value=self.function
+            ) from error
         finally:
             if added:
                 sys.path.remove(self._folder)
         if not callable(found):
-            raise UserError(f"python.function: {module} has no function {name!r}; {_FORM}")
+            raise UserError.at("python.function", f"{module} has no function {name!r}; {_FORM}", value=self.function)
         return found
 
     def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[float]:
@@ -72,10 +74,14 @@ class Python(Metric):
             raise
         except Exception as error:  # whatever the user's function does
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UserError(f"python.function: {self.function} failed ({reason}); mend it") from error
+            raise UserError.at(
+                "python.function", f"{self.function} failed ({reason}); mend it", value=self.function
+            ) from error
         if len(values) != len(rows):
-            raise UserError(
-                f"python.function: {self.function} gave {len(values)} values for {len(rows)} rows; give one each"
+            raise UserError.at(
+                "python.function",
+                f"{self.function} gave {len(values)} values for {len(rows)} rows; give one each",
+                value=self.function,
             )
         return [self._checked(value, place) for place, value in enumerate(values)]
 
@@ -85,5 +91,9 @@ class Python(Metric):
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise UserError(f"python.function: {self.function} gave {value!r} for row {place}; give a finite number")
+            raise UserError.at(
+                "python.function",
+                f"{self.function} gave {value!r} for row {place}; give a finite number",
+                value=self.function,
+            )
         return number

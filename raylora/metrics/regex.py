@@ -33,12 +33,14 @@ class Regex(Metric):
         check_flag(self.name, "compare", compare)
         check_flag(self.name, "full", full)
         if not isinstance(pattern, str):
-            raise UserError(f"regex.pattern: {pattern!r} is not allowed; give a regular expression")
+            raise UserError.at("regex.pattern", f"{pattern!r} is not allowed; give a regular expression", value=pattern)
         self.pattern, self.compare, self.full = pattern, compare, full
         try:
             self._compiled("")
         except regex.error as error:
-            raise UserError(f"regex.pattern: {pattern!r} is no regular expression: {error}") from error
+            raise UserError.at(
+                "regex.pattern", f"{pattern!r} is no regular expression: {error}", value=pattern
+            ) from error
 
     def _compiled(self, answer: str) -> regex.Pattern[str]:
         return regex.compile(self.pattern.replace("{answer}", re.escape(answer)))

@@ -120,7 +120,9 @@ def read_records(path: str | Path) -> list[Record]:
         found = json.loads(Path(path).expanduser().read_text())
         return [{**record, "task": record["task"], "config": record["config"]} for record in found]
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"SOURCE: {path} holds no records of `raylora compare`, and is no spec (.yaml)") from None
+        raise UserError.at(
+            "SOURCE", f"{path} holds no records of `raylora compare`, and is no spec (.yaml)", value=str(path)
+        ) from None
 
 
 def merged(records: Sequence[Record]) -> list[Record]:

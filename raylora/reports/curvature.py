@@ -90,7 +90,7 @@ def plot(figures: Mapping[str, Any], path: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, **({"metadata": {"Date": None}} if path.suffix == ".svg" else {}))
     except (OSError, ValueError) as error:
-        raise UserError(f"--plot {path}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"--plot {path}: {str(error).splitlines()[0]}", field="--plot", value=str(path)) from None
     finally:
         pyplot.close(figure)
     return path
@@ -113,11 +113,19 @@ def compare(figures: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
 
     best = {one.variant: one.loss_rate for one in best_rates(read_sweep(source))}
     if "lora" not in best:
-        raise UserError(f"--sweep {source}: it has no lora to compare with; give a sweep with it")
+        raise UserError(
+            f"--sweep {source}: it has no lora to compare with; give a sweep with it",
+            field="--sweep",
+            value=str(source),
+        )
     measured = {name: rate / best["lora"] for name, rate in best.items()}
     shared = [name for name in figures["variants"] if name in measured]
     if len(shared) < 3:
-        raise UserError(f"--sweep {source}: it shares {len(shared)} variants with what was measured; give 3 or more")
+        raise UserError(
+            f"--sweep {source}: it shares {len(shared)} variants with what was measured; give 3 or more",
+            field="--sweep",
+            value=str(source),
+        )
     rates = [figures["variants"][name]["rate"] for name in shared]
     return {
         "measured": measured,

@@ -20,7 +20,7 @@ def load_pyplot(field: str = "") -> Any:
         import matplotlib
     except ImportError:
         begin = f"{field}: " if field else ""
-        raise UserError(f"{begin}matplotlib is missing; install the extra `report`") from None
+        raise UserError(f"{begin}matplotlib is missing; install the extra `report`", field=field) from None
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "raylora"
     from matplotlib import pyplot

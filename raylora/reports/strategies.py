@@ -27,13 +27,17 @@ def read_strategies(source: str | Path) -> pd.DataFrame:
     path = Path(source).expanduser()
     files = sorted((path / "strategies").glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []
     if not files:
-        raise UserError(f"SOURCE: {path} holds no strategies; give a run with trials of lelora, or one of its Parquets")
+        raise UserError.at(
+            "SOURCE",
+            f"{path} holds no strategies; give a run with trials of lelora, or one of its Parquets",
+            value=str(path),
+        )
     tables = []
     for file in files:
         try:
             tables.append(pd.read_parquet(file, columns=["policy", "step", "layer", "kind", "r", "position"]))
         except (OSError, ValueError, KeyError):
-            raise UserError(f"SOURCE: {file} holds no strategies") from None
+            raise UserError.at("SOURCE", f"{file} holds no strategies", value=str(file)) from None
     chosen = [table for table in tables if not (table["policy"] == "random").any()]
     return pd.concat(chosen or tables, ignore_index=True)
 

@@ -85,9 +85,13 @@ def read_sweep(source: str | Path) -> Sweep:
         data = json.loads(path.read_text())
         return Sweep(data["about"], data["runs"])
     except FileNotFoundError:
-        raise UserError(f"SOURCE: {path} does not exist; give a run's folder or a JSON of records") from None
+        raise UserError.at(
+            "SOURCE", f"{path} does not exist; give a run's folder or a JSON of records", value=str(path)
+        ) from None
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
-        raise UserError(f"SOURCE: {path} holds no records; give a run's folder or this command's JSON") from None
+        raise UserError.at(
+            "SOURCE", f"{path} holds no records; give a run's folder or this command's JSON", value=str(path)
+        ) from None
 
 
 def _from_run(folder: Path) -> Sweep:
@@ -104,7 +108,11 @@ def _from_run(folder: Path) -> Sweep:
         kept = {name: end.metrics[name] for name in (task.metric, f"{task.metric}_se", *_KEPT) if name in end.metrics}
         runs.append({"config": end.config, "diverged": end.diverged, **kept})
     if not runs:
-        raise UserError(f"SOURCE: {folder} has no finished trial; finish the run with `raylora resume {folder}`")
+        raise UserError.at(
+            "SOURCE",
+            f"{folder} has no finished trial; finish the run with `raylora resume {folder}`",
+            value=str(folder),
+        )
     about = {
         "model": spec.model,
         "task": spec.task.model_dump(mode="json", exclude_none=True),
@@ -127,7 +135,7 @@ def merge(sweeps: Sequence[Sweep]) -> Sweep:
     for sweep in sweeps:
         for name, value in first.about.items():
             if sweep.about.get(name) != value:
-                raise UserError(f"SOURCE: the sweeps differ in {name}; report them one by one")
+                raise UserError.at("SOURCE", f"the sweeps differ in {name}; report them one by one")
         for run in sweep.runs:
             runs[json.dumps(run["config"], sort_keys=True)] = run
     return Sweep(first.about, [runs[key] for key in sorted(runs)])

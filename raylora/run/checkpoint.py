@@ -26,26 +26,31 @@ def check_checkpoint(name: str, folder: Path) -> None:
         UserError: one line: an encoder-decoder, a quantised checkpoint whose reader is not installed, a file that is a
             Git LFS pointer, a tokenizer with more tokens than the embedding has rows.
     """
-    field = f"model = {name!r}"
+
+    def refused(told: str, allowed: object = None) -> UserError:
+        return UserError(f"model = {name!r}: {told}", field="model", value=name, allowed=allowed)
+
     for file in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json")) + sorted(folder.glob("*.bin")):
         with file.open("rb") as stream:
             if stream.read(len(_POINTER)) == _POINTER:
-                raise UserError(f"{field}: {file} is a Git LFS pointer, not the file itself; run `git lfs pull` there")
+                raise refused(f"{file} is a Git LFS pointer, not the file itself; run `git lfs pull` there")
     config = _read(folder / "config.json")
     if config.get("is_encoder_decoder"):
         kind = config.get("model_type", "an unknown type")
-        raise UserError(f"{field}: {kind} is an encoder-decoder model; allowed: a causal language model")
+        raise refused(
+            f"{kind} is an encoder-decoder model; allowed: a causal language model", "a causal language model"
+        )
     method = (config.get("quantization_config") or {}).get("quant_method")
     reader = _READERS.get(str(method))
     if reader is not None and importlib.util.find_spec(reader) is None:
-        raise UserError(
-            f"{field}: its weights are quantised with {method}, and {reader} is not installed; pip install {reader}, "
+        raise refused(
+            f"its weights are quantised with {method}, and {reader} is not installed; pip install {reader}, "
             "or give the model as it was before"
         )
     rows, tokens = config.get("vocab_size"), _largest_token(folder)
     if isinstance(rows, int) and tokens is not None and tokens >= rows:
-        raise UserError(
-            f"{field}: its tokenizer has token {tokens}, its embedding only {rows} rows; give the tokenizer that "
+        raise refused(
+            f"its tokenizer has token {tokens}, its embedding only {rows} rows; give the tokenizer that "
             "belongs to it, or resize the embedding (resize_token_embeddings)"
         )
 

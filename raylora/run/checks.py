@@ -145,7 +145,7 @@ def _check_searcher(spec: Spec) -> None:
         try:
             searcher.check(search.options)
         except ValueError as error:
-            raise UserError(f"search.options.{error}") from None
+            raise UserError.around("search.options.", error) from None
     for source in search.learn_from:
         read_source("search.learn_from", source)
     of_space = {name: value for name, value in (("prior", search.prior), ("prompt", search.prompt)) if value}
@@ -153,7 +153,7 @@ def _check_searcher(spec: Spec) -> None:
         try:
             searcher.check(of_space, spec.to_space())
         except ValueError as error:
-            raise UserError(f"search.{error}") from None
+            raise UserError.around("search.", error) from None
     if "llm" in searcher.wants(search.options) or ("llm" in known and "llm" in search.model_fields_set):
         check_model("search.llm", search.llm)
 
@@ -234,20 +234,26 @@ def _check_deepspeed(spec: Spec) -> None:
     from clusters import deepspeed_config
 
     given = spec.resources.deepspeed_config or "zero2"
-    field = f"resources.deepspeed_config = {given!r}"
+
+    def refused(told: str) -> UserError:
+        field = "resources.deepspeed_config"
+        return UserError(f"{field} = {given!r}: {told}", field=field, value=given)
+
     try:
         config = json.loads(deepspeed_config(given).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise UserError(f"{field}: not valid JSON, line {error.lineno}: {error.msg}") from None
+        raise refused(f"not valid JSON, line {error.lineno}: {error.msg}") from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{field}: {error}") from None
+        raise refused(str(error)) from None
     stage = config.get("zero_optimization", {}).get("stage", 0) if isinstance(config, dict) else None
     if stage not in (0, 1, 2):
-        raise UserError(
-            f"{field}: ZeRO stage {stage}; allowed: stage 0, 1 or 2 (evaluation needs the base model whole)"
-        )
+        raise refused(f"ZeRO stage {stage}; allowed: stage 0, 1 or 2 (evaluation needs the base model whole)")
     if importlib.util.find_spec("deepspeed") is None:
-        raise UserError("resources.strategy = 'deepspeed': not installed; pip install 'raylora[deepspeed]'")
+        raise UserError(
+            "resources.strategy = 'deepspeed': not installed; pip install 'raylora[deepspeed]'",
+            field="resources.strategy",
+            value="deepspeed",
+        )
 
 
 def check_storage(path: str) -> None:

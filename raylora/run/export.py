@@ -31,10 +31,14 @@ def export(run_dir: str | Path, to: str | Path, *, merge: bool = False, base: st
     adapter = folder / "adapter"
     whole = tuned_by(adapter)
     if whole is None and not (adapter / "adapter_config.json").is_file():
-        raise UserError(f"RUN_DIR: {folder} has no adapter/ yet; finish the run with `raylora resume {folder}`")
+        raise UserError.at(
+            "RUN_DIR", f"{folder} has no adapter/ yet; finish the run with `raylora resume {folder}`", value=str(folder)
+        )
     target = new_folder(to)
     if whole is not None and not merge:
-        raise UserError(f"RUN_DIR: {folder}/adapter holds whole matrices, as {whole} left them; add --merge")
+        raise UserError.at(
+            "RUN_DIR", f"{folder}/adapter holds whole matrices, as {whole} left them; add --merge", value=str(folder)
+        )
     if merge:
         _merge(spec, adapter, target)
     else:
@@ -50,7 +54,7 @@ def new_folder(to: str | Path, option: str = "--to") -> Path:
     """A folder to write to. Raises UserError where there is something in it."""
     target = Path(to).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{option}: {target} exists and is not an empty folder; name a new one")
+        raise UserError.at(option, f"{target} exists and is not an empty folder; name a new one", value=str(target))
     return target
 
 

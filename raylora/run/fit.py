@@ -55,7 +55,7 @@ def fit_space(spec: Spec, settings: TrainSettings, model_folder: str, hosts: Seq
     found = _ask(asked, settings, model_folder, hosts)
     fitted = _fitted(spec, settings.samples, dict(zip(spec.space.variant, found, strict=False)))
     if spec.final.enabled and found[-1].problems:
-        raise UserError(f"default_recipe: {found[-1].problems[0][1]}", field="default_recipe")
+        raise _impossible("default_recipe", found[-1])
     return fitted
 
 
@@ -72,7 +72,7 @@ def _ask(asked: Sequence[Any], settings: TrainSettings, model_folder: str, hosts
 def _fitted(spec: Spec, samples: int, found: Mapping[str, Possible]) -> Fitted:
     variants = [name for name, possible in found.items() if possible.ranks]
     if not variants:
-        raise UserError(f"space: {next(iter(found.values())).problems[0][1]}", field="space")
+        raise _impossible("space", next(iter(found.values())))
     had = {name: found[name] for name in variants}
     ranks = [rank for rank in spec.space.rank if any(rank in possible.ranks for possible in had.values())]
     # As the spec has it: what no variant here reads is dropped there, not here.
@@ -95,6 +95,14 @@ def _fitted(spec: Spec, samples: int, found: Mapping[str, Possible]) -> Fitted:
         told.append(f"batch_size {', '.join(map(str, large))} (a trial has {samples} samples)")
     line = f"space: left out {'; '.join(told)}" if told else None
     return Fitted(Space.from_dict(part.knobs(), when=part.conditions(), limits=limits), line)
+
+
+def _impossible(part: str, possible: Possible) -> UserError:
+    """Of a recipe or a space: the first reason why nothing of it can be had."""
+    why = possible.problems[0][1]
+    # The recipe has no placement of its own.
+    field = "space.placement" if getattr(why, "field", "") == "placement" else ""
+    return UserError.around(f"{part}: ", why, field=field)
 
 
 def _kept(option: str, found: Mapping[str, Possible]) -> list[Any] | None:
@@ -123,7 +131,7 @@ def _left_out(found: Mapping[str, Possible]) -> Iterator[str]:
         if not possible.problems:
             continue
         whats, (_, why) = [what for what, _ in possible.problems], possible.problems[0]
-        reason = why.removeprefix(f"variant {name}: ")
+        reason = str(why).removeprefix(f"variant {name}: ")
         if not possible.ranks:
             yield f"variant {name} ({reason})"
             continue

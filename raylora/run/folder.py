@@ -40,7 +40,9 @@ def new_run_folder(spec: Spec) -> Path:
     if not spec.name and folder.exists():
         folder = folder.with_name(f"{name}-{os.getpid()}")
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"name: {folder} is in use; choose another name, or `raylora resume {folder}`")
+        raise UserError.at(
+            "name", f"{folder} is in use; choose another name, or `raylora resume {folder}`", value=str(folder)
+        )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

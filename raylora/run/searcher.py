@@ -67,7 +67,11 @@ def _known(want: str, spec: Spec, samples: int, quiet: bool) -> Any:
     }
     if want not in known:
         allowed = ", ".join(sorted([*known, "ratios"]))
-        raise UserError(f"search.searcher = {search.searcher!r}: wants {want!r}; allowed: {allowed}")
+        raise UserError(
+            f"search.searcher = {search.searcher!r}: wants {want!r}; allowed: {allowed}",
+            field="search.searcher",
+            value=search.searcher,
+        )
     return known[want]()
 
 

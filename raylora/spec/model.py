@@ -139,18 +139,24 @@ class TaskSpec(_Part):
     def _one_length(self) -> TaskSpec:
         inner = self.sampling.max_new_tokens
         if inner is not None and self.max_new_tokens not in (None, inner):
-            raise ValueError(
+            raise UserError(
                 f"max_new_tokens = {self.max_new_tokens} and sampling.max_new_tokens = {inner} contradict each other; "
-                "allowed: one of them"
+                "allowed: one of them",
+                field="max_new_tokens",
+                value=self.max_new_tokens,
+                allowed=inner,
             )
         return self
 
     @model_validator(mode="after")
     def _leaves_rows(self) -> TaskSpec:
         if self.train_rows is not None and self.validation_rows >= self.train_rows:
-            raise ValueError(
+            raise UserError(
                 f"validation_rows = {self.validation_rows} leaves nothing of train_rows = {self.train_rows} "
-                "to train on; allowed: fewer validation rows than train rows"
+                "to train on; allowed: fewer validation rows than train rows",
+                field="validation_rows",
+                value=self.validation_rows,
+                allowed=f"below {self.train_rows}",
             )
         return self
 
@@ -200,12 +206,20 @@ class SpaceSpec(_Part):
     @model_validator(mode="after")
     def _one_alpha(self) -> SpaceSpec:
         if self.alpha is not None and self.alpha_ratio is not None:
-            raise ValueError(
-                f"alpha = {self.alpha} and alpha_ratio = {self.alpha_ratio} contradict each other; allowed: one of them"
+            raise UserError(
+                f"alpha = {self.alpha} and alpha_ratio = {self.alpha_ratio} contradict each other; "
+                "allowed: one of them",
+                field="alpha",
+                value=self.alpha,
             )
         taken = sorted(set(self.extra) & set(SpaceSpec.model_fields))
         if taken:
-            raise ValueError(f"extra.{taken[0]} has the name of a knob of its own; allowed: space.{taken[0]}")
+            raise UserError(
+                f"extra.{taken[0]} has the name of a knob of its own; allowed: space.{taken[0]}",
+                field=f"extra.{taken[0]}",
+                value=self.extra[taken[0]],
+                allowed=f"space.{taken[0]}",
+            )
         return self
 
     def knobs(self) -> dict[str, list[Any]]:
@@ -263,9 +277,11 @@ class _Budget(_Part):
     @model_validator(mode="after")
     def _one_budget(self) -> _Budget:
         if self.samples is not None and self.epochs is not None:
-            raise ValueError(
+            raise UserError(
                 f"contradictory budget: samples = {self.samples} and epochs = {self.epochs:g}; allowed: one "
-                "of them (null switches the other off)"
+                "of them (null switches the other off)",
+                field="samples",
+                value=self.samples,
             )
         return self
 
@@ -362,14 +378,23 @@ class ResourcesSpec(_Part):
     @model_validator(mode="after")
     def _fits_together(self) -> ResourcesSpec:
         if self.gpus_per_host > 1 and self.gpus_per_host != math.floor(self.gpus_per_host):
-            raise ValueError(f"gpus_per_host = {self.gpus_per_host:g}; allowed: a whole number, or a share below 1")
+            raise UserError(
+                f"gpus_per_host = {self.gpus_per_host:g}; allowed: a whole number, or a share below 1",
+                field="gpus_per_host",
+                value=self.gpus_per_host,
+                allowed="a whole number, or a share below 1",
+            )
         if self.accelerator_type is not None and self.gpus_per_host == 0:
-            raise ValueError(
-                f"accelerator_type = {self.accelerator_type!r} with gpus_per_host = 0; allowed: gpus_per_host above 0"
+            raise UserError(
+                f"accelerator_type = {self.accelerator_type!r} with gpus_per_host = 0; allowed: gpus_per_host above 0",
+                field="accelerator_type",
+                value=self.accelerator_type,
             )
         if self.deepspeed_config is not None and self.strategy != "deepspeed":
-            raise ValueError(
-                f"deepspeed_config = {self.deepspeed_config!r} with strategy = 'ddp'; allowed: strategy = 'deepspeed'"
+            raise UserError(
+                f"deepspeed_config = {self.deepspeed_config!r} with strategy = 'ddp'; allowed: strategy = 'deepspeed'",
+                field="deepspeed_config",
+                value=self.deepspeed_config,
             )
         return self
 
@@ -419,25 +444,36 @@ class Spec(_Part):
     def _fits_together(self) -> Spec:
         self.budget_s  # noqa: B018 (says what is wrong with it)
         if self.search.trials > self.space_size:
-            raise ValueError(
+            raise UserError(
                 f"search.trials = {self.search.trials}: the space has only {self.space_size} configurations; "
-                f"allowed: 1 to {self.space_size}, or more values under space"
+                f"allowed: 1 to {self.space_size}, or more values under space",
+                field="search.trials",
+                value=self.search.trials,
+                allowed=f"1 to {self.space_size}",
             )
         if self.execution == "hosted" and (self.resources.workers > 1 or self.resources.strategy == "deepspeed"):
-            raise ValueError(
+            raise UserError(
                 f"execution = 'hosted' with resources.workers = {self.resources.workers} and resources.strategy = "
-                f"{self.resources.strategy!r}; allowed: execution = 'train', or one worker with ddp"
+                f"{self.resources.strategy!r}; allowed: execution = 'train', or one worker with ddp",
+                field="execution",
+                value=self.execution,
             )
         if self.reports < 2 and self.search.scheduler != "none":
-            raise ValueError(
+            raise UserError(
                 f"train.reports = {self.train.reports} with search.scheduler = {self.search.scheduler!r}: "
-                "nothing to stop early; allowed: 2 or more reports"
+                "nothing to stop early; allowed: 2 or more reports",
+                field="train.reports",
+                value=self.train.reports,
+                allowed="2 or more reports",
             )
         smallest = min(*self.space.batch_size, self.default_recipe.batch_size)
         if smallest < self.resources.workers:
-            raise ValueError(
+            raise UserError(
                 f"resources.workers = {self.resources.workers}: more than the rows of the smallest batch "
-                f"({smallest}); allowed: at most one worker per row of space.batch_size and default_recipe.batch_size"
+                f"({smallest}); allowed: at most one worker per row of space.batch_size and default_recipe.batch_size",
+                field="resources.workers",
+                value=self.resources.workers,
+                allowed=f"at most {smallest}",
             )
         return self
 
@@ -450,7 +486,7 @@ class Spec(_Part):
         try:
             return budget_seconds(self.budget, resources.hosts * resources.workers * resources.gpus_per_host)
         except ValueError as error:
-            raise ValueError(f"budget = {self.budget!r}: {error}") from None
+            raise UserError(f"budget = {self.budget!r}: {error}", field="budget", value=self.budget) from None
 
     def chosen(self) -> frozenset[str]:
         """Dotted names of the fields that were set to a value, as against left to their defaults."""

@@ -45,7 +45,9 @@ def writable_folder(folder: Path, told: str) -> None:
     """Makes a folder. Raises UserError, which begins with `told`, where it cannot be made or written to."""
     problem = why_not_writable(folder)
     if problem:
-        raise UserError(f"{told}: {problem}; name a place that can be written to")
+        raise UserError(
+            f"{told}: {problem}; name a place that can be written to", field=told.partition(" ")[0], value=str(folder)
+        )
 
 
 def why_not_writable(folder: Path) -> str | None:

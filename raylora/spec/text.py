@@ -55,14 +55,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = parse_value(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"spec = {str(path)!r}: no such file; allowed: the path of a YAML file") from None
+        raise _unread(path, "no such file; allowed: the path of a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"spec = {str(path)!r}: cannot be read ({_one_line(error)})") from None
+        raise _unread(path, f"cannot be read ({_one_line(error)})") from None
     except yaml.YAMLError as error:
-        raise UserError(f"spec = {str(path)!r}: not valid YAML, {_where(error)}") from None
+        raise _unread(path, f"not valid YAML, {_where(error)}") from None
     if not isinstance(data, dict):
-        raise UserError(f"spec = {str(path)!r}: holds {_kind(data)}; allowed: a mapping (model:, task:, ...)")
+        raise _unread(path, f"holds {_kind(data)}; allowed: a mapping (model:, task:, ...)")
     return data
+
+
+def _unread(path: Path, told: str) -> UserError:
+    return UserError(f"spec = {str(path)!r}: {told}", field="spec", value=str(path))
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -75,11 +79,15 @@ def parse_override(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not all(key.split(".")):
-        raise UserError(f"override {override!r}: not of the form dotted.key=value, such as search.trials=20")
+        raise UserError(
+            f"override {override!r}: not of the form dotted.key=value, such as search.trials=20",
+            field="override",
+            value=override,
+        )
     try:
         return key, parse_value(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{key} = {text!r}: not valid YAML, {_where(error)}") from None
+        raise UserError(f"{key} = {text!r}: not valid YAML, {_where(error)}", field=key, value=text) from None
 
 
 def put(data: Mapping[str, Any], values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -94,7 +102,7 @@ def put(data: Mapping[str, Any], values: Mapping[str, Any] | Iterable[tuple[str,
             inner = inner[part]
             if not isinstance(inner, dict):
                 told = f"override '{key}={value}': {'.'.join(parts[:depth])} is {short(inner)}"
-                raise UserError(f"{told}, which has no keys below it")
+                raise UserError(f"{told}, which has no keys below it", field=key, value=value)
         inner[parts[-1]] = value
     return result
 
@@ -105,8 +113,25 @@ def explain(error: ValidationError, model: type[BaseModel]) -> UserError:
     # A misspelt key is the likeliest cause of the others ("missing"), so it is told first.
     first = min(errors, key=lambda item: item["type"] != "extra_forbidden")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    field, allowed = _dotted(first["loc"]), _expected(first, model)
     value = None if isinstance(first["input"], Mapping | BaseModel) else first["input"]
-    return UserError(_line(first, model) + more, field=_dotted(first["loc"]), value=value)
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, UserError):  # of a part of the spec, which knows the one of its fields that is wrong
+        field, value, allowed = ".".join(filter(None, (field, cause.field))), cause.value, cause.allowed
+    return UserError(_line(first, model) + more, field=field, value=value, allowed=allowed)
+
+
+def _expected(item: Any, model: type[BaseModel]) -> object:
+    """What would be taken: keys, values, or words; None where the line says all there is."""
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _fields_at(model, item["loc"][:-1])
+    if kind == "literal_error":
+        return re.findall(r"'([^']*)'", context["expected"])
+    if kind in ("missing", "value_error"):
+        return None
+    words = _allowed(kind, context, "")
+    return words.removeprefix("allowed: ") or None
 
 
 def _line(item: Any, model: type[BaseModel]) -> str:

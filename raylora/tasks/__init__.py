@@ -49,22 +49,29 @@ def make_task(name: str, options: Mapping[str, Any] | None = None, **more: Any) 
         if value is None:
             continue
         if option in chosen:
-            raise UserError(f"task.{option}: given twice, {value!r} and options.{option}; keep one of them")
+            raise UserError.at(
+                f"task.{option}", f"given twice, {value!r} and options.{option}; keep one of them", value=value
+            )
         chosen[option] = value
     cls, part = _family(name)
     known = _options(cls)
     if "seed" not in known:
         chosen.pop("seed", None)
     if "path" in chosen and "path" not in known:
-        raise UserError(f"task.path: {name} generates its rows; remove task.path")
+        raise UserError.at("task.path", f"{name} generates its rows; remove task.path", value=chosen["path"])
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
         for option in chosen:
             if option not in known:
-                raise UserError(f"task.{option}: {name} has no such option; it takes {', '.join(known)}")
+                raise UserError.at(
+                    f"task.{option}",
+                    f"{name} has no such option; it takes {', '.join(known)}",
+                    value=chosen[option],
+                    allowed=list(known),
+                )
     for parameter in known.values():
         needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
         if needed and parameter.name not in chosen:
-            raise UserError(f"task.{parameter.name}: {name} needs it; set task.{parameter.name}")
+            raise UserError.at(f"task.{parameter.name}", f"{name} needs it; set task.{parameter.name}")
     make: Any = cls
     task: Task = make(*([part] if cls.part else []), **chosen)
     task.aim()
@@ -77,10 +84,15 @@ def _family(name: str) -> tuple[type[Task], str]:
     try:
         cls = TASKS.get(family)
     except PluginError as error:
-        raise UserError(f"task.name: {error}") from None
+        raise UserError.at("task.name", str(error), value=name) from None
     if cls is None or bool(cls.part) != bool(slash):
         *patterns, last = [_pattern(one) for one in TASKS.classes().values()]
-        raise UserError(f"task.name: unknown {name!r}; choose {', '.join(patterns)} or {last}")
+        raise UserError.at(
+            "task.name",
+            f"unknown {name!r}; choose {', '.join(patterns)} or {last}",
+            value=name,
+            allowed=[*patterns, last],
+        )
     return cls, part
 
 

@@ -115,4 +115,4 @@ def check_lengths(completions: Sequence[str], rows: Sequence[Mapping[str, Any]])
 def check_positive(field: str, value: int | None) -> None:
     """Raise UserError unless `value` is None or a whole number of at least 1."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise UserError(f"task.{field}: {value!r} is not a positive whole number; give 1 or more")
+        raise UserError.at(f"task.{field}", f"{value!r} is not a positive whole number; give 1 or more", value=value)

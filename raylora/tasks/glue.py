@@ -97,7 +97,12 @@ class GlueTask(PublishedTask):
 
     def __init__(self, set_name: str, **options: Any) -> None:
         if set_name not in SETS:
-            raise UserError(f"task.name: glue has no set {set_name!r}; choose one of {', '.join(SETS)}")
+            raise UserError.at(
+                "task.name",
+                f"glue has no set {set_name!r}; choose one of {', '.join(SETS)}",
+                value=f"glue/{set_name}",
+                allowed=[f"glue/{name}" for name in SETS],
+            )
         self.set_name, self.name = set_name, f"glue/{set_name}"
         one = SETS[set_name]
         self.default_metrics = one.metrics

@@ -61,23 +61,27 @@ class InstructTask(Task):
         max_new_tokens: int = 64,
     ) -> None:
         if match not in MATCHES:
-            raise UserError(f"task.match: unknown {match!r}; choose one of {', '.join(MATCHES)}")
+            raise UserError.at(
+                "task.match", f"unknown {match!r}; choose one of {', '.join(MATCHES)}", value=match, allowed=MATCHES
+            )
         check_positive("train_rows", train_rows)
         check_positive("test_rows", test_rows)
         check_positive("max_new_tokens", max_new_tokens)
         if (prompt_template is None) != (response_column is None):
             missing = "prompt_template" if prompt_template is None else "response_column"
-            raise UserError(f"task.options.{missing}: missing; prompt_template and response_column go together")
+            raise UserError.at(f"task.options.{missing}", "missing; prompt_template and response_column go together")
         try:
             named = prompt_template is None or all(fields(prompt_template))
         except ValueError:
             named = False
         if not named:
-            raise UserError(
-                f"task.options.prompt_template: {prompt_template!r}; allowed: text with columns in {{braces}}"
+            raise UserError.at(
+                "task.options.prompt_template",
+                f"{prompt_template!r}; allowed: text with columns in {{braces}}",
+                value=prompt_template,
             )
         if path is None and train is None:
-            raise UserError(f"task.path: {self.name} needs it; set task.path, or task.train")
+            raise UserError.at("task.path", f"{self.name} needs it; set task.path, or task.train")
         self.prompt_template, self.response_column, self.labels = prompt_template, response_column, labels
         self.path, self.match, self.config, self.columns = None if path is None else str(path), match, config, columns
         self.train_rows, self.test_rows, self.max_new_tokens = train_rows, test_rows, max_new_tokens

@@ -25,7 +25,9 @@ ALPACA_INPUT = (
 def check_form(form: str) -> None:
     """Raise UserError unless `form` is one of `FORMS`."""
     if form not in FORMS:
-        raise UserError(f"task.options.form: unknown {form!r}; choose one of {', '.join(FORMS)}")
+        raise UserError.at(
+            "task.options.form", f"unknown {form!r}; choose one of {', '.join(FORMS)}", value=form, allowed=FORMS
+        )
 
 
 def framed(form: str, instruction: str | None, context: str | None = None) -> str | None:

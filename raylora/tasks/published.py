@@ -124,19 +124,23 @@ class PublishedTask(Task):
         if self.path is None and data is not None:
             own = {split: value or data.hub.get(split) for split, value in own.items()}
         if self.path is None and own["train"] is None:
-            raise UserError(f"task.path: {self.name} needs it; set task.path, or task.train")
+            raise UserError.at("task.path", f"{self.name} needs it; set task.path, or task.train")
         return open_splits(self.path, own={**own, **named}, reading=self._reading(data))
 
     def _several(self, own: dict[str, Any], test_sets: dict[str, Any]) -> dict[str, FileSource]:
         if own["test"] is not None:
-            raise UserError(
-                f"task.test: {self.name} has test sets with names; give task.test_sets, such as "
-                f"{{{next(iter(self.sets))}: PATH}}"
+            raise UserError.at(
+                "task.test",
+                f"{self.name} has test sets with names; give task.test_sets, such as {{{next(iter(self.sets))}: PATH}}",
+                value=self.name,
             )
         for name in test_sets:
             if name not in self.sets:
-                raise UserError(
-                    f"task.test_sets.{name}: {self.name} has no such test set; it has {', '.join(self.sets)}"
+                raise UserError.at(
+                    f"task.test_sets.{name}",
+                    f"{self.name} has no such test set; it has {', '.join(self.sets)}",
+                    value=test_sets[name],
+                    allowed=list(self.sets),
                 )
         data = self.published()
         train = own["train"] or self._train()
@@ -155,7 +159,7 @@ class PublishedTask(Task):
         if self.path is not None:
             return (data.below(self.path) if data is not None and self._is_local() else None) or self.path
         if data is None or "train" not in data.hub:
-            raise UserError(f"task.path: {self.name} needs it; set task.path, or task.train")
+            raise UserError.at("task.path", f"{self.name} needs it; set task.path, or task.train")
         return data.hub["train"]
 
     def _tests(self) -> dict[str, Any]:
@@ -167,9 +171,11 @@ class PublishedTask(Task):
         found = {name: place for name, place in found.items() if place is not None}
         if not found:
             wanted = ", ".join(self.sets)
-            raise UserError(
-                f"task.test_sets: {self.name} measures {wanted}; give their files, such as "
-                f"{{{next(iter(self.sets))}: PATH}}, or a task.path with folders of these names"
+            raise UserError.at(
+                "task.test_sets",
+                f"{self.name} measures {wanted}; give their files, such as "
+                f"{{{next(iter(self.sets))}: PATH}}, or a task.path with folders of these names",
+                allowed=list(self.sets),
             )
         return found
 

@@ -41,8 +41,8 @@ def _package() -> Any:
     """The imported `reasoning_gym`, whether or not pycosat could be built here."""
     if "reasoning_gym" not in sys.modules:
         if importlib.util.find_spec("reasoning_gym") is None:
-            raise UserError(
-                "task: reasoning_gym/... needs the package reasoning-gym; install it with: pip install raylora[gym]"
+            raise UserError.at(
+                "task", "reasoning_gym/... needs the package reasoning-gym; install it with: pip install raylora[gym]"
             )
         if "pycosat" not in sys.modules and importlib.util.find_spec("pycosat") is None:
             sys.modules["pycosat"] = _placeholder_pycosat()
@@ -136,16 +136,23 @@ class ReasoningGymTask(Task):
         known = generators()
         if generator not in known:
             near = difflib.get_close_matches(generator, known, n=3, cutoff=0.5) or known[:3]
-            raise UserError(
-                f"task: reasoning_gym has no generator {generator!r}; did you mean {', '.join(near)}? "
-                f"(`raylora tasks` lists all {len(known)})"
+            raise UserError.at(
+                "task",
+                f"reasoning_gym has no generator {generator!r}; did you mean {', '.join(near)}? "
+                f"(`raylora tasks` lists all {len(known)})",
+                value=generator,
+                allowed=near,
             )
         check_positive("train_rows", train_rows)
         check_positive("test_rows", test_rows)
         check_positive("max_new_tokens", max_new_tokens)
         for field in ("size", "dataset_name"):
             if field in options:
-                raise UserError(f"task.{field}: {options[field]!r} cannot be set; use train_rows and test_rows")
+                raise UserError.at(
+                    f"task.{field}",
+                    f"{options[field]!r} cannot be set; use train_rows and test_rows",
+                    value=options[field],
+                )
         self.name = PREFIX + generator
         self.generator = generator
         self.train_rows: int = train_rows
@@ -183,7 +190,9 @@ class ReasoningGymTask(Task):
         except (TypeError, AssertionError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             given = ", ".join(f"{key}={value!r}" for key, value in self.options.items()) or "none"
-            raise UserError(f"task.options: {self.name} refuses the options ({given}): {reason}") from error
+            raise UserError.at(
+                "task.options", f"{self.name} refuses the options ({given}): {reason}", value=self.options
+            ) from error
 
     def _entries(self, split: str, chunk: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
         """Endless `(seed, index, entry)` of a split.
@@ -208,14 +217,21 @@ class ReasoningGymTask(Task):
         for seed, index, entry in self._entries(split, chunk=wanted):
             question, answer = str(entry["question"]), entry["answer"]
             if answer is None:
-                raise UserError(f"task: {self.name} gives no reference answers to learn from; choose another generator")
+                raise UserError.at(
+                    "task",
+                    f"{self.name} gives no reference answers to learn from; choose another generator",
+                    value=self.name,
+                )
             if question in seen:
                 stale += 1
                 if stale >= max(_STALE_AFTER, 4 * wanted):
                     field = f"{split}_rows"
-                    raise UserError(
-                        f"task.{field}: {self.name} has only about {len(rows)} distinct questions for "
-                        f"{split}, {wanted} asked for; lower {field} or widen the generator's options"
+                    raise UserError.at(
+                        f"task.{field}",
+                        f"{self.name} has only about {len(rows)} distinct questions for "
+                        f"{split}, {wanted} asked for; lower {field} or widen the generator's options",
+                        value=wanted,
+                        allowed=len(rows),
                     )
                 continue
             stale = 0

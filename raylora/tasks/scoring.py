@@ -235,13 +235,19 @@ def make_scoring(
     aims = [_chosen(key, measured) for key in keys] or measured[:1]
     for one in aims:
         if not one.validates:
-            raise UserError(
-                f"search.objective: {one.key!r} cannot be had on validation rows, which have no tests; choose loss"
+            raise UserError.at(
+                "search.objective",
+                f"{one.key!r} cannot be had on validation rows, which have no tests; choose loss",
+                value=one.key,
             )
     modes = {one.metric.mode for one in aims}
     if len(modes) > 1:
         told = ", ".join(f"{one.key}: {one.metric.mode}" for one in aims)
-        raise UserError(f"search.objective: a mean needs metrics with the same better end; given {told}")
+        raise UserError.at(
+            "search.objective",
+            f"a mean needs metrics with the same better end; given {told}",
+            value=[one.key for one in aims],
+        )
     several = len(aims) > 1
     return Scoring(
         metric=MEAN if several else aims[0].key,
@@ -258,26 +264,35 @@ def _chosen(name: str, measured: Sequence[Measured]) -> Measured:
         if name in (one.key, one.metric.name) or name.replace("@", "_at_") == one.metric.name:
             return one
     known = ", ".join(one.key for one in measured)
-    raise UserError(f"search.objective: {name!r} is no metric of this run; allowed: {known}, loss, or a list of them")
+    raise UserError.at(
+        "search.objective",
+        f"{name!r} is no metric of this run; allowed: {known}, loss, or a list of them",
+        value=name,
+        allowed=[one.key for one in measured],
+    )
 
 
 def _named(entry: Entry, sets: Sequence[str]) -> _Named:
     if isinstance(entry, str):
         return _Named(entry)
     if not isinstance(entry, Mapping) or len(entry) != 1:
-        raise UserError(
-            f"task.metrics: {entry!r} is not allowed; give a name, {{name: options}} or {{test set: metric}}"
+        raise UserError.at(
+            "task.metrics",
+            f"{entry!r} is not allowed; give a name, {{name: options}} or {{test set: metric}}",
+            value=entry,
         )
     [(key, value)] = entry.items()
     if isinstance(value, str) or (key in sets and _names_a_metric(value)):
         if key not in sets:
             known = ", ".join(sets) or "one without a name; name several under task.test_sets"
-            raise UserError(f"task.metrics: {key!r} is no test set of this task; it has {known}")
+            raise UserError.at(
+                "task.metrics", f"{key!r} is no test set of this task; it has {known}", value=key, allowed=list(sets)
+            )
         inner = _named(value, ())
         return _Named(inner.name, inner.options, inner.shown, frozenset({key}))
     options = dict(value or {}) if isinstance(value, Mapping) or value is None else None
     if options is None:
-        raise UserError(f"task.metrics.{key}: {value!r} is not allowed; give options as a mapping")
+        raise UserError.at(f"task.metrics.{key}", f"{value!r} is not allowed; give options as a mapping", value=value)
     return _Named(str(key), options, options.pop("as", None))
 
 
@@ -304,9 +319,11 @@ def _measured(task: Aimed, named: Sequence[_Named]) -> list[Measured]:
     taken: set[str] = set()
     for each in found:
         if each.key in taken or each.key in _TAKEN:
-            raise UserError(
-                f"task.metrics: {each.key!r} is the name of another figure; give this one a name of its own, such as "
-                f"{{{each.metric.name}: {{as: NAME}}}}"
+            raise UserError.at(
+                "task.metrics",
+                f"{each.key!r} is the name of another figure; give this one a name of its own, such as "
+                f"{{{each.metric.name}: {{as: NAME}}}}",
+                value=each.key,
             )
         taken.add(each.key)
     return found
@@ -321,7 +338,9 @@ def _sampling(sampling: Sampling, measured: Sequence[Measured]) -> Sampling:
     wanted = max((one.metric.samples for one in measured if one.metric.needs == "samples"), default=1)
     count = max(sampling.n, wanted)
     if count > 1 and sampling.temperature == 0:
-        raise UserError(
-            f"task.sampling.temperature: 0 gives the same answer {count} times; give a number above 0, such as 0.8"
+        raise UserError.at(
+            "task.sampling.temperature",
+            f"0 gives the same answer {count} times; give a number above 0, such as 0.8",
+            value=sampling.temperature,
         )
     return Sampling(sampling.max_new_tokens, sampling.temperature, sampling.top_p, count, sampling.stop, sampling.seed)

@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import OptionError
 from ..space import Knob, Space
 
 
@@ -126,12 +127,17 @@ class Knowledge:
     def __post_init__(self) -> None:
         strength = self.beliefs.get("strength", 1.0)
         if not isinstance(strength, int | float) or isinstance(strength, bool) or not strength > 0:
-            raise ValueError(f"prior.strength: {strength!r} is not a number above 0")
+            raise OptionError("prior.strength", f"{strength!r} is not a number above 0", value=strength)
         for name, value in self.beliefs.items():
             if name == "strength":
                 continue
             if name not in self.space.names:
-                raise ValueError(f"prior.{name}: no such knob; use {', '.join(self.space.names)} or strength")
+                raise OptionError(
+                    f"prior.{name}",
+                    f"no such knob; use {', '.join(self.space.names)} or strength",
+                    value=value,
+                    allowed=self.space.names,
+                )
             _coordinate(self._knob(name), value)
 
     @property
@@ -233,11 +239,11 @@ def _coordinate(knob: Knob, value: Any) -> np.ndarray:
     if knob.kind == "categorical":
         return np.eye(len(knob))[knob.position(value)]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"prior.{knob.name}: {value!r} is not a finite number")
+        raise OptionError(f"prior.{knob.name}", f"{value!r} is not a finite number", value=value)
     x, ends = float(value), np.array([knob.values[0], knob.values[-1]], dtype=float)
     if knob.log:
         if x <= 0:
-            raise ValueError(f"prior.{knob.name}: {value!r} is not above 0")
+            raise OptionError(f"prior.{knob.name}", f"{value!r} is not above 0", value=value)
         x, ends = math.log(x), np.log(ends)
     return np.array([(x - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0])
 
@@ -254,7 +260,7 @@ def scale_of(config: Mapping[str, Any], rule: str | None = None) -> float:
     if rule == "1":
         return 1.0
     if rule not in (None, "alpha / rank", "alpha / sqrt(rank)"):
-        raise ValueError(f"scales: {rule!r} is unknown; use alpha / rank, alpha / sqrt(rank) or 1")
+        raise OptionError("scales", f"{rule!r} is unknown; use alpha / rank, alpha / sqrt(rank) or 1", value=rule)
     rank = float(config.get("rank", 16))
     alpha = float(config.get("alpha", float(config.get("alpha_ratio", 1.0)) * rank))
     return alpha / (math.sqrt(rank) if rule == "alpha / sqrt(rank)" else rank)

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import ast
 import pickle
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from clusters.errors import ClusterError
 from raylora.cluster import users_errors
 from raylora.errors import UserError, user_error_of
+
+PACKAGE = Path(__file__).parents[2] / "raylora"
+# By file, how many errors are of no field: they tell of what went on, not of what was asked for.
+OF_NO_FIELD = {"bench/data.py": 1}  # a run that is measured fails
 
 
 def refuse(*_: object) -> None:
@@ -24,6 +31,24 @@ EXPECTED = ("task.x = 3: too small; allowed: 4", "task.x", 3, [4])
 def test_fields_survive_pickling(kind: type[UserError] | type[ClusterError]) -> None:
     error = kind(EXPECTED[0], field="task.x", value=3, allowed=[4])
     assert parts(pickle.loads(pickle.dumps(error))) == EXPECTED
+
+
+def test_every_error_names_its_field() -> None:
+    found: Counter[str] = Counter()
+    for file in PACKAGE.rglob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        # `UserError.at` and `UserError.around` ask for it themselves.
+        made = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "UserError"]
+        bare = [call for call in made if not any(keyword.arg in ("field", None) for keyword in call.keywords)]
+        found.update([str(file.relative_to(PACKAGE))] * len(bare))
+    assert found == OF_NO_FIELD
+
+
+def test_the_error_of_a_part_is_told_below_the_whole() -> None:
+    inner = UserError.at("width", "0 is too small", value=0, allowed="1 or more")
+    outer = UserError.around("search.options.", inner)
+    assert parts(outer) == ("search.options.width: 0 is too small", "search.options.width", 0, "1 or more")
+    assert parts(UserError.around("--arms a: ", ValueError("no"), field="--arms", value="a"))[1:] == ("--arms", "a", None)
 
 
 def test_fields_survive_a_remote_call(ray_local) -> None:

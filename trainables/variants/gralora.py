@@ -12,7 +12,7 @@ from trainables.variants.core.base import Variant
 from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.export import ADAPTER, peft_number
 from trainables.variants.core.matrices import Matrix
-from trainables.variants.core.options import check_whole
+from trainables.variants.core.options import OptionError, check_whole
 from trainables.variants.core.peft_variant import PeftVariant
 from trainables.variants.core.plain import PlainLora
 
@@ -43,12 +43,18 @@ class Gralora(PeftVariant):
         check_whole(cls, config, "k", least=1)
         k = config.extra.get("k", cls.options["k"])
         if config.rank % k:
-            raise ValueError(f"variant gralora: k = {k} does not divide rank {config.rank}: use a k that does")
+            raise OptionError(
+                f"variant gralora: k = {k} does not divide rank {config.rank}: use a k that does",
+                field="extra.k",
+                value=k,
+            )
         for matrix in matrices:
             if matrix.rows % k or matrix.columns % k:
-                raise ValueError(
+                raise OptionError(
                     f"variant gralora: k = {k} does not divide the sides of {matrix.name} "
-                    f"({matrix.rows} x {matrix.columns}): use a k that does, or a placement without {matrix.kind}"
+                    f"({matrix.rows} x {matrix.columns}): use a k that does, or a placement without {matrix.kind}",
+                    field="extra.k",
+                    value=k,
                 )
 
     def peft_config(self, targets: list[str]) -> PeftConfig:

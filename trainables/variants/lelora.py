@@ -33,7 +33,7 @@ from trainables.variants.core.costs import Benchmark
 from trainables.variants.core.decompositions import window_svd
 from trainables.variants.core.layers import place
 from trainables.variants.core.matrices import Matrix
-from trainables.variants.core.options import check_choice, check_number, check_whole
+from trainables.variants.core.options import check_choice, check_number, check_whole, refused
 from trainables.variants.core.plain import PlainLora
 
 _log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class LeLora(Variant):
             try:
                 parse(value)
             except ValueError as error:
-                raise ValueError(f"variant {cls.name}: option {option} is {value!r}: {error}") from None
+                raise refused(cls, option, value, str(error)) from None
 
     # ---- life -----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from trainables.variants.core.base import Variant
 from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.layers import AdaptedLinear, kaiming, place
 from trainables.variants.core.matrices import Matrix
-from trainables.variants.core.options import check_whole
+from trainables.variants.core.options import OptionError, check_whole
 from trainables.variants.core.plain import PlainLora
 
 
@@ -53,9 +53,11 @@ class MeLora(Variant):
         minis = check_whole(cls, config, "minis")
         for matrix in matrices:
             if matrix.rows % minis or matrix.columns % minis:
-                raise ValueError(
+                raise OptionError(
                     f"variant {cls.name}: option minis is {minis}, which does not divide {matrix.name} "
-                    f"({matrix.rows} x {matrix.columns}): use a common divisor of both sides"
+                    f"({matrix.rows} x {matrix.columns}): use a common divisor of both sides",
+                    field="extra.minis",
+                    value=minis,
                 )
 
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:

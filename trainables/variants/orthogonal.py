@@ -9,6 +9,7 @@ import torch
 
 from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.matrices import Matrix
+from trainables.variants.core.options import OptionError
 from trainables.variants.core.peft_variant import PeftVariant
 
 
@@ -30,7 +31,9 @@ class Orthogonal(PeftVariant):
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
         if config.rank % 2:
-            raise ValueError(f"variant orthogonal: rank {config.rank} is odd: use an even rank")
+            raise OptionError(
+                f"variant orthogonal: rank {config.rank} is odd: use an even rank", field="rank", value=config.rank
+            )
 
     def lora_settings(self) -> dict[str, Any]:
         return {"init_lora_weights": False}

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
 
     at_least_one(options, "seeds")
     if options.checks < 0:
-        raise UserError(f"--checks: {options.checks}; allowed: 0 or more")
+        raise UserError.at("--checks", f"{options.checks}; allowed: 0 or more", value=options.checks)
     common = _rates(options.rates.split(","))
     arms, rates = [], {}
     for text in filter(None, options.arms.split(",")):
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
         try:
             arms.append(parse_arm(name))
         except UserError as error:
-            raise UserError(f"--arms {error}") from None
+            raise UserError.around("--arms ", error) from None
         rates[arms[-1].label] = _rates(values.split("/")) if own else common
     spec = load_checked(options.spec, options.overrides)
     files = bench_convergence(
@@ -52,5 +52,5 @@ def _rates(texts: Sequence[str]) -> list[float]:
     except ValueError:
         rates = []
     if not rates or min(rates) <= 0:
-        raise UserError(f"--rates: {','.join(texts)}; allowed: numbers above 0")
+        raise UserError.at("--rates", f"{','.join(texts)}; allowed: numbers above 0", value=texts)
     return rates

@@ -29,7 +29,9 @@ def run(options: argparse.Namespace) -> None:
 
     at_least_one(options, "seeds", "trials", "jobs")
     if not options.prior_shift > 0:
-        raise UserError(f"--prior-shift: {options.prior_shift}; allowed: a factor above 0")
+        raise UserError.at(
+            "--prior-shift", f"{options.prior_shift}; allowed: a factor above 0", value=options.prior_shift
+        )
     figures = bench_searchers(
         options.grids,
         options.searchers,

@@ -29,7 +29,9 @@ def run(options: argparse.Namespace) -> None:
 
     at_least_one(options, "rank", "rows", "repetitions")
     if options.length < 4:
-        raise UserError(f"--length: {options.length}; allowed: at least 4, a quarter of which is completion")
+        raise UserError.at(
+            "--length", f"{options.length}; allowed: at least 4, a quarter of which is completion", value=options.length
+        )
     figures = bench_variants(
         options.model,
         variants=[name for name in options.variants.split(",") if name],

@@ -24,7 +24,9 @@ class Correlation(CorpusMetric):
 
     def __init__(self, *, missing: float = -1.0) -> None:
         if isinstance(missing, bool) or not isinstance(missing, int | float) or not math.isfinite(missing):
-            raise UserError(f"{self.name}.missing: {missing!r} is not allowed; give a finite number")
+            raise UserError.at(
+                f"{self.name}.missing", f"{missing!r} is not allowed; give a finite number", value=missing
+            )
         self.missing = float(missing)
 
     def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[tuple[float | str, ...]]:
@@ -34,7 +36,11 @@ class Correlation(CorpusMetric):
     def _answer(self, row: MetricRow) -> float:
         number = last_number(row["answer"])
         if number is None or not math.isfinite(float(number)):
-            raise UserError(f"{self.name}: the answer {row['answer']!r} is no number; use a metric of labels or text")
+            raise UserError.at(
+                self.name,
+                f"the answer {row['answer']!r} is no number; use a metric of labels or text",
+                value=row["answer"],
+            )
         return float(number)
 
     def _number(self, text: str) -> float:

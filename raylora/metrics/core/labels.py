@@ -20,7 +20,9 @@ def check_labels(metric: str, labels: Sequence[str] | None) -> tuple[str, ...] |
         return None
     named = [normalise(str(label)) for label in labels] if isinstance(labels, list | tuple) else []
     if len(set(named)) < 2 or len(set(named)) != len(named):
-        raise UserError(f"{metric}.labels: {labels!r} is not allowed; give a list of at least two different labels")
+        raise UserError.at(
+            f"{metric}.labels", f"{labels!r} is not allowed; give a list of at least two different labels", value=labels
+        )
     return tuple(named)
 
 

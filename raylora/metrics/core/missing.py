@@ -14,6 +14,8 @@ def library(module: str, metric: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0].replace("_", "-")
-        raise UserError(
-            f"task.metrics: {metric} needs the package {package}; install it with: pip install raylora[metrics]"
+        raise UserError.at(
+            "task.metrics",
+            f"{metric} needs the package {package}; install it with: pip install raylora[metrics]",
+            value=metric,
         ) from error

@@ -26,5 +26,7 @@ def references_of(row: MetricRow) -> list[str]:
     if listed is None:
         return [str(row["answer"])]
     if not isinstance(listed, list) or not listed or not all(isinstance(text, str) for text in listed):
-        raise UserError(f"metadata.references: {listed!r} is not allowed; give a list of texts, at least one")
+        raise UserError.at(
+            "metadata.references", f"{listed!r} is not allowed; give a list of texts, at least one", value=listed
+        )
     return listed

@@ -79,9 +79,11 @@ class ServedModel:
                 problem = f"{type(error).__name__}: {error}".splitlines()[0]
             if attempt < self.retries:
                 time.sleep(wait)
-        raise UserError(
-            f"judge.address: {self.address} gave no answer ({problem}); see that the service runs, knows the model "
-            f"{self.model!r} and takes the key in {self.key_variable}"
+        raise UserError.at(
+            "judge.address",
+            f"{self.address} gave no answer ({problem}); see that the service runs, knows the model "
+            f"{self.model!r} and takes the key in {self.key_variable}",
+            value=self.address,
         )
 
     def _once(self, body: dict[str, Any]) -> str:

@@ -44,7 +44,9 @@ def write_page(runs: Sequence[str | Path], to: str | Path, *, rows: bool = True)
         fresh.write_text(text, encoding="utf-8")
         os.replace(fresh, path)
     except OSError as error:
-        raise UserError(f"--to {to}: {error.strerror or error}; give a file that can be written") from None
+        raise UserError(
+            f"--to {to}: {error.strerror or error}; give a file that can be written", field="--to", value=str(to)
+        ) from None
     return path
 
 

@@ -41,7 +41,9 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
-            raise UserError(f"--port: {port}: {error.strerror or error}; choose another, or 0 for any") from None
+            raise UserError.at(
+                "--port", f"{port}: {error.strerror or error}; choose another, or 0 for any", value=port
+            ) from None
 
     @property
     def url(self) -> str:

@@ -52,7 +52,9 @@ def export_recipe(run_dir: str | Path, toolkit: str, to: str | Path) -> tuple[Pa
         )
     summary = read_summary(folder)
     if summary is None:
-        raise UserError(f"RUN_DIR: {folder} is not finished; `raylora resume {folder}` finishes it")
+        raise UserError.at(
+            "RUN_DIR", f"{folder} is not finished; `raylora resume {folder}` finishes it", value=str(folder)
+        )
     kit, config = TOOLKITS[toolkit](), dict(summary["best"]["config"])
     check_recipe(kit, config)
     target = new_folder(to)

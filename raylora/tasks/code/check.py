@@ -41,7 +41,12 @@ class Check:
 
     def __post_init__(self) -> None:
         if self.form not in _FORMS:
-            raise UserError(f"form: {self.form!r} is no form of code tests; choose {', '.join(_FORMS)}")
+            raise UserError.at(
+                "form",
+                f"{self.form!r} is no form of code tests; choose {', '.join(_FORMS)}",
+                value=self.form,
+                allowed=list(_FORMS),
+            )
 
     def __call__(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[bool]:
         """Whether each passes, `(m,)`. Raises UserError for a row without tests, or where no sandbox can be had."""
@@ -58,7 +63,11 @@ class Check:
         fields = _fields(row)
         missing = [name for name in needed if not fields.get(name)]
         if missing:
-            raise UserError(f"metadata: a row of {self.form} without {', '.join(missing)}; keep the published columns")
+            raise UserError.at(
+                "metadata",
+                f"a row of {self.form} without {', '.join(missing)}; keep the published columns",
+                allowed=missing,
+            )
         return make(fields, completion)
 
 
@@ -81,7 +90,7 @@ class CheckByRow:
         for text, row in zip(completions, rows, strict=True):
             form = _fields(row).get("form")
             if form not in checks:
-                raise UserError("task.metrics: pass@k on rows without tests; it counts on test sets of code alone")
+                raise UserError.at("task.metrics", "pass@k on rows without tests; it counts on test sets of code alone")
             programs.append(checks[form].program(text, row))
         box = Sandbox(self.kind, unsafe=self.unsafe, limits=self.limits)
         return [outcome.passed for outcome in box.run_tests(programs)]

@@ -49,12 +49,16 @@ def tested_names(tests: Sequence[str]) -> list[str]:
         try:
             tree = ast.parse(_lines(test))
         except SyntaxError as error:
-            raise UserError(f"test_list: {test[:60]!r} is not Python ({error.msg}); mend or drop the row") from error
+            raise UserError.at(
+                "test_list", f"{test[:60]!r} is not Python ({error.msg}); mend or drop the row", value=test
+            ) from error
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         names += [call.func.id for call in calls if isinstance(call.func, ast.Name)]
     own = [name for name in names if not hasattr(builtins, name)] or names
     if not own:
-        raise UserError(f"test_list: the tests call no function ({list(tests)!r:.60}); mend or drop the row")
+        raise UserError.at(
+            "test_list", f"the tests call no function ({list(tests)!r:.60}); mend or drop the row", value=list(tests)
+        )
     return list(dict.fromkeys(own))
 
 

@@ -60,15 +60,17 @@ def choose(kind: str | None, *, unsafe: bool) -> str:
         UserError: an unknown kind, one that cannot be had here, or none can be had; one line with the remedy.
     """
     if kind is not None and kind not in KINDS:
-        raise UserError(f"sandbox: unknown kind {kind!r}; choose {', '.join(KINDS)}")
+        raise UserError.at("sandbox", f"unknown kind {kind!r}; choose {', '.join(KINDS)}", value=kind, allowed=KINDS)
     if kind == "none":
         if not unsafe:
-            raise UserError("sandbox: none runs a model's code as you; say --unsafe-code where that is meant")
+            raise UserError.at(
+                "sandbox", "none runs a model's code as you; say --unsafe-code where that is meant", value=kind
+            )
         return kind
     if kind is not None:
         why = lacks(kind)
         if why is not None:
-            raise UserError(f"sandbox: {kind} cannot be had here: {why}")
+            raise UserError.at("sandbox", f"{kind} cannot be had here: {why}", value=kind)
         return kind
     here = available()
     if here.kind is not None:
@@ -76,7 +78,7 @@ def choose(kind: str | None, *, unsafe: bool) -> str:
     if unsafe:
         return "none"
     why = "; ".join(f"{kind}: {reason}" for kind, reason in here.missing.items())
-    raise UserError(f"sandbox: code cannot be run here ({why}); mend one of these, or say --unsafe-code")
+    raise UserError.at("sandbox", f"code cannot be run here ({why}); mend one of these, or say --unsafe-code")
 
 
 @cache

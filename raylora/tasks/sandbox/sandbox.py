@@ -63,7 +63,9 @@ def _runtime(python: str | None) -> Runtime:
     try:
         return runtime(python)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise UserError(f"sandbox: the interpreter cannot be run ({error}); give another python") from error
+        raise UserError.at(
+            "sandbox", f"the interpreter cannot be run ({error}); give another python", value=python
+        ) from error
 
 
 def run_tests(programs: Sequence[Program]) -> list[Outcome]:

@@ -185,7 +185,11 @@ class _Start:
                 start_new_session=True,
             )
         except OSError as error:
-            raise UserError(f"sandbox: {self._runtime.python} does not start ({error}); give another python") from error
+            raise UserError.at(
+                "sandbox",
+                f"{self._runtime.python} does not start ({error}); give another python",
+                value=self._runtime.python,
+            ) from error
         finally:
             os.close(orders_fd)
             os.close(tell)

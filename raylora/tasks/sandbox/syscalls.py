@@ -41,7 +41,7 @@ def compiled() -> bytes:
     try:
         import pyseccomp as seccomp
     except (ImportError, OSError, RuntimeError) as error:
-        raise UserError(f"sandbox: no system-call filter ({error}); {REMEDY}") from error
+        raise UserError.at("sandbox", f"no system-call filter ({error}); {REMEDY}") from error
     arg = seccomp.Arg
     rules = seccomp.SyscallFilter(seccomp.ERRNO(errno.EPERM))
     for name in _ALLOWED.split():

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...errors import OptionError
 from ...space import Knob, Space
 from ..knowledge import VARIANTS
 
@@ -113,7 +114,9 @@ class Prompt:
         try:
             return cls(space, Path(path).read_text(encoding="utf-8"), style)
         except OSError as error:
-            raise ValueError(f"prompt: cannot read {str(path)!r} ({error.strerror}); give a text file") from error
+            raise OptionError(
+                "prompt", f"cannot read {str(path)!r} ({error.strerror}); give a text file", value=str(path)
+            ) from error
 
     def values(self, config: Mapping[str, Any]) -> str:
         """The part of the prompt that differs between configurations; knobs that do not apply are left out."""
@@ -169,12 +172,19 @@ class Prompt:
         used = set(_PLACEHOLDER.findall(template))
         allowed = set(self._space.names) | ({"alpha"} if "alpha_ratio" in self._space.names else set())
         for name in sorted(used - allowed):
-            raise ValueError(f"prompt: {{{name}}} is no knob; use {', '.join(sorted(allowed))}")
+            raise OptionError(
+                "prompt",
+                f"{{{name}}} is no knob; use {', '.join(sorted(allowed))}",
+                value=template,
+                allowed=sorted(allowed),
+            )
         # Alpha stands for its ratio only beside the rank.
         told = used | ({"alpha_ratio"} if "alpha" in used and ("rank" in used or "rank" in self._fixed) else set())
         for name in self._searched:
             if name not in told:
-                raise ValueError(f"prompt: knob {name} is searched but {{{name}}} is not in the template; add it")
+                raise OptionError(
+                    "prompt", f"knob {name} is searched but {{{name}}} is not in the template; add it", value=template
+                )
         lines = template.splitlines(keepends=True)
         first = next(i for i, line in enumerate(lines) if _PLACEHOLDER.search(line))
         return "".join(lines[:first]) or "\n", "".join(lines[first:])

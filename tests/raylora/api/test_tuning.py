@@ -75,6 +75,44 @@ def test_mistake_is_an_exception_of_one_line() -> None:
         raylora.load_spec(PLAIN, overrides={"model.name": 1})
 
 
+# One of each kind: what is put into a spec, the field that is wrong then, and the value that it has.
+MISTAKES = [
+    ({"search.trials": 0}, "search.trials", 0),
+    ({"train.samples": 8, "train.epochs": 1.0}, "train.samples", 8),
+    ({"task.path": "/nowhere.jsonl"}, "task.path", "/nowhere.jsonl"),
+    ({"search.searcher": "gp", "search.options": {"n_initial": 0}}, "search.options.n_initial", 0),
+    ({"search.options": {"preset": "best"}}, "search.options.preset", "best"),
+    ({"search.prior": {"rank": "high"}}, "search.prior.rank", "high"),
+    ({"task.metrics": [{"math": {"timeout": -1}}]}, "task.metrics.math.timeout", -1),
+    ({"task.metrics": [{"math": {"seconds": 3}}]}, "task.metrics.math.seconds", 3),
+]
+
+
+def found(overrides: dict[str, object]) -> tuple[str, object]:
+    """Field and value of the mistake that a spec has with these."""
+    with pytest.raises(raylora.UserError) as caught:
+        raylora.tune(PLAIN, overrides=overrides, quiet=True)
+    return caught.value.field, caught.value.value
+
+
+@pytest.mark.parametrize(("overrides", "field", "value"), MISTAKES)
+def test_a_mistake_has_its_field_and_its_value(overrides, field, value, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert found(overrides) == (field, value)
+
+
+def test_mistakes_have_them_in_a_remote_call_too(ray_local) -> None:
+    import ray
+
+    from raylora.cluster import users_errors
+
+    tune = ray.remote(raylora.tune).options(num_cpus=0)
+    for overrides, field, value in MISTAKES:
+        with pytest.raises(raylora.UserError) as caught, users_errors():
+            ray.get(tune.remote(PLAIN, overrides=overrides, quiet=True))
+        assert (caught.value.field, caught.value.value) == (field, value)
+
+
 def test_run_folder_in_use_is_refused(workplace) -> None:
     with pytest.raises(raylora.UserError, match="is in use"):
         raylora.tune(workplace / "spec.yaml", name="sums", quiet=True)

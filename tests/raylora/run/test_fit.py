@@ -21,17 +21,28 @@ def fit(write_spec, ray_local, tiny_model):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "message", "field", "value"),
     [
-        ({"space__variant": "pissa", "space__rank": [4096]}, "^space: variant pissa: rank 4096 exceeds"),
-        ({"space__placement": ["q_prj"]}, "^space: placement 'q_prj' matches no matrix: use"),
-        ({"space__variant": "pissa", "space__extra": {"niter": [-1]}}, "^space: variant pissa: option niter is -1"),
-        ({"default_recipe": {"variant": "pissa", "rank": 999}}, "^default_recipe: variant pissa: rank 999 exceeds"),
+        ({"space__variant": "pissa", "space__rank": [4096]}, "pissa: rank 4096 exceeds", "space.rank", 4096),
+        ({"space__placement": ["q_prj"]}, "placement 'q_prj' matches no matrix: use", "space.placement", "q_prj"),
+        (
+            {"space__variant": "pissa", "space__extra": {"niter": [-1]}},
+            "variant pissa: option niter is -1",
+            "space.extra.niter",
+            -1,
+        ),
+        (
+            {"default_recipe": {"variant": "pissa", "rank": 999}},
+            "variant pissa: rank 999 exceeds",
+            "default_recipe.rank",
+            999,
+        ),
     ],
 )
-def test_where_nothing_is_left_the_spec_is_refused(fit, changes, message) -> None:
-    with pytest.raises(UserError, match=message):
+def test_where_nothing_is_left_the_spec_is_refused(fit, changes, message, field, value) -> None:
+    with pytest.raises(UserError, match=f"^{field.partition('.')[0]}: .*{message}") as caught:
         fit(**changes)
+    assert (caught.value.field, caught.value.value) == (field, value)
 
 
 def test_what_fits_is_searched_as_it_is(fit, write_spec) -> None:

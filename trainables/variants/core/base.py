@@ -19,6 +19,7 @@ from trainables.variants.core.costs import Benchmark, Costs
 from trainables.variants.core.declared import Declared
 from trainables.variants.core.exported import Exported
 from trainables.variants.core.matrices import Matrix, select_matrices
+from trainables.variants.core.options import OptionError
 from trainables.variants.core.snapshot import Snapshot, seeded
 
 
@@ -161,15 +162,23 @@ class Variant(Exported):
         unknown = sorted(set(config.extra) - set(cls.options))
         if unknown:
             allowed = f"use {', '.join(sorted(cls.options))}" if cls.options else "it has none"
-            raise ValueError(f"variant {cls.name}: option {unknown[0]!r} is unknown: {allowed}")
+            raise OptionError(
+                f"variant {cls.name}: option {unknown[0]!r} is unknown: {allowed}",
+                field=f"extra.{unknown[0]}",
+                value=config.extra[unknown[0]],
+                allowed=sorted(cls.options),
+            )
         matrices = select_matrices(model, config.placement)
         smallest = min(matrices, key=lambda matrix: min(matrix.rows, matrix.columns))
         limit = min(smallest.rows, smallest.columns)
         if cls.rank_limited and config.rank > limit:
-            raise ValueError(
+            raise OptionError(
                 f"variant {cls.name}: rank {config.rank} exceeds the smaller side of {smallest.name} "
                 f"({smallest.rows} x {smallest.columns}): use a rank of at most {limit}, or a placement "
-                f"without {smallest.kind}"
+                f"without {smallest.kind}",
+                field="rank",
+                value=config.rank,
+                allowed=f"at most {limit}",
             )
         cls.check_options(config, matrices)
         return matrices

@@ -32,7 +32,7 @@ from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.costs import Costs
 from trainables.variants.core.layers import AdaptedLinear, place
 from trainables.variants.core.matrices import Matrix
-from trainables.variants.core.options import check_choice, check_number, check_whole
+from trainables.variants.core.options import OptionError, check_choice, check_number, check_whole
 
 PRESETS = ("default", "paper")
 _MODULE = "hypernetworks"
@@ -99,9 +99,11 @@ class HyperVariant(Variant):
             hidden = check_whole(cls, config, "hidden")
             heads = _sizes(config)["heads"]
             if hidden % heads:
-                raise ValueError(
+                raise OptionError(
                     f"variant {cls.name}: option hidden is {hidden}, which the {heads} attention heads do not divide: "
-                    f"use a multiple of {heads}"
+                    f"use a multiple of {heads}",
+                    field="extra.hidden",
+                    value=hidden,
                 )
 
     # What a subclass writes.

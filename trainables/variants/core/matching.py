@@ -61,11 +61,11 @@ class Possible:
         ranks: nominal rank -> option -> those of its values that can be had with that rank; ranks that cannot be had
             are missing.
         problems: `(what is left out, why)`, for each rank and each value of an option that is missing everywhere or at
-            some rank: `("rank 256", "variant pissa: rank 256 exceeds ...")`.
+            some rank: `("rank 256", OptionError("variant pissa: rank 256 exceeds ..."))`.
     """
 
     ranks: dict[int, dict[str, list[Any]]]
-    problems: list[tuple[str, str]]
+    problems: list[tuple[str, ValueError]]
 
 
 def possible(
@@ -86,20 +86,20 @@ def possible(
     cls = get_variant(variant)
     own = {name: list(values) for name, values in options.items() if name in cls.options}
     found: dict[int, dict[str, list[Any]]] = {}
-    problems: list[tuple[str, str]] = []
+    problems: list[tuple[str, ValueError]] = []
 
-    def why_not(rank: int, extra: Mapping[str, Any]) -> str | None:
+    def why_not(rank: int, extra: Mapping[str, Any]) -> ValueError | None:
         try:
             used = effective_rank(model, cls, placement, rank, match, extra)
             cls.check(model, AdapterConfig(used, 1.0, placement=_names(placement), extra=extra))
         except ValueError as error:
-            return str(error)
+            return error.with_traceback(None)
         return None
 
     for rank in sorted(set(ranks)):
         # From a combination that can be had, one option at a time.
         combinations = (dict(zip(own, values, strict=True)) for values in product(*own.values()))
-        reasons: list[str] = []
+        reasons: list[ValueError] = []
         for start in islice(combinations, _MOST_TRIED):
             reason = why_not(rank, start)
             if reason is None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from trainables.variants.core.options import OptionError
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -70,19 +72,31 @@ def select_matrices(model: nn.Module, placement: str | Iterable[str]) -> list[Ma
     matrices = find_matrices(model)
     kinds = sorted({matrix.kind for matrix in matrices})
     if not matrices:
-        raise ValueError("placement: the model has no linear matrix to adapt; use a model with nn.Linear layers")
+        raise OptionError(
+            "placement: the model has no linear matrix to adapt; use a model with nn.Linear layers",
+            field="placement",
+            value=placement,
+        )
     if placement == "all-linear":
         chosen = matrices
     else:
         wanted = [placement] if isinstance(placement, str) else list(placement)
         if not wanted:
-            raise ValueError(f"placement is empty: use 'all-linear' or some of {', '.join(kinds)}")
+            raise OptionError(
+                f"placement is empty: use 'all-linear' or some of {', '.join(kinds)}",
+                field="placement",
+                value=wanted,
+                allowed=kinds,
+            )
         names: set[str] = set()
         for want in wanted:
             hits = {m.name for m in matrices if m.name == want or m.name.endswith(f".{want}")}
             if not hits:
-                raise ValueError(
-                    f"placement {want!r} matches no matrix: use 'all-linear' or some of {', '.join(kinds)}"
+                raise OptionError(
+                    f"placement {want!r} matches no matrix: use 'all-linear' or some of {', '.join(kinds)}",
+                    field="placement",
+                    value=want,
+                    allowed=kinds,
                 )
             names |= hits
         chosen = [matrix for matrix in matrices if matrix.name in names]
@@ -98,7 +112,11 @@ def _refuse_tied(model: nn.Module, matrices: list[Matrix]) -> None:
     for matrix in matrices:
         if len(owners.get(id(matrix.weight), ())) > 1:
             shared = " and ".join(owners[id(matrix.weight)])
-            raise ValueError(f"placement: {matrix.name} shares its weight ({shared}); leave it out of the placement")
+            raise OptionError(
+                f"placement: {matrix.name} shares its weight ({shared}); leave it out of the placement",
+                field="placement",
+                value=matrix.name,
+            )
 
 
 def compact_names(model: nn.Module, names: Iterable[str]) -> list[str]:

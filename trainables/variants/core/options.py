@@ -1,4 +1,4 @@
-"""What a variant's own options may be: each check raises ValueError, which names option, value and remedy."""
+"""What a variant's own options may be: each check raises OptionError, which names option, value and remedy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,34 @@ if TYPE_CHECKING:
     from trainables.variants.core.config import AdapterConfig
 
 
+class OptionError(ValueError):
+    """A variant cannot be had with a part of a configuration; the message is one line with the remedy.
+
+    Attributes:
+        field: the part, as a recipe has it: `rank`, `extra.r_min`.
+        value: what it is set to; None where the message says all there is.
+        allowed: what would be taken instead: values, or words.
+
+    All survive pickling, and with it a remote call.
+    """
+
+    def __init__(self, message: str, *, field: str, value: object = None, allowed: object = None) -> None:
+        super().__init__(message)
+        self.field, self.value, self.allowed = field, value, allowed
+
+
+def refused(variant: type[Variant], option: str, value: object, remedy: str, allowed: object = None) -> OptionError:
+    """The error of an option's value, in words that end in the remedy."""
+    message = f"variant {variant.name}: option {option} is {value!r}: {remedy}"
+    return OptionError(message, field=f"extra.{option}", value=value, allowed=allowed)
+
+
 def check_choice(variant: type[Variant], config: AdapterConfig, option: str, allowed: Sequence[Any]) -> None:
     """Refuses a value that is not one of `allowed`."""
     value = config.extra.get(option, variant.options[option])
     if not any(value == known and type(value) is type(known) for known in allowed):
         names = ", ".join(str(known).lower() if isinstance(known, bool) else str(known) for known in allowed)
-        raise ValueError(f"variant {variant.name}: option {option} is {value!r}: use one of {names}")
+        raise refused(variant, option, value, f"use one of {names}", allowed)
 
 
 def check_whole(
@@ -26,7 +48,7 @@ def check_whole(
     value = config.extra.get(option, variant.options[option])
     if isinstance(value, bool) or not isinstance(value, int) or value < least or (most and value > most):
         allowed = f"from {least} to {most}" if most else f"of at least {least}"
-        raise ValueError(f"variant {variant.name}: option {option} is {value!r}: use a whole number {allowed}")
+        raise refused(variant, option, value, f"use a whole number {allowed}", f"a whole number {allowed}")
     return value
 
 
@@ -37,4 +59,4 @@ def check_number(
     value = config.extra.get(option, variant.options[option])
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not number or not allowed(value):
-        raise ValueError(f"variant {variant.name}: option {option} is {value!r}: {remedy}")
+        raise refused(variant, option, value, remedy, remedy.removeprefix("use "))

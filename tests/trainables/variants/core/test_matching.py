@@ -50,7 +50,7 @@ def test_positions_that_lelora_may_not_choose_do_not_count() -> None:
     }
     assert ranks == {"all": 1, "primary": 3}
     found = possible(base, "lelora", [3], {"positions": ["nowhere"]}, match="lora")
-    assert not found.ranks and "option positions is 'nowhere'" in found.problems[0][1]
+    assert not found.ranks and "option positions is 'nowhere'" in str(found.problems[0][1])
 
 
 def test_alpha_ratio_counts_from_the_effective_rank_and_alpha_is_taken_as_it_is() -> None:
@@ -76,7 +76,7 @@ def test_what_is_possible_is_known_without_weights() -> None:
     ):
         found = possible(base, *arguments)  # type: ignore[arg-type]
         assert not found.ranks
-        what, why = found.problems[0]
+        what, why = found.problems[0][0], str(found.problems[0][1])
         assert what == f"rank {arguments[1][0]}" and why.startswith(message) and "\n" not in why
 
 
