@@ -179,13 +179,19 @@ def _opened(source: Source) -> tuple[ray.data.Dataset, str | None]:
 
 def _check(task: RowSource, proxy: float, validation_rows: int, max_length: int) -> None:
     if not 0 < proxy <= 1:
-        raise UserError(f"task.proxy: {proxy} is not in (0, 1]; give the fraction of train that trials use")
+        raise UserError.at(
+            "task.proxy", f"{proxy} is not in (0, 1]; give the fraction of train that trials use", value=proxy
+        )
     if validation_rows < 1:
-        raise UserError(f"task.validation_rows: {validation_rows} is below 1; give 1 or more")
+        raise UserError.at(
+            "task.validation_rows", f"{validation_rows} is below 1; give 1 or more", value=validation_rows
+        )
     if max_length <= task.max_new_tokens:
-        raise UserError(
-            f"task.max_length: {max_length} leaves no room for a prompt before {task.max_new_tokens} new "
-            "tokens; raise max_length or lower max_new_tokens"
+        raise UserError.at(
+            "task.max_length",
+            f"{max_length} leaves no room for a prompt before {task.max_new_tokens} new "
+            "tokens; raise max_length or lower max_new_tokens",
+            value=max_length,
         )
 
 

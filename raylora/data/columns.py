@@ -163,7 +163,12 @@ class Form:
         if self.labels is None or value is None:
             return value
         if value not in self.labels:
-            raise UserError(f"task.options.labels: none for the value {value!r}; given: {', '.join(self.labels)}")
+            raise UserError.at(
+                "task.options.labels",
+                f"none for the value {value!r}; given: {', '.join(self.labels)}",
+                value=value,
+                allowed=list(self.labels),
+            )
         return self.labels[value]
 
 
@@ -190,7 +195,12 @@ class Own(Form):
         present = list(dict.fromkeys(name for row in sample for name in row))
         for role, name in self.renamed.items():
             if name not in present:
-                raise UserError(f"task.columns.{role}: no column {name!r}; present: {', '.join(present) or 'none'}")
+                raise UserError.at(
+                    f"task.columns.{role}",
+                    f"no column {name!r}; present: {', '.join(present) or 'none'}",
+                    value=name,
+                    allowed=list(present),
+                )
         there = {*present, *self.renamed}
         if not any(set(names) <= there for names in self.needs):
             wanted = ", or ".join(" and ".join(names) for names in self.needs)
@@ -300,14 +310,18 @@ def recognise(
         for name in (*fields(template), response_column):
             if name not in present:
                 option = "response_column" if name == response_column else "prompt_template"
-                raise UserError(f"task.options.{option}: no column {name!r}; present: {shown}")
+                raise UserError.at(
+                    f"task.options.{option}", f"no column {name!r}; present: {shown}", value=name, allowed=list(present)
+                )
         return Form("template", {"response": response_column}, tuple(fields(template)), template=template, labels=texts)
     if columns:
         for role, name in columns.items():
             if role not in ROLES:
-                raise UserError(f"task.columns.{role}: no such role; allowed: {', '.join(ROLES)}")
+                raise UserError.at(f"task.columns.{role}", f"no such role; allowed: {', '.join(ROLES)}", allowed=ROLES)
             if name not in present:
-                raise UserError(f"task.columns.{role}: no column {name!r}; present: {shown}")
+                raise UserError.at(
+                    f"task.columns.{role}", f"no column {name!r}; present: {shown}", value=name, allowed=list(present)
+                )
         found = _form(dict(columns), sample)
     else:
         found = _form(_by_name(present, sample), sample)

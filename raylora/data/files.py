@@ -41,12 +41,12 @@ def find_splits(path: str, name: str | None = None, *, train: bool = True) -> di
     """
     if is_url(path):
         if format_of(path) is None:
-            raise UserError(f"task.path: {path!r} must end in one of {allowed_suffixes()}")
+            raise UserError.at("task.path", f"{path!r} must end in one of {allowed_suffixes()}", value=path)
         return {"train": [path]}
     local = Path(path).expanduser()
     if local.is_file():
         if format_of(path) is None:
-            raise UserError(f"task.path: {path!r} must end in one of {allowed_suffixes()}")
+            raise UserError.at("task.path", f"{path!r} must end in one of {allowed_suffixes()}", value=path)
         return {"train": [str(local.resolve())]}
     if local.is_dir():
         found = _in_folder(local / name if name and (local / name).is_dir() else local, path)
@@ -56,10 +56,14 @@ def find_splits(path: str, name: str | None = None, *, train: bool = True) -> di
         files = [file for file in files if format_of(file) and Path(file).is_file()]
         if files:
             return _by_names(files, Path("/")) if _several_splits(files) else {"train": files}
-        raise UserError(f"task.path: {path!r} matches no file that ends in one of {allowed_suffixes()}")
-    raise UserError(
-        f"task.path: {path!r} does not exist; give a file ({', '.join(FORMATS)}), a folder, "
-        "or a hub dataset id org/name"
+        raise UserError.at(
+            "task.path", f"{path!r} matches no file that ends in one of {allowed_suffixes()}", value=path
+        )
+    raise UserError.at(
+        "task.path",
+        f"{path!r} does not exist; give a file ({', '.join(FORMATS)}), a folder, or a hub dataset id org/name",
+        value=path,
+        allowed=FORMATS,
     )
 
 
@@ -80,9 +84,11 @@ def _in_folder(folder: Path, path: str) -> dict[str, list[str]]:
         if file.is_file() and format_of(file.name) and file.name not in _NO_DATA and not _hidden(file, folder)
     ]
     if not files:
-        raise UserError(
-            f"task.path: {path!r} has no train.parquet, train.jsonl or train.json, nor another file that ends in one "
-            f"of {allowed_suffixes()}"
+        raise UserError.at(
+            "task.path",
+            f"{path!r} has no train.parquet, train.jsonl or train.json, nor another file that ends in one "
+            f"of {allowed_suffixes()}",
+            value=path,
         )
     return _by_names(files, folder.resolve())
 
@@ -99,8 +105,11 @@ def _hidden(file: Path, folder: Path) -> bool:
 
 def _with_train(splits: dict[str, list[str]], path: str) -> dict[str, list[str]]:
     if "train" not in splits:
-        raise UserError(
-            f"task.path: {path!r} has {', '.join(splits)} but no train split; name a source with task.train"
+        raise UserError.at(
+            "task.path",
+            f"{path!r} has {', '.join(splits)} but no train split; name a source with task.train",
+            value=path,
+            allowed=list(splits),
         )
     return splits
 
@@ -150,8 +159,10 @@ def hub_package(path: str) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise UserError(
-            f"task.path: {path!r} is a hub dataset, which needs the package datasets: pip install datasets"
+        raise UserError.at(
+            "task.path",
+            f"{path!r} is a hub dataset, which needs the package datasets: pip install datasets",
+            value=path,
         ) from error
     return datasets
 
@@ -173,15 +184,17 @@ def hub_splits(path: str, name: str | None, *, train: bool = True) -> dict[str, 
     except UserError:
         raise
     except Exception as error:  # the hub client raises its own, httpx's and the file system's errors
-        raise UserError(
-            f"task.path: {path!r} is no local file or folder, and the hub does not give it: {first_line(error)}; "
-            "give a local path, or check the name and the network"
+        raise UserError.at(
+            "task.path",
+            f"{path!r} is no local file or folder, and the hub does not give it: {first_line(error)}; "
+            "give a local path, or check the name and the network",
+            value=path,
         ) from error
     splits: dict[str, str] = {}
     for split in found:
         splits.setdefault(_split_of(split) or split, split)
     if train and "train" not in splits:
-        raise UserError(f"task.path: hub dataset {path!r} has no train split; choose another dataset")
+        raise UserError.at("task.path", f"hub dataset {path!r} has no train split; choose another dataset", value=path)
     return splits
 
 
@@ -196,7 +209,9 @@ def hub_files(path: str, name: str | None, split: str) -> list[str]:
     except UserError:
         raise
     except Exception as error:  # as above
-        raise UserError(f"task.path: cannot load {split} of hub dataset {path!r}: {first_line(error)}") from error
+        raise UserError.at(
+            "task.path", f"cannot load {split} of hub dataset {path!r}: {first_line(error)}", value=path
+        ) from error
     files = [file["filename"] for file in loaded.cache_files]
     return files or [_kept_in_memory(loaded)]
 

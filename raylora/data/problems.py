@@ -100,12 +100,16 @@ class Problems:
         """
         broken = sum(count for reason, count in self.counts.items() if reason in UNREADABLE)
         if self.total and self.total == self.rows:
-            raise UserError(f"task.path: no row of {split} can be used: {'; '.join(map(self.reason, self.counts))}")
+            raise UserError.at(
+                "task.path", f"no row of {split} can be used: {'; '.join(map(self.reason, self.counts))}"
+            )
         share = float(allow) if allow is not False else ALLOWED_SHARE
         if broken > share * self.rows:
-            raise UserError(
-                f"task.allow_broken: {self.told(split)}; that is more than {share:.0%}; "
-                "mend the rows, or set task.allow_broken to true or to a share"
+            raise UserError.at(
+                "task.allow_broken",
+                f"{self.told(split)}; that is more than {share:.0%}; "
+                "mend the rows, or set task.allow_broken to true or to a share",
+                value=allow,
             )
 
 

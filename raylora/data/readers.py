@@ -168,7 +168,7 @@ def plan(file: str, *, count: bool = False) -> list[Part]:
     """
     known = format_of(file)
     if known is None:
-        raise UserError(f"task.path: {file!r} must end in one of {allowed_suffixes()}")
+        raise UserError.at("task.path", f"{file!r} must end in one of {allowed_suffixes()}", value=file)
     whole = Part(file, *known)
     try:
         if whole.format == "jsonl" and whole.compression is None and not is_url(file):
@@ -215,7 +215,7 @@ def _row_group_parts(whole: Part) -> list[Part]:
 
 def _unreadable(file: str, error: BaseException) -> UserError:
     reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0] or type(error).__name__
-    return UserError(f"task.path: cannot read {file!r}: {reason}")
+    return UserError.at("task.path", f"cannot read {file!r}: {reason}", value=file)
 
 
 # --- reading ---
@@ -303,7 +303,7 @@ def _read_json(part: Part) -> Iterator[Numbered]:
     with _text(part.file, part.compression, None) as stream:
         text = stream.read()
     if _not_unicode(text):
-        raise UserError(f"task.path: {part.file!r} is not UTF-8; save it as UTF-8")
+        raise UserError.at("task.path", f"{part.file!r} is not UTF-8; save it as UTF-8", value=part.file)
     if not text.strip():
         return
     try:
@@ -311,7 +311,7 @@ def _read_json(part: Part) -> Iterator[Numbered]:
     except (ValueError, RecursionError) as error:
         if text.lstrip()[0] != "{":
             reason = str(error) if isinstance(error, ValueError) else "nested too deeply"
-            raise UserError(f"task.path: {part.file!r} is no JSON: {reason}") from None
+            raise UserError.at("task.path", f"{part.file!r} is no JSON: {reason}", value=part.file) from None
         yield from _objects(text)
         return
     if isinstance(value, dict):

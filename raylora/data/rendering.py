@@ -102,7 +102,9 @@ class Renderer:
         control_tokens: bool | None = None,
     ) -> None:
         if tokenizer.eos_token_id is None:
-            raise UserError("model: its tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json")
+            raise UserError.at(
+                "model", "its tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json"
+            )
         self.tokenizer, self.system, self.control_tokens = tokenizer, system, control_tokens
         self.chat = bool(chat_template and tokenizer.chat_template)
         template = tokenizer.chat_template if self.chat else ""
@@ -181,15 +183,15 @@ class Renderer:
         try:
             return self._rendered(chats, generation=True)
         except Refused as error:
-            field = (
-                "task.system: the model's chat template refuses the message"
-                if head
-                else "model: its chat template fails"
-            )
-            remedy = (
-                "set task.system to null or task.chat_template to false" if head else "set task.chat_template to false"
-            )
-            raise UserError(f"{field} ({error}); {remedy}") from error
+            if head:
+                raise UserError.at(
+                    "task.system",
+                    f"the model's chat template refuses the message ({error}); "
+                    "set task.system to null or task.chat_template to false",
+                    value=self.system,
+                ) from error
+            told = f"its chat template fails ({error}); set task.chat_template to false"
+            raise UserError.at("model", told) from error
 
     @cached_property
     def turn(self) -> Turn:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Finish = Callable[["pa.Table"], "pa.Table"]
 
 _SLICE = re.compile(r"(\w+)((\[[^\]]*\])?(\+\w+(\[[^\]]*\])?)*)")
+_KEYS = ("path", "split", "name", "weight")
 _MIX_SEED = 0
 _SAMPLE = 200
 _FORMS_AT_MOST = 64
@@ -63,10 +64,12 @@ def wanted(field: str, value: Any, path: str | None = None, name: str | None = N
     items = value if isinstance(value, list) else [value]
     found = [_wanted(field, item, path, name) for item in items]
     if not found:
-        raise UserError(f"{field}: an empty list; give a source, or leave the field out")
+        raise UserError.at(field, "an empty list; give a source, or leave the field out", value=[])
     weights = [one.weight for one in found]
     if any(weights) and not all(weights):
-        raise UserError(f"{field}: some sources have a weight and some have none; give all of them one, or none")
+        raise UserError.at(
+            field, "some sources have a weight and some have none; give all of them one, or none", value=value
+        )
     return found
 
 
@@ -77,16 +80,21 @@ def _wanted(field: str, item: Any, path: str | None, name: str | None) -> Wanted
             return Wanted(path, item, name)
         return Wanted(item)
     if not isinstance(item, Mapping):
-        raise UserError(f"{field}: {item!r}; allowed: a path, a mapping with path, split, name and weight, or a list")
-    unknown = set(item) - {"path", "split", "name", "weight"}
+        raise UserError.at(
+            field, f"{item!r}; allowed: a path, a mapping with path, split, name and weight, or a list", value=item
+        )
+    unknown = set(item) - set(_KEYS)
     if unknown:
-        raise UserError(f"{field}.{min(unknown)}: no such key; allowed: path, split, name, weight")
+        key = min(unknown)
+        raise UserError.at(
+            f"{field}.{key}", f"no such key; allowed: {', '.join(_KEYS)}", value=item[key], allowed=_KEYS
+        )
     weight = item.get("weight")
     if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0):
-        raise UserError(f"{field}.weight: {weight!r}; allowed: a number above 0")
+        raise UserError.at(f"{field}.weight", f"{weight!r}; allowed: a number above 0", value=weight)
     chosen = item.get("path", path)
     if chosen is None:
-        raise UserError(f"{field}.path: missing; give a file, a folder or a hub id")
+        raise UserError.at(f"{field}.path", "missing; give a file, a folder or a hub id")
     return Wanted(str(chosen), item.get("split"), item.get("name", name), None if weight is None else float(weight))
 
 
@@ -143,7 +151,9 @@ class FileSource:
                 forms[part.file] = self._form(part, sample)
         if not forms:
             files = sorted({part.file for part in self.parts})
-            raise UserError(f"task.path: no row can be read in {', '.join(files[:3]) or 'the files'}; {self._why()}")
+            raise UserError.at(
+                "task.path", f"no row can be read in {', '.join(files[:3]) or 'the files'}; {self._why()}"
+            )
         return forms
 
     def _form(self, part: Part, sample: Sequence[Mapping[str, Any]]) -> Form:
@@ -247,7 +257,7 @@ def _sliced(parts: Sequence[Part], split: str, path: str) -> list[Part]:
     try:
         steps = hub_package(path).ReadInstruction.from_spec(split).to_absolute(dict.fromkeys(names, total))
     except (ValueError, AssertionError, AttributeError, KeyError) as error:
-        raise UserError(f"split: {split!r} of {path!r} ({total} rows): {first_line(error)}") from None
+        raise UserError.at("split", f"{split!r} of {path!r} ({total} rows): {first_line(error)}", value=split) from None
     found = []
     for step in steps:
         found += _chosen(parts, np.arange(step.from_ or 0, total if step.to is None else step.to))
@@ -309,7 +319,7 @@ def open_splits(
     if any(split.startswith("test.") for split in found):
         found.pop("test", None)
     if "train" not in found:
-        raise UserError("task.path: missing, and task.train too; give one of them")
+        raise UserError.at("task.path", "missing, and task.train too; give one of them")
     return found
 
 
@@ -344,10 +354,19 @@ def _files_of(one: Wanted, split: str) -> Callable[[], list[str]]:
     there = _files(one.path, one.name, train=split == "train" and one.split is None)
     named = None if one.split is None else _SLICE.fullmatch(one.split)
     if one.split is not None and named is None:
-        raise UserError(f"task.{split}.split: {one.split!r}; allowed: a split such as train, or a part as train[:10%]")
+        raise UserError.at(
+            f"task.{split}.split",
+            f"{one.split!r}; allowed: a split such as train, or a part as train[:10%]",
+            value=one.split,
+        )
     if named is None:
         return there.get(split) or there.get("train") or next(iter(there.values()))
     wanted_split = named.group(1)
     if wanted_split not in there:
-        raise UserError(f"task.{split}.split: {one.path!r} has no split {wanted_split!r}; it has {', '.join(there)}")
+        raise UserError.at(
+            f"task.{split}.split",
+            f"{one.path!r} has no split {wanted_split!r}; it has {', '.join(there)}",
+            value=one.split,
+            allowed=list(there),
+        )
     return there[wanted_split]

@@ -152,9 +152,11 @@ def split(
     lengths = pool.prompts[at].astype(np.int64) + pool.responses[at]
     train = at[lengths <= max_length]
     if not len(at):
-        raise UserError(f"task.path: no row is left to train on: {_all_held_out(pool, duplicates)}")
+        raise UserError.at("task.path", f"no row is left to train on: {_all_held_out(pool, duplicates)}")
     if not len(train):
-        raise UserError(f"task.max_length: {max_length} leaves no train row of {len(at)}; raise max_length")
+        raise UserError.at(
+            "task.max_length", f"{max_length} leaves no train row of {len(at)}; raise max_length", value=max_length
+        )
     return Parts(
         train,
         validation,
@@ -185,15 +187,19 @@ def _validation(
     order = shuffled(source.count, seed, _VALIDATION)
     candidates = order[(considered & (source.prompts <= room))[order]]
     if own is None and len(candidates) <= wanted and _one_prompt(pool):
-        raise UserError(f"task.path: no row is left to validate with: {_all_held_out(pool, 0)}")
+        raise UserError.at("task.path", f"no row is left to validate with: {_all_held_out(pool, 0)}")
     if own is None and len(candidates) <= wanted:
-        raise UserError(
-            f"task.validation_rows: {wanted} of {len(candidates)} usable train rows leave none to "
-            "train on; lower validation_rows or give more rows"
+        raise UserError.at(
+            "task.validation_rows",
+            f"{wanted} of {len(candidates)} usable train rows leave none to "
+            "train on; lower validation_rows or give more rows",
+            value=wanted,
         )
     if not len(candidates):
-        raise UserError(
-            f"task.max_length: {max_length} leaves no validation prompt of at most {room} tokens; raise max_length"
+        raise UserError.at(
+            "task.max_length",
+            f"{max_length} leaves no validation prompt of at most {room} tokens; raise max_length",
+            value=max_length,
         )
     return np.sort(candidates[:wanted]), int(considered.sum()), len(candidates)
 

@@ -48,7 +48,7 @@ def cache_limit() -> int:
     except ValueError:
         limit = -1.0
     if not limit >= 0:
-        raise UserError(f"RAYLORA_DATA_CACHE_GB: {text!r}; allowed: a number of gigabytes, 0 or more")
+        raise UserError.at("RAYLORA_DATA_CACHE_GB", f"{text!r}; allowed: a number of gigabytes, 0 or more", value=text)
     return int(limit * 1e9)
 
 
@@ -120,9 +120,11 @@ def obtain(
         finally:
             lock.release()
     except OSError as error:
-        raise UserError(
-            f"RAYLORA_HOME: cannot keep rows in {root}: {error.strerror or error}; "
-            "set RAYLORA_HOME to a writable folder with room for the tokenised rows"
+        raise UserError.at(
+            "RAYLORA_HOME",
+            f"cannot keep rows in {root}: {error.strerror or error}; "
+            "set RAYLORA_HOME to a writable folder with room for the tokenised rows",
+            value=str(root),
         ) from error
     if not found:
         shrink(cache_limit())

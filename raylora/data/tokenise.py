@@ -317,7 +317,8 @@ def encode(
     done = Encoder(tokenizer, how).encode(prompts, responses)
     for tokens in done:
         if isinstance(tokens, str):
-            raise UserError(f"a row cannot be encoded: {tokens}; give other rows, or set task.chat_template to false")
+            told = f"a row cannot be encoded: {tokens}; give other rows, or set task.chat_template to false"
+            raise UserError(told, field="task.chat_template", value=chat_template, allowed=False)
     rows = [tokens for tokens in done if isinstance(tokens, Tokens)]
     return (
         [row.prompt for row in rows],

@@ -10,7 +10,10 @@ import pytest
 from clusters.errors import ClusterError
 from raylora.cluster import users_errors
 from raylora.errors import UserError, user_error_of
+from searchers import errors as searchers
+from trainables.variants.core import options as variants
 
+Told = UserError | ClusterError | searchers.OptionError | variants.OptionError
 PACKAGE = Path(__file__).parents[2] / "raylora"
 # By file, how many errors are of no field: they tell of what went on, not of what was asked for.
 OF_NO_FIELD = {"bench/data.py": 1}  # a run that is measured fails
@@ -20,17 +23,22 @@ def refuse(*_: object) -> None:
     raise UserError("task.x = 3: too small; allowed: 4", field="task.x", value=3, allowed=[4])
 
 
-def parts(error: UserError | ClusterError) -> tuple[object, ...]:
+def parts(error: Told) -> tuple[object, ...]:
     return str(error), error.field, error.value, error.allowed
 
 
 EXPECTED = ("task.x = 3: too small; allowed: 4", "task.x", 3, [4])
 
 
-@pytest.mark.parametrize("kind", [UserError, ClusterError])
-def test_fields_survive_pickling(kind: type[UserError] | type[ClusterError]) -> None:
+@pytest.mark.parametrize("kind", [UserError, ClusterError, variants.OptionError])
+def test_fields_survive_pickling(kind: type[Told]) -> None:
     error = kind(EXPECTED[0], field="task.x", value=3, allowed=[4])
     assert parts(pickle.loads(pickle.dumps(error))) == EXPECTED
+
+
+def test_fields_of_a_searchers_option_survive_pickling() -> None:
+    error = searchers.OptionError("task.x", "too small; allowed: 4", value=3, allowed=[4])
+    assert parts(pickle.loads(pickle.dumps(error))) == ("task.x: too small; allowed: 4", "task.x", 3, [4])
 
 
 def test_every_error_names_its_field() -> None:
@@ -48,7 +56,11 @@ def test_the_error_of_a_part_is_told_below_the_whole() -> None:
     inner = UserError.at("width", "0 is too small", value=0, allowed="1 or more")
     outer = UserError.around("search.options.", inner)
     assert parts(outer) == ("search.options.width: 0 is too small", "search.options.width", 0, "1 or more")
-    assert parts(UserError.around("--arms a: ", ValueError("no"), field="--arms", value="a"))[1:] == ("--arms", "a", None)
+    assert parts(UserError.around("--arms a: ", ValueError("no"), field="--arms", value="a"))[1:] == (
+        "--arms",
+        "a",
+        None,
+    )
 
 
 def test_fields_survive_a_remote_call(ray_local) -> None:

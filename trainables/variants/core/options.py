@@ -22,7 +22,7 @@ class OptionError(ValueError):
     All survive pickling, and with it a remote call.
     """
 
-    def __init__(self, message: str, *, field: str, value: object = None, allowed: object = None) -> None:
+    def __init__(self, message: str, *, field: str = "", value: object = None, allowed: object = None) -> None:
         super().__init__(message)
         self.field, self.value, self.allowed = field, value, allowed
 
