@@ -367,7 +367,9 @@ def adapter_from_hub(name: str, *, cache: str | Path | None = None, quiet: bool 
 def _from_hub(name: str, cache: str | Path | None, quiet: bool) -> Path:
     folder = _snapshot(name, cache, quiet)
     if not _is_model(folder) or not list(folder.glob("*.safetensors")):
-        raise UserError(f"model: {name!r} has no config.json with safetensors weights; choose another model")
+        raise UserError.at(
+            "model", f"{name!r} has no config.json with safetensors weights; choose another model", value=name
+        )
     return folder
 
 

@@ -79,8 +79,10 @@ def _metrics(text: str) -> Any:
     try:
         return parse_value(text)
     except yaml.YAMLError:
-        raise UserError(
-            f"--metrics: {text}; allowed: names separated by commas, or YAML such as '[exact, {{number: {{mark: X}}}}]'"
+        raise UserError.at(
+            "--metrics",
+            f"{text}; allowed: names separated by commas, or YAML such as '[exact, {{number: {{mark: X}}}}]'",
+            value=text,
         ) from None
 
 
@@ -91,7 +93,11 @@ def _opened(path: str) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     except OSError as error:
-        raise UserError(f"--answers {path}: {error.strerror or error}; give a file that can be written") from None
+        raise UserError(
+            f"--answers {path}: {error.strerror or error}; give a file that can be written",
+            field="--answers",
+            value=str(path),
+        ) from None
     return file
 
 

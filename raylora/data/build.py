@@ -351,7 +351,9 @@ def _tested(own: TokenPool, task: RowSource, max_length: int, settings: _Setting
 
 
 def _none_left(own: TokenPool, max_length: int, name: str) -> UserError:
-    return UserError(f"task.max_length: {max_length} leaves no {name} row of {own.count}; raise max_length")
+    return UserError.at(
+        "task.max_length", f"{max_length} leaves no {name} row of {own.count}; raise max_length", value=max_length
+    )
 
 
 def _problems(pools: list[TokenPool], allow_broken: bool | float) -> tuple[dict[str, int], list[str]]:

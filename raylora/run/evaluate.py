@@ -151,7 +151,7 @@ def _spec(
         keeper = Keeper.again(subject.run, own)
         told = (own if keeper is None or keeper.plan is None else keeper.plan.apply(own)).to_dict()
     elif not data and "task.name" not in changes:
-        raise UserError("--data: missing; give the rows to score on, or a spec, or a run with rows of its own")
+        raise UserError.at("--data", "missing; give the rows to score on, or a spec, or a run with rows of its own")
     told = put(told, {"model": subject.base, **changes})
     if data:
         told = put(told, _sources(dict(told["task"]), data, split))
@@ -166,7 +166,7 @@ def _sources(task: Mapping[str, Any], data: Sequence[str], split: str | None) ->
     names = [name or Path(path).name.partition(".")[0] or "test" for name, path in named]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"--data: two are called {name!r}; give each a name, such as {name}2=PATH")
+            raise UserError.at("--data", f"two are called {name!r}; give each a name, such as {name}2=PATH", value=name)
     fields = dict.fromkeys(("train", "validation", "test"), None) | {"test_sets": {}, "path": named[0][1]}
     sources = [_source(path, split) for _, path in named]
     family = str(task.get("name") or "instruct").partition("/")[0]
@@ -175,7 +175,11 @@ def _sources(task: Mapping[str, Any], data: Sequence[str], split: str | None) ->
     elif family not in TASKS or not getattr(TASKS[family], "sets", None):
         fields |= {"test": sources[0], "train": sources[0]}
     elif split is not None:
-        raise UserError(f"--split = {split!r}: {family} has test sets with names; give them with --data NAME=PATH")
+        raise UserError(
+            f"--split = {split!r}: {family} has test sets with names; give them with --data NAME=PATH",
+            field="--split",
+            value=split,
+        )
     return {f"task.{name}": value for name, value in fields.items()}
 
 
@@ -190,7 +194,11 @@ def _source(path: str, split: str | None) -> dict[str, Any]:
         there = split_names(path)
         split = "test" if "test" in there else there[0] if len(there) == 1 else None
         if split is None:
-            raise UserError(f"--split: missing; {path} has no test split but {', '.join(there)}; name one of them")
+            raise UserError.at(
+                "--split",
+                f"missing; {path} has no test split but {', '.join(there)}; name one of them",
+                allowed=list(there),
+            )
     return {"path": path, "split": split}
 
 
@@ -284,9 +292,11 @@ def _score(
         progress.say(f"evaluate: scoring {told}")
         return ray.get(hosts[0].score.remote(str(subject.adapter or ""), dict(sets)))
     except ActorDiedError:
-        raise UserError(
-            f"MODEL: the process that held {subject.name} was ended, probably for want of memory; give fewer rows, or "
-            "a machine with more"
+        raise UserError.at(
+            "MODEL",
+            f"the process that held {subject.name} was ended, probably for want of memory; give fewer rows, or "
+            "a machine with more",
+            value=subject.name,
         ) from None
     except RayError as error:
         cause = getattr(error, "cause", None) or error

@@ -70,7 +70,11 @@ def find_subject(name: str, base: str | None = None, *, quiet: bool = False) -> 
         named = base or _base_of(name, place)
         return _over_base(Subject(name, "adapter", named, folder, place.absolute()), given=base, quiet=quiet)
     if base is not None:
-        raise UserError(f"--base = {base!r}: {name!r} is no adapter but a model, which needs none; leave --base out")
+        raise UserError(
+            f"--base = {base!r}: {name!r} is no adapter but a model, which needs none; leave --base out",
+            field="--base",
+            value=base,
+        )
     return _over_base(Subject(name, "model", name, folder), given=name, quiet=quiet)
 
 
@@ -97,7 +101,9 @@ def _base_of(name: str, folder: Path) -> str:
     try:
         told: Any = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"MODEL: {file} cannot be read ({error}); give an adapter that PEFT saved") from None
+        raise UserError.at(
+            "MODEL", f"{file} cannot be read ({error}); give an adapter that PEFT saved", value=str(file)
+        ) from None
     named = told.get("base_model_name_or_path") if isinstance(told, dict) else None
     if not isinstance(named, str) or not named:
         raise UserError(f"--base: missing; {name} names no base model; give it with --base", field="--base")
