@@ -11,7 +11,7 @@ from clusters.errors import ClusterError
 from raylora.cluster import users_errors
 from raylora.errors import UserError, user_error_of
 from searchers import errors as searchers
-from trainables.variants.core import options as variants
+from trainables import errors as variants
 
 Told = UserError | ClusterError | searchers.OptionError | variants.OptionError
 PACKAGE = Path(__file__).parents[2] / "raylora"

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainables.errors import OptionError
 from trainables.variants.core.base import Variant
 from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.export import ADAPTER, peft_number
 from trainables.variants.core.matrices import Matrix
-from trainables.variants.core.options import OptionError, check_whole
+from trainables.variants.core.options import check_whole
 from trainables.variants.core.peft_variant import PeftVariant
 from trainables.variants.core.plain import PlainLora
 

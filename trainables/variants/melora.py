@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from trainables.errors import OptionError
 from trainables.variants.core.base import Variant
 from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.layers import AdaptedLinear, kaiming, place
 from trainables.variants.core.matrices import Matrix
-from trainables.variants.core.options import OptionError, check_whole
+from trainables.variants.core.options import check_whole
 from trainables.variants.core.plain import PlainLora
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from trainables.errors import OptionError
 from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.matrices import Matrix
-from trainables.variants.core.options import OptionError
 from trainables.variants.core.peft_variant import PeftVariant
 
 

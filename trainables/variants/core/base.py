@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from trainables.errors import OptionError
 from trainables.variants.core.config import AdapterConfig, Batches, Surroundings
 from trainables.variants.core.costs import Benchmark, Costs
 from trainables.variants.core.declared import Declared
 from trainables.variants.core.exported import Exported
 from trainables.variants.core.matrices import Matrix, select_matrices
-from trainables.variants.core.options import OptionError
 from trainables.variants.core.snapshot import Snapshot, seeded
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainables.errors import OptionError
 from trainables.hypernet.factors import Factors, ResidualFactors, Stack
 from trainables.hypernet.networks import KINDS, make_network
 from trainables.variants.core.base import Variant
@@ -32,7 +33,7 @@ from trainables.variants.core.config import AdapterConfig, Batches
 from trainables.variants.core.costs import Costs
 from trainables.variants.core.layers import AdaptedLinear, place
 from trainables.variants.core.matrices import Matrix
-from trainables.variants.core.options import OptionError, check_choice, check_number, check_whole
+from trainables.variants.core.options import check_choice, check_number, check_whole
 
 PRESETS = ("default", "paper")
 _MODULE = "hypernetworks"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from trainables.variants.core.options import OptionError
+from trainables.errors import OptionError
 
 
 @dataclass(frozen=True)

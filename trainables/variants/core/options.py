@@ -6,25 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trainables.errors import OptionError
+
 if TYPE_CHECKING:
     from trainables.variants.core.base import Variant
     from trainables.variants.core.config import AdapterConfig
-
-
-class OptionError(ValueError):
-    """A variant cannot be had with a part of a configuration; the message is one line with the remedy.
-
-    Attributes:
-        field: the part, as a recipe has it: `rank`, `extra.r_min`.
-        value: what it is set to; None where the message says all there is.
-        allowed: what would be taken instead: values, or words.
-
-    All survive pickling, and with it a remote call.
-    """
-
-    def __init__(self, message: str, *, field: str = "", value: object = None, allowed: object = None) -> None:
-        super().__init__(message)
-        self.field, self.value, self.allowed = field, value, allowed
 
 
 def refused(variant: type[Variant], option: str, value: object, remedy: str, allowed: object = None) -> OptionError:
