@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from raylora.run.trackers.base import Tracker, artefacts, curve, remember, remembered, results
@@ -25,7 +25,13 @@ class Wandb(Tracker):
     summary = "Weights & Biases: a group with a run per trial, online or offline"
     package = "wandb"
 
-    def __init__(self, *, project: str = "raylora", entity: str | None = None, mode: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        project: str = "raylora",
+        entity: str | None = None,
+        mode: Literal["online", "offline", "disabled"] | None = None,
+    ) -> None:
         self.project, self.entity, self.mode = project, entity, mode
 
     def start(self, folder: Path, spec: Mapping[str, Any]) -> None:
