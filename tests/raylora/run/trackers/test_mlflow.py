@@ -5,7 +5,7 @@ import pytest
 from raylora.run.trackers.mlflow import Mlflow
 
 pytestmark = pytest.mark.real
-mlflow = pytest.importorskip("mlflow", reason="MLflow: downloads with raylora[trackers]")
+mlflow = pytest.importorskip("mlflow")
 
 
 def test_a_run_with_a_child_per_trial_is_read_back_from_the_database(tell, folder, tmp_path) -> None:
