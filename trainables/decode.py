@@ -14,18 +14,25 @@ from torch.nn import functional as F
 
 from trainables.batching import IGNORE, collate, last_positions, micro_batches, pad_left
 from trainables.exhausted import is_exhausted
+from trainables.generation import Ends, Prompted, continue_all
 from trainables.modes import evaluating
 from trainables.protocols import Row, Sampling
-from trainables.sampling import TAIL, Choose, chooser
+from trainables.sampling import chooser
+
+# Bounds on what is continued together: bytes of keys and values, and rows, each of which has a row of logits.
+CACHE_BYTES, ROWS = 2 << 30, 512
 
 
-def prompt_batches(rows: Sequence[Row], max_tokens: int, reserve: int) -> list[list[int]]:
-    """Indices of rows grouped by prompt length, at most `max_tokens` padded tokens with the reserve."""
+def prompt_batches(rows: Sequence[Row], max_tokens: int, reserve: int, most: int = 1 << 30) -> list[list[int]]:
+    """Indices of rows grouped by prompt length: at most `max_tokens` padded tokens with the reserve, and `most` rows.
+
+    One row is always taken.
+    """
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]["prompt_ids"]), reverse=True)
     groups: list[list[int]] = []
     for i in order:
         width = 0 if not groups else len(rows[groups[-1][0]]["prompt_ids"]) + reserve
-        if groups and (len(groups[-1]) + 1) * width <= max_tokens:
+        if groups and (len(groups[-1]) + 1) * width <= max_tokens and len(groups[-1]) < most:
             groups[-1].append(i)
         else:
             groups.append([i])
@@ -76,47 +83,57 @@ def generate_and_score_loss(
     eos_ids: Sequence[int],
     sampling: Sampling,
     ended: Callable[[Sequence[int]], bool] | None = None,
+    limits: Sequence[int] | None = None,
     max_tokens: int = 8192,
     device: torch.device | str = "cpu",
 ) -> Decoded:
     """Answers to each prompt, and the loss of the reference responses.
 
     The prompt runs once: its keys and values serve the decoding, of all samples, and the teacher-forced pass over the
-    reference response. Rows that do not fit into memory together are taken by halves.
+    reference response. Prompts run in batches of like length; as many rows as their keys and values leave room for are
+    then continued together, and leave as their answers end. Rows that do not fit into memory are taken by halves.
 
     Args:
-        ended: whether an answer is over, told from its tokens so far, apart from its end token.
-        max_tokens: bound on the padded tokens of one batch; one row is always taken.
+        ended: whether an answer is over, told from its last tokens, apart from its end token.
+        limits: longest answer to each row in tokens, `(n,)`, where they differ; none above that of `sampling`.
+        max_tokens: bound on the padded tokens of one pass over prompts and references; one row is always taken.
     """
     found = Decoded([[] for _ in rows], [0.0] * len(rows), [len(row["response_ids"]) for row in rows])
-    reserve = sampling.max_new_tokens + max(found.tokens, default=0)
+    held = max(max_tokens, CACHE_BYTES // cache_bytes(model)) // sampling.n
+    stops = frozenset(map(int, eos_ids))
 
     def answer(group: list[int]) -> None:
         chosen = [rows[i] for i in group]
-        inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"] for r in chosen], pad_id).items()}
-        last = last_positions(inputs["input_ids"], 1)
-        out = model(**inputs, use_cache=True, logits_to_keep=last)
-        first, cache, width = out.logits[:, -1], out.past_key_values, inputs["input_ids"].shape[1]
-        total, losses = _reference_loss(model, chosen, first, cache, inputs, pad_id)
-        if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
-            # A sliding window has dropped what a crop would need: run the prompt again.
-            out = model(**inputs, use_cache=True, logits_to_keep=last)
-            first, cache = out.logits[:, -1], out.past_key_values
-        elif cache.get_seq_length() > width:
-            cache.crop(width - cache.get_seq_length())
-        if sampling.n > 1:
-            cache.batch_repeat_interleave(sampling.n)
-            first = first.repeat_interleave(sampling.n, dim=0)
-            inputs = {name: tensor.repeat_interleave(sampling.n, dim=0) for name, tensor in inputs.items()}
-        choose = chooser(sampling, chosen, device)
-        answers = iter(_continue(model, first, cache, inputs, eos_ids, sampling.max_new_tokens, choose, ended))
-        for i, loss in zip(group, losses, strict=True):
-            found.losses[i] = loss
-            found.answers[i] = [next(answers) for _ in range(sampling.n)]
-        found.loss_sum += total
+        parts = []
+        for places in prompt_batches(chosen, max_tokens, max(found.tokens[i] for i in group)):
+            part, losses = _prompted(model, [chosen[place] for place in places], pad_id, device)
+            for place, loss in zip(places, losses, strict=True):
+                found.losses[group[place]] = loss
+            parts.append((places, part))
+        joined = [parts] if all(part.joinable for _, part in parts) else [[one] for one in parts]
+        while joined:
+            together = joined.pop()
+            order = [group[place] for places, _ in together for place in places]
+            own = None if limits is None else [limits[i] for i in order for _ in range(sampling.n)]
+            ends = Ends(stops, sampling.max_new_tokens, ended, own)
+            choose = chooser(sampling, [rows[i] for i in order], device)
+            answers = iter(continue_all(model, [part for _, part in together], ends, choose, sampling.n))
+            for i in order:
+                found.answers[i] = [next(answers) for _ in range(sampling.n)]
 
-    by_halves(prompt_batches(rows, max_tokens // sampling.n, reserve), answer)
+    by_halves(prompt_batches(rows, held, sampling.max_new_tokens, most=ROWS // sampling.n), answer)
+    found.loss_sum = math.fsum(found.losses)
     return found
+
+
+def cache_bytes(model: nn.Module) -> int:
+    """About what the keys and values of one token take, in bytes."""
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    config = base.config.get_text_config(decoder=True)
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    return int(2 * config.num_hidden_layers * kept * size * next(model.parameters()).element_size())
 
 
 @torch.inference_mode()
@@ -142,10 +159,28 @@ def score_loss(
     return found
 
 
+def _prompted(
+    model: nn.Module, rows: Sequence[Row], pad_id: int, device: torch.device | str
+) -> tuple[Prompted, list[float]]:
+    """The prompts as the model has read them, and the loss of each reference response, from one run of them."""
+    inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"] for r in rows], pad_id).items()}
+    last = last_positions(inputs["input_ids"], 1)
+    out = model(**inputs, use_cache=True, logits_to_keep=last)
+    first, cache, width = out.logits[:, -1], out.past_key_values, inputs["input_ids"].shape[1]
+    losses = _reference_loss(model, rows, first, cache, inputs, pad_id)
+    if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
+        # A sliding window has dropped what a crop would need: run the prompt again.
+        out = model(**inputs, use_cache=True, logits_to_keep=last)
+        first, cache = out.logits[:, -1], out.past_key_values
+    elif cache.get_seq_length() > width:
+        cache.crop(width - cache.get_seq_length())
+    return Prompted(first, cache, inputs["attention_mask"]), losses
+
+
 def _reference_loss(
     model: nn.Module, rows: Sequence[Row], first: Tensor, cache: object, inputs: dict[str, Tensor], pad_id: int
-) -> tuple[float, list[float]]:
-    """Teacher-forced loss of the responses over the cached prompts, in all and of each row; the cache grows."""
+) -> list[float]:
+    """Teacher-forced loss of each response over the cached prompts, `(n,)`; the cache grows."""
     device = first.device
     longest = max(len(row["response_ids"]) for row in rows)
     ids = torch.full((len(rows), longest), pad_id, dtype=torch.long, device=device)
@@ -162,56 +197,9 @@ def _reference_loss(
         out = model(input_ids=ahead, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         logits = torch.cat([logits, out.logits], dim=1)  # n x longest x vocabulary
     logits = logits.float()
-    total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum")
-    each = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="none").sum(1)
-    return float(total), each.tolist()
-
-
-def _continue(
-    model: nn.Module,
-    first: Tensor,
-    cache: object,
-    inputs: dict[str, Tensor],
-    eos_ids: Sequence[int],
-    max_new_tokens: int,
-    choose: Choose,
-    ended: Callable[[Sequence[int]], bool] | None,
-) -> list[list[int]]:
-    """Continue each row with the tokens that are chosen until an end token, the row's own end, or the limit."""
-    device = first.device
-    stops = torch.as_tensor(list(eos_ids), device=device)
-    mask, position = inputs["attention_mask"], inputs["position_ids"][:, -1:]
-    token = choose(first, 0)  # n x 1
-    columns = [token]
-    done = _over(torch.isin(token[:, 0], stops), columns, ended)
-    while len(columns) < max_new_tokens and not bool(done.all()):
-        mask = torch.cat([mask, torch.ones_like(token)], dim=1)
-        position = position + 1
-        out = model(
-            input_ids=token,
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        token = choose(out.logits[:, -1], len(columns))
-        columns.append(token)
-        done = _over(done | torch.isin(token[:, 0], stops), columns, ended)
-    stop_set = set(eos_ids)
-    completions = []
-    for ids in torch.cat(columns, dim=1).tolist():
-        end = next((i for i, token_id in enumerate(ids) if token_id in stop_set), len(ids))
-        completions.append(ids[:end])
-    return completions
-
-
-def _over(done: Tensor, columns: list[Tensor], ended: Callable[[Sequence[int]], bool] | None) -> Tensor:
-    """`done`, `(n,)`, and the rows whose text so far says that they are."""
-    if ended is None:
-        return done
-    so_far = torch.cat(columns[-TAIL:], dim=1).tolist()
-    said = [over or ended(ids) for over, ids in zip(done.tolist(), so_far, strict=True)]
-    return torch.as_tensor(said, device=done.device)
+    each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="none")
+    losses: list[float] = each.view(labels.shape).sum(1).tolist()
+    return losses
 
 
 @torch.no_grad()

@@ -14,8 +14,9 @@ from trainables.protocols import Row, Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Choose = Callable[[Tensor, int], Tensor]
-"""Logits `(n, vocabulary)` and how many tokens there are already, to the next tokens `(n, 1)`."""
+Choose = Callable[[Tensor, Sequence[int], int], Tensor]
+"""Logits `(n, vocabulary)`, which of all answers they are of `(n,)`, and how many tokens there are already, to the next
+tokens `(n, 1)`."""
 
 # Tokens that are read again to find a stop string; one token is a character at least.
 TAIL = 64
@@ -24,17 +25,17 @@ TAIL = 64
 def chooser(sampling: Sampling, rows: Sequence[Row], device: torch.device | str) -> Choose:
     """The most likely token, or draws: the `n` answers of each row stand next to each other."""
     if sampling.temperature == 0:
-        return lambda logits, step: logits.argmax(-1, keepdim=True)
+        return lambda logits, rows, step: logits.argmax(-1, keepdim=True)
     draws = np.stack([_draws(sampling, row, sample) for row in rows for sample in range(sampling.n)])
     uniform = torch.from_numpy(draws).to(device)
 
-    def draw(logits: Tensor, step: int) -> Tensor:
+    def draw(logits: Tensor, rows: Sequence[int], step: int) -> Tensor:
         chances = (logits.float() / sampling.temperature).softmax(-1)
         ordered, tokens = chances.sort(dim=-1, descending=True, stable=True)
         up_to = ordered.cumsum(-1)
         # A token stays where those before it have less than top_p; the first always does.
         kept = torch.where(up_to - ordered < sampling.top_p, ordered, 0.0).cumsum(-1)
-        wanted = uniform[:, step, None] * kept[:, -1:]
+        wanted = uniform[list(rows), step, None] * kept[:, -1:]
         return tokens.gather(-1, (kept <= wanted).sum(-1, keepdim=True).clamp_max(tokens.shape[-1] - 1))
 
     return draw

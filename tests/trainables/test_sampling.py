@@ -13,7 +13,7 @@ LOGITS = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
 def drawn(sampling: Sampling, rows, steps: int = 400) -> torch.Tensor:
     choose = chooser(sampling, rows, "cpu")
     logits = LOGITS.expand(len(rows) * sampling.n, -1)
-    return torch.cat([choose(logits, step) for step in range(steps)], dim=1)
+    return torch.cat([choose(logits, range(len(logits)), step) for step in range(steps)], dim=1)
 
 
 def test_without_a_temperature_the_likeliest_token_is_taken() -> None:

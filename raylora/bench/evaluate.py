@@ -1,0 +1,171 @@
+"""Speed of generating answers, against `transformers.generate` on the same rows, in one run."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from raylora.progress import Progress
+
+NAMES = ("Ada", "Ben", "Chen", "Dora", "Emil", "Fatima", "Goran", "Hana")
+THINGS = ("apples", "books", "coins", "bottles", "tickets", "stamps", "pencils", "cards")
+DEEDS = ("finds {n} more {what}", "gives away {n} {what}", "buys {n} {what} for {m} cents each", "counts {n} {what}")
+
+
+def bench_evaluate(
+    model: str,
+    *,
+    rows: int = 200,
+    shortest: int = 5,
+    longest: int = 160,
+    batches: Sequence[int] = (8, 32, 200),
+    dtype: str = "float32",
+    seed: int = 0,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Answer the same questions with the evaluation of trials and with `transformers.generate`, greedily.
+
+    Every answer ends at a length of its own, drawn evenly from `shortest` to `longest`, that neither side knows before:
+    end tokens count for nothing. transformers gets the rows in the order of their prompts' lengths, so that it pads
+    little.
+
+    Args:
+        model: alias, folder or hub id.
+        rows: questions, of one to a dozen sentences.
+        shortest, longest: answers, in tokens.
+        batches: sizes at which transformers is measured.
+
+    Returns:
+        `ours` and `transformers` (by batch size): `seconds`, `rows_per_s`, `tokens_per_s` each. `best_batch` of
+        transformers; `speedup`, its seconds there over ours; `equal_rows`, how many answers are the same token for token
+        there, and `differ_at`, for each other row its first other token's place; `rows`, `tokens`.
+    """
+    import torch
+
+    from raylora.models import resolve
+    from trainables.decode import generate_and_score_loss
+    from trainables.host import quiet_libraries
+    from trainables.protocols import Sampling
+
+    quiet_libraries()
+    progress = Progress(quiet=quiet)
+    base, tokenizer = _load(str(resolve(model, quiet=quiet)), dtype)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    questions = _questions(tokenizer, rows, seed)
+    lengths = random.Random(seed).choices(range(shortest, longest + 1), k=rows)
+    prompts = [{"prompt_ids": ids, "response_ids": [pad]} for ids in questions]
+
+    def ours(count: int) -> list[list[int]]:
+        decoded = generate_and_score_loss(
+            base,
+            prompts[:count],
+            pad_id=pad,
+            eos_ids=[],
+            sampling=Sampling(longest),
+            limits=lengths[:count],
+            device=next(base.parameters()).device,
+        )
+        return [answers[0] for answers in decoded.answers]
+
+    tokens = sum(lengths)
+
+    def figures(seconds: float) -> dict[str, float]:
+        return {"seconds": seconds, "rows_per_s": rows / seconds, "tokens_per_s": tokens / seconds}
+
+    ours(min(2, rows))  # what only the first pass has to do is left out
+    progress.say(f"{rows} answers of {shortest} to {longest} tokens")
+    started = time.perf_counter()
+    found = ours(rows)
+    result: dict[str, Any] = {"ours": figures(time.perf_counter() - started), "transformers": {}}
+    theirs: dict[int, list[list[int]]] = {}
+    for size in batches:
+        progress.say(f"transformers, batches of {size}")
+        started = time.perf_counter()
+        theirs[size] = _with_transformers(base, questions, lengths, size, pad)
+        result["transformers"][str(size)] = figures(time.perf_counter() - started)
+    best = min(batches, key=lambda size: result["transformers"][str(size)]["seconds"])
+    differ = [_first_other(*pair) for pair in zip(found, theirs[best], strict=True)]
+    return {
+        **result,
+        "best_batch": best,
+        "speedup": result["transformers"][str(best)]["seconds"] / result["ours"]["seconds"],
+        "equal_rows": differ.count(None),
+        "differ_at": {str(row): place for row, place in enumerate(differ) if place is not None},
+        "rows": rows,
+        "tokens": tokens,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _load(folder: str, dtype: str) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from trainables.session import pick_device, pick_dtype
+
+    device = pick_device("auto")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(dtype, device))
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def _questions(tokenizer: Any, rows: int, seed: int) -> list[list[int]]:
+    """Token ids of made-up questions."""
+    draw = random.Random(seed + 1)
+    questions = []
+    for _ in range(rows):
+        name, what = draw.choice(NAMES), draw.choice(THINGS)
+        parts = [f"{name} has {draw.randint(2, 90)} {what}."]
+        for _ in range(draw.randint(0, 11)):
+            deed = draw.choice(DEEDS).format(n=draw.randint(2, 90), m=draw.randint(2, 90), what=what)
+            parts.append(f"{draw.choice(NAMES)} {deed}.")
+        text = " ".join([*parts, f"How many {what} does {name} have now? Explain."])
+        if tokenizer.chat_template:
+            turn = [{"role": "user", "content": text}]
+            text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        questions.append(list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]))
+    return questions
+
+
+def _with_transformers(
+    model: Any, questions: Sequence[Sequence[int]], lengths: Sequence[int], size: int, pad: int
+) -> list[list[int]]:
+    """The answers by `generate`, `(n,)`, in batches of `size` rows."""
+    import torch
+    from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+    from trainables.batching import pad_left
+
+    class OwnLength(StoppingCriteria):
+        def __init__(self, start: int, own: torch.Tensor) -> None:
+            self.start, self.own = start, own
+
+        def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+            return input_ids.shape[1] - self.start >= self.own
+
+    device = next(model.parameters()).device
+    answers: list[list[int]] = [[] for _ in questions]
+    order = sorted(range(len(questions)), key=lambda i: len(questions[i]), reverse=True)
+    for first in range(0, len(order), size):
+        places = order[first : first + size]
+        inputs = {k: v.to(device) for k, v in pad_left([questions[i] for i in places], pad).items()}
+        width, own = inputs["input_ids"].shape[1], [lengths[i] for i in places]
+        config = GenerationConfig(max_new_tokens=max(own), do_sample=False, pad_token_id=pad, eos_token_id=None)
+        with torch.inference_mode():
+            out = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                generation_config=config,
+                stopping_criteria=StoppingCriteriaList([OwnLength(width, torch.tensor(own, device=device))]),
+            )
+        for i, ids, count in zip(places, out[:, width:].tolist(), own, strict=True):
+            answers[i] = ids[:count]
+    return answers
+
+
+def _first_other(mine: Sequence[int], other: Sequence[int]) -> int | None:
+    """Where two answers differ first; None where they do not."""
+    if list(mine) == list(other):
+        return None
+    pairs = zip(mine, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(mine), len(other)))

@@ -1,0 +1,60 @@
+"""`raylora bench evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from raylora.cli._output import add_json, add_quiet, answer, at_least_one, print_table, whole_numbers
+from raylora.errors import UserError
+
+HELP = "speed of generating answers, against transformers.generate on the same rows"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="smollm2-135m", metavar="NAME", help="alias, folder or hub id")
+    parser.add_argument("--rows", type=int, default=200, help="questions, made up on the spot (default 200)")
+    parser.add_argument("--shortest", type=int, default=5, help="answer, in tokens (default 5)")
+    parser.add_argument("--longest", type=int, default=160, help="answer, in tokens (default 160)")
+    parser.add_argument("--batches", default="8,32,200", help="sizes to try transformers at (default 8,32,200)")
+    parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="float32", help="default float32")
+    add_quiet(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    from raylora.bench.evaluate import bench_evaluate
+
+    at_least_one(options, "rows", "shortest")
+    if options.longest < options.shortest:
+        raise UserError(f"--longest: {options.longest}; allowed: at least --shortest, {options.shortest}")
+    batches = whole_numbers("--batches", options.batches) or []
+    if min(batches, default=0) < 1:
+        raise UserError(f"--batches: {options.batches}; allowed: whole numbers above 0, separated by commas")
+    figures = bench_evaluate(
+        options.model,
+        rows=options.rows,
+        shortest=options.shortest,
+        longest=options.longest,
+        batches=batches,
+        dtype=options.dtype,
+        quiet=options.quiet,
+    )
+    answer(options, figures, lambda: _show(figures))
+
+
+def _show(figures: Mapping[str, Any]) -> None:
+    sides = {"raylora": figures["ours"]}
+    sides |= {f"transformers, batch {size}": told for size, told in figures["transformers"].items()}
+    print_table(
+        ["side", "seconds", "rows/s", "tokens/s"],
+        [
+            [name, f"{told['seconds']:.1f}", f"{told['rows_per_s']:.2f}", f"{told['tokens_per_s']:.1f}"]
+            for name, told in sides.items()
+        ],
+    )
+    print(
+        f"{figures['speedup']:.2f} times as fast as transformers at its best batch, {figures['best_batch']}; "
+        f"{figures['equal_rows']} of {figures['rows']} answers are equal token for token"
+    )
