@@ -48,12 +48,14 @@ class Decoded:
         losses: negative log-likelihood of each reference response in nats, `(n rows,)`.
         tokens: tokens of each reference response, `(n rows,)`.
         loss_sum: the sum of `losses`.
+        cut: how many answers were cut off at the limit of their length, without an end of their own.
     """
 
     answers: list[list[list[int]]]
     losses: list[float]
     tokens: list[int]
     loss_sum: float = 0.0
+    cut: int = 0
 
 
 Items = TypeVar("Items", bound=Sequence[Any])
@@ -123,6 +125,9 @@ def generate_and_score_loss(
 
     by_halves(prompt_batches(rows, held, sampling.max_new_tokens, most=ROWS // sampling.n), answer)
     found.loss_sum = math.fsum(found.losses)
+    whole = Ends(stops, sampling.max_new_tokens + 1, ended)
+    full = [ids for answers in found.answers for ids in answers if len(ids) == sampling.max_new_tokens]
+    found.cut = sum(not whole.reached(0, ids) for ids in full)
     return found
 
 

@@ -52,7 +52,8 @@ def evaluate_model(
 
     Returns:
         The scorer's figures (`<name>` and `<name>_se` of each metric), `validation_loss` (nats per completion token)
-        and `eval_s` (seconds).
+        and `eval_s` (seconds), `eval_rows_per_s`. Where answers were generated, `eval_tokens_per_s` (generated ones,
+        over all workers) and `answers_cut`: the share of answers that were cut off at the limit of their length.
     """
     started = time.perf_counter()
     mine = list(rows) if parallel is None else list(rows[parallel.rank :: parallel.world])
@@ -61,13 +62,19 @@ def evaluate_model(
     if predictions is not None:
         texts = outputs.texts or [[""]] * len(mine)
         predictions.extend(_prediction(*item) for item in zip(mine, texts, marks, strict=True))
-    sums = [decoded.loss_sum, float(sum(decoded.tokens))]
-    loss_sum, tokens = sums if parallel is None else parallel.sum(sums)
+    written = [ids for answers in decoded.answers for ids in answers]
+    counts = (sum(decoded.tokens), len(mine), len(written), sum(map(len, written)), decoded.cut)
+    sums = [decoded.loss_sum, *map(float, counts)]
+    loss_sum, tokens, count, answers, words, cut_off = sums if parallel is None else parallel.sum(sums)
     figures = scorer.figures(split, marks if parallel is None else _in_order(parallel.gather(marks)))
+    seconds = time.perf_counter() - started
+    generated = {"eval_tokens_per_s": words / seconds, "answers_cut": cut_off / answers} if answers else {}
     return {
         **figures,
         "validation_loss": figures.get("validation_loss", loss_sum / max(1.0, tokens)),
-        "eval_s": time.perf_counter() - started,
+        "eval_s": seconds,
+        "eval_rows_per_s": count / seconds,
+        **generated,
     }
 
 

@@ -169,8 +169,8 @@ class _Batch:
 
     def drop(self, done: list[bool], tokens: Tensor) -> Tensor:
         """Let the rows that are done leave, as far as that is worth it; returns the tokens of those that stay."""
-        # Where nothing can be overwritten in place, all rows that stay are copied.
-        if done.count(True) * (1 if self.grows else 8) < max(1, 0 if self.grows else len(done)):
+        # Where rows cannot be overwritten in place, all that stay are copied: only for many that leave.
+        if done.count(True) < (1 if self.grows else max(1, len(done) // 8)):
             return tokens
         staying = done.count(False)
         holes = [place for place in range(staying) if done[place]]

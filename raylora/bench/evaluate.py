@@ -39,8 +39,8 @@ def bench_evaluate(
 
     Returns:
         `ours` and `transformers` (by batch size): `seconds`, `rows_per_s`, `tokens_per_s` each. `best_batch` of
-        transformers; `speedup`, its seconds there over ours; `equal_rows`, how many answers are the same token for token
-        there, and `differ_at`, for each other row its first other token's place; `rows`, `tokens`.
+        transformers; `speedup`, its seconds there over ours; `equal_rows`, how many answers are the same there token
+        for token, and `differ_at`, for each other row its first other token's place; `rows`, `tokens`, `threads`.
     """
     import torch
 
