@@ -13,6 +13,7 @@ ACROSS = {
     "clusters/test_files.py",
     "raylora/run/recipes/test_toolkits.py",
     "raylora/reports/page/test_browser.py",
+    "raylora/run/test_defaults.py",
     "raylora/run/test_job.py",
     "raylora/run/test_old_runs.py",
     "raylora/run/test_recovery.py",
