@@ -22,7 +22,7 @@ from raylora.data.problems import Problems, dropped
 from raylora.data.rows import RowSource, Source, table_of
 from raylora.data.split import proxy_rows, split, test_rows
 from raylora.data.store import cache_root, digest, obtain
-from raylora.data.stream import FIGURES, Counter, data_context, folder_is_shared, read_rows, write_tokens
+from raylora.data.stream import FIGURES, Counter, data_context, folder_is_shared, heard_of, read_rows, write_tokens
 from raylora.data.tokenise import Tokenising, model_positions, tokenise, tokenizer_files
 from raylora.errors import UserError
 from trainables.rows import Rows
@@ -101,12 +101,12 @@ class TokenPool:
         settings, label = self.settings, f"{self.name} rows"
         settings.say(f"data: reading {self.name}")
         # A dataset keeps the context that it was made in.
-        with data_context(settings.quiet):
+        with data_context(settings.quiet), heard_of(lambda: settings.say(f"data: looking at the files of {self.name}")):
             dataset, content = _opened(source)
 
         def make(folder: Path) -> dict[str, Any]:
-            counter = Counter(settings.say, f"rows of {self.name} read")
-            about = read_rows(dataset, folder, shared=settings.shared, quiet=settings.quiet, counter=counter)
+            with Counter(settings.say, f"rows of {self.name} read") as counter:
+                about = read_rows(dataset, folder, shared=settings.shared, quiet=settings.quiet, counter=counter)
             return {"label": label, **about}
 
         key = digest("rows", content or uuid4().hex, self.name, *settings.identity)
@@ -126,16 +126,17 @@ class TokenPool:
 
         def make(folder: Path) -> dict[str, Any]:
             settings.say(f"data: tokenising {of}")
-            about = write_tokens(
-                source.blocks,
-                source.about["block_rows"],
-                missing,
-                settings.tokenise,
-                folder,
-                shared=settings.shared,
-                quiet=settings.quiet,
-                counter=Counter(settings.say, "rows tokenised", len(missing)),
-            )
+            with Counter(settings.say, "rows tokenised", len(missing)) as counter:
+                about = write_tokens(
+                    source.blocks,
+                    source.about["block_rows"],
+                    missing,
+                    settings.tokenise,
+                    folder,
+                    shared=settings.shared,
+                    quiet=settings.quiet,
+                    counter=counter,
+                )
             return {"label": f"{self.name} tokens", **about}
 
         which = "all" if all_of_it else digest(missing.astype(np.int64).tobytes())

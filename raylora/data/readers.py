@@ -264,9 +264,12 @@ class _Number(float):
         return _Number, (self.spelled,)
 
 
+_DECODER = json.JSONDecoder(parse_float=_Number)
+
+
 def _object(text: str) -> Raw | str:
     try:
-        value = json.loads(text, parse_float=_Number)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
         return f"{BROKEN}: no JSON, {reason}"

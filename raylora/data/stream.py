@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-import time
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -31,9 +31,10 @@ Say = Callable[[str], None]
 
 # What is worked on at once within a task, and the record batches of a block.
 ROWS_PER_BATCH = 1024
-_ROWS_PER_TASK, _BLOCKS_AT_MOST = 4096, 256
-_TASKS_PER_WINDOW = 32
-_SAY_EVERY_S = 5.0
+_ROWS_PER_TASK, _BLOCKS_AT_MOST = 8192, 256
+_TASKS_PER_WINDOW = 16
+# So that no more than five seconds pass between lines.
+_SAY_EVERY_S = 4.0
 
 
 @contextlib.contextmanager
@@ -67,20 +68,45 @@ def _blocks(dataset: ray.data.Dataset) -> Iterator[pa.Table]:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
+@contextlib.contextmanager
+def heard_of(tell: Callable[[], None]) -> Iterator[None]:
+    """Calls `tell`, from a thread of its own, every few seconds until the end of the block."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(_SAY_EVERY_S):
+            tell()
+
+    teller = threading.Thread(target=beat, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+
+
 class Counter:
-    """Says how many rows are done, at the first block and then every few seconds."""
+    """Says every few seconds how many rows are done, also while none is; used with `with`."""
 
     def __init__(self, say: Say, text: str, total: int | None = None) -> None:
         self.say, self.text, self.total = say, text, total
         self.done = 0
-        self._next = time.monotonic() + _SAY_EVERY_S
+        self._beats = heard_of(self._tell)
+
+    def __enter__(self) -> Counter:
+        self._beats.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._beats.__exit__(*error)
+
+    def _tell(self) -> None:
+        of = "" if self.total is None else f" of {self.total:,}"
+        self.say(f"data: {self.done:,}{of} {self.text}")
 
     def add(self, rows: int) -> None:
         self.done += rows
-        if time.monotonic() >= self._next and self.done != self.total:
-            self._next = time.monotonic() + _SAY_EVERY_S
-            of = "" if self.total is None else f" of {self.total:,}"
-            self.say(f"data: {self.done:,}{of} {self.text}")
 
 
 # --- blocks on disk ---

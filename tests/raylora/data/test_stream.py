@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import threading
+
 import pyarrow as pa
 
+from raylora.data import stream
 from raylora.data.stream import prompt_keys
 
 
@@ -10,3 +13,19 @@ def test_rows_have_one_key_where_their_prompts_are_one_and_plain_text_counts_as_
     first, second, other, one, two, nothing = prompt_keys(table).tolist()
     assert first == second
     assert len({first, other, one, two, nothing}) == 5
+
+
+def test_how_far_it_is_is_said_while_no_row_is_done(monkeypatch):
+    monkeypatch.setattr(stream, "_SAY_EVERY_S", 0.01)
+    said, heard = [], threading.Event()
+
+    def say(text):
+        said.append(text)
+        heard.set()
+
+    with stream.Counter(say, "rows tokenised", 2000) as counter:
+        assert heard.wait(10)
+        counter.add(1500)
+        heard.clear()
+        assert heard.wait(10)
+    assert said[0] == "data: 0 of 2,000 rows tokenised" and said[-1] == "data: 1,500 of 2,000 rows tokenised"
