@@ -133,7 +133,7 @@ def generate_and_score_loss(
 
 def cache_bytes(model: nn.Module) -> int:
     """About what the keys and values of one token take, in bytes."""
-    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = base.config.get_text_config(decoder=True)
     heads = config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
