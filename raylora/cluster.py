@@ -52,11 +52,23 @@ def connected(quiet: bool = True) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
+    _hold_back_notes()
     try:
         with users_errors():
             yield
     finally:
         ray.shutdown()
+
+
+def _hold_back_notes() -> None:
+    """Keep Ray from printing a paragraph on standard output for each process that dies.
+
+    Answers are printed there, and who waited for the process is told by the error that the call ends with.
+    """
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *args, **kwargs: None
 
 
 def _start(address: str, options: Mapping[str, Any], tries: int = 2) -> None:

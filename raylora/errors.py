@@ -62,6 +62,13 @@ class UserError(ValueError):
         return self.message
 
 
+class RunFailed(UserError):
+    """A run could not go on, for no mistake in what was asked: a process died, memory or the disk ran out.
+
+    The message says why and how to go on; the run's `errors.log` has the traceback. A command ends with status 1.
+    """
+
+
 def user_error_of(error: BaseException) -> UserError | None:
     """The UserError that a remote call ended with, as it was raised there; None where it was another failure.
 

@@ -30,6 +30,11 @@ def is_exhausted(error: BaseException) -> bool:
     return isinstance(error, RuntimeError | OSError) and any(words in said for words in _SAID)
 
 
+def ended_for_memory(error: BaseException) -> bool:
+    """Whether Ray says that it ended a process because its node was running out of memory."""
+    return "running low on memory" in str(error)
+
+
 def oom_kills() -> int:
     """How many processes the kernel has ended for want of memory, on this machine or in this cgroup; 0 if unknown."""
     counts = [0]

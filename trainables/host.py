@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import ray
+from ray.exceptions import RayError
 
+from trainables.exhausted import NoRoom
 from trainables.journal import Ending, Knobs, Metrics, trial_key
+from trainables.live import FOLDER as LIVE
 from trainables.protocols import TrainSettings, TrialSetup
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from trainables.scored import Scored
     from trainables.variants.core.matching import Possible
 
+
+# Hosts in a row that may be ended while they load their model.
+MOST_LOADINGS = 3
 
 Space = tuple[str, Sequence[int], Mapping[str, Sequence[Any]]]
 
@@ -49,6 +55,7 @@ class ModelHost:
         from trainables.session import TrialSession, load_base
 
         quiet_libraries()
+        attempts = _count_loading(setup.run_dir, index)
         if latest is not None:
             # A restarted host is made from its first arguments: the run may have changed its setup since.
             setup = ray.get(latest.get.remote()) or setup
@@ -57,6 +64,7 @@ class ModelHost:
         self.session = TrialSession(setup, self.model, self.tokenizer, where=f"host-{index}")
         self.owner = ""
         self._checksum = self.checksum()
+        attempts.unlink(missing_ok=True)
 
     def ready(self) -> Readiness:
         """Process id, device and dtype; returns once the model is loaded."""
@@ -163,6 +171,25 @@ class ModelHost:
         return score(adapter, sets, self.setup, self.model, self.tokenizer)
 
 
+def _loading_file(run_dir: str, index: int) -> Path:
+    return Path(run_dir) / LIVE / f"loading-{index}"
+
+
+def _count_loading(run_dir: str, index: int) -> Path:
+    """Books that a host loads its model, in a file that goes when it has; Ray would restart it without end.
+
+    Raises:
+        NoRoom: this process is not the first, nor the second, that did not get to the end of it.
+    """
+    file = _loading_file(run_dir, index)
+    count = len(file.read_bytes()) if file.is_file() else 0
+    if count >= MOST_LOADINGS:
+        raise NoRoom(f"a host was ended {count} times while it loaded the model, as happens where memory runs out")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"." * (count + 1))
+    return file
+
+
 def find_possible(model_folder: str, spaces: Sequence[Space], settings: TrainSettings) -> list[Possible]:
     """As `ModelHost.possible`, from the model's configuration alone, without its weights."""
     import torch
@@ -226,12 +253,22 @@ def start_hosts(
 
     Args:
         latest: see `change_setup`; without it the setup stays as it is.
+
+    Raises:
+        RayActorError: a model cannot be loaded; what was started is ended.
     """
     remote = ray.remote(ModelHost).options(
         num_cpus=cpus, num_gpus=gpus, max_restarts=-1, scheduling_strategy="SPREAD", **options
     )
+    for index in range(count):
+        _loading_file(setup.run_dir, index).unlink(missing_ok=True)
     hosts = [remote.remote(setup, i, latest) for i in range(count)]
-    ray.get([host.ready.remote() for host in hosts])
+    try:
+        ray.get([host.ready.remote() for host in hosts])
+    except RayError:
+        for host in hosts:
+            ray.kill(host)
+        raise
     return hosts
 
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorDiedError, RayActorError
 
-from trainables.exhausted import oom_kills
+from trainables.exhausted import ended_for_memory, oom_kills
 from trainables.journal import Ending, Metrics
 
 RETRIES = 20
 WAIT_S = 1.0
+# A restarted host starts Python and loads its model again, beside whatever else the machine does.
+PATIENCE_S = 1200.0
 
 
 class HostedTrial(tune.Trainable):
@@ -52,7 +54,7 @@ class HostedTrial(tune.Trainable):
             except RayActorError:
                 if attempt == RETRIES - 1:
                     raise
-                time.sleep(WAIT_S)
+                await_host(self.host)
         raise AssertionError("unreachable")
 
     def step(self) -> dict[str, Any]:
@@ -61,10 +63,9 @@ class HostedTrial(tune.Trainable):
             call = self.host.advance.remote(self.owner, self._knobs, self.trial_id, self.exhausted)
             answer: Metrics | Ending = ray.get(call)
         except RayActorError as error:
-            self._wait()
             self.deaths += 1
-            self.exhausted += oom_kills() > before
-            gone = self._given_up(error)
+            self.exhausted += ended_for_memory(error) or oom_kills() > before
+            gone = self._given_up(error) or self._not_back()
             return self._ended(gone) if gone else self.step()
         if isinstance(answer, Ending):
             return self._ended(answer.replay(self.worst))
@@ -75,25 +76,25 @@ class HostedTrial(tune.Trainable):
         self.over = True
         return dict(metrics)
 
-    def _wait(self) -> None:
-        """Until the host is back."""
-        for attempt in range(RETRIES):
-            try:
-                ray.get(self.host.ready.remote())
-                return
-            except RayActorError:
-                if attempt == RETRIES - 1:
-                    raise
-                time.sleep(WAIT_S)
+    def _not_back(self) -> dict[str, Any] | None:
+        """Waits until the host is back; the trial's ending where it does not come."""
+        try:
+            await_host(self.host)
+        except RayActorError as error:
+            return self._failed(f"its host died and does not come back: {last_line(error)}", "failed")
+        return None
 
     def _given_up(self, error: RayActorError) -> dict[str, Any] | None:
         """The ending of a trial whose hosts die too often; nobody else has booked it."""
         if self.exhausted > 1:
             why, kind = "the kernel ended its host for want of memory, with half the micro-batch too", "infeasible"
         elif self.deaths > self.most_deaths:
-            why, kind = f"its host died {self.deaths} times; the last time: {' '.join(str(error).split())}", "failed"
+            why, kind = f"its host died {self.deaths} times; the last time: {last_line(error)}", "failed"
         else:
             return None
+        return self._failed(why, kind)
+
+    def _failed(self, why: str, kind: str) -> dict[str, Any]:
         return {**self.worst, "failed": True, "done": True, "replayed": False, "message": why, "kind": kind}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -119,3 +120,31 @@ class HostedTrial(tune.Trainable):
         with contextlib.suppress(Exception):
             self._leave()
             ray.get(self.pool.release.remote(self.owner))
+
+
+def await_host(host: Any, patience_s: float = PATIENCE_S) -> None:
+    """Returns once the host is back, its model loaded.
+
+    Raises:
+        RayActorError: it does not come back, or not within `patience_s` seconds.
+    """
+    deadline, died = time.monotonic() + patience_s, 0
+    while True:
+        try:
+            ray.get(host.ready.remote())
+            return
+        except RayActorError as error:
+            # A call that was under way when the host ended may tell of a death, though it is restarted.
+            died += isinstance(error, ActorDiedError)
+            if died >= RETRIES or getattr(error, "actor_init_failed", False) or time.monotonic() > deadline:
+                raise
+            time.sleep(WAIT_S)
+
+
+def last_line(error: RayActorError) -> str:
+    """Why a host is gone, without Ray's paragraphs: what it failed with as it began, or that it was ended."""
+    if ended_for_memory(error):
+        return "its node was running low on memory"
+    if not getattr(error, "actor_init_failed", False):
+        return "its process was ended from outside"
+    return [line.strip() for line in str(error).splitlines() if line.strip()][-1]

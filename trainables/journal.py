@@ -17,12 +17,14 @@ A trial is finished once its `finish` line is on disk. Tune's own snapshots are 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import math
 import os
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +90,13 @@ class Ending:
         if self.failed:
             return {**worst, "failed": True, "done": True, "replayed": True}
         return {**self.metrics, "stopped": self.stopped, "done": True, "replayed": True}
+
+
+def log_traceback(run_dir: str | Path, what: str, error: BaseException) -> None:
+    """Append an error to the run's ERRORS file: for those who look into it; people are told a line."""
+    text = "".join(traceback.format_exception(error))
+    with contextlib.suppress(OSError), (Path(run_dir) / ERRORS).open("a") as file:
+        print(f"{time.ctime()}  {what}\n{text}", file=file)
 
 
 def canonical(value: Any) -> Any:

@@ -38,6 +38,7 @@ class RecipeJob:
         folder: Gets `adapter/` (a PEFT folder) and one Parquet of predictions per split.
         base_name: What the adapter's configuration names as its base model.
         deadline: When training stops and the recipe is scored as it is, in seconds since the epoch.
+        halvings: How often its micro-batch is halved from the start: its host has died for want of memory.
     """
 
     folder: str
@@ -48,6 +49,7 @@ class RecipeJob:
     seed: int = 0
     base_name: str = ""
     deadline: float = math.inf
+    halvings: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def run_recipe(
         settings,
         pad_id=pad_token(tokenizer),
         parallel=parallel,
+        halvings=job.halvings,
         surroundings=surroundings(setup, job.knobs, f"final-{folder.name}", folder),
     )
     beacon = Beacon(setup.run_dir, f"final-{folder.name}" if parallel.rank == 0 else "")

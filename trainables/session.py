@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ import torch
 
 from trainables.evaluation import pad_token
 from trainables.exhausted import is_exhausted
-from trainables.journal import ERRORS, Ending, Journal, Knobs, Metrics, trial_key
+from trainables.journal import Ending, Journal, Knobs, Metrics, log_traceback, trial_key
 from trainables.live import Beacon, Phase
 from trainables.parallel import Parallel
 from trainables.protocols import TrialSetup
@@ -158,8 +157,7 @@ class TrialSession:
         message = " ".join(f"{type(error).__name__}: {error}".split())
         # Attaching refuses by ValueError what the model cannot have.
         kind = "infeasible" if is_exhausted(error) or (self.run is None and isinstance(error, ValueError)) else "failed"
-        with contextlib.suppress(OSError), (Path(self.setup.run_dir) / ERRORS).open("a") as file:
-            print(f"{time.ctime()}  {key}  {dict(knobs)}\n{''.join(traceback.format_exception(error))}", file=file)
+        log_traceback(self.setup.run_dir, f"{key}  {dict(knobs)}", error)
         self._close()
         return self.journal.fail(key, knobs, message, kind) if known is None else known
 

@@ -20,7 +20,7 @@ from types import ModuleType
 
 from clusters.errors import ClusterError
 from raylora import __version__
-from raylora.errors import UserError
+from raylora.errors import RunFailed, UserError
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(make_parser(), arguments)
     try:
         return options.run(options) or DONE
+    except RunFailed as error:
+        print(f"raylora: {error}", file=sys.stderr)
+        return FAILED
     except (UserError, ClusterError) as error:
         print(f"raylora: {error}", file=sys.stderr)
         return MISTAKE

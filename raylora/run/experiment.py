@@ -32,6 +32,7 @@ from raylora.run.state import held
 from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
 from raylora.run.tracking import Say, Tracking, make_trackers
 from raylora.run.trials import best_trial, with_both_alphas, write_trials
+from raylora.run.trouble import logged_apart, told_in_one_line
 from raylora.spec import Spec
 from trainables.journal import Journal, Knobs, trial_key
 from trainables.live import FOLDER as LIVE
@@ -110,7 +111,7 @@ def _run(
 ) -> Summary:
     started = time.time()
     trackers = make_trackers(spec)
-    with held(folder), interruptible(folder):
+    with held(folder), interruptible(folder), logged_apart(folder), told_in_one_line(folder):
         if again:
             archive_attempt(folder)
         Progress(quiet=quiet).say("starting Ray")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,13 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raylora.data.split import TEST_SEED
+from raylora.errors import RunFailed
 from raylora.metrics.statistics import mean_and_error
 from raylora.progress import Standing
 from raylora.run.prepare import Run
 from raylora.run.summary import FinalSummary, MoreFigures, RecipeSummary
 from raylora.run.trials import with_both_alphas
-from trainables.journal import Journal, Knobs, Metrics, trial_key
+from raylora.run.trouble import why
+from trainables.exhausted import ended_for_memory, oom_kills
+from trainables.journal import ERRORS, Journal, Knobs, Metrics, log_traceback, trial_key
 from trainables.rows import Rows
+
+# Times that the host of a job may die before the job has failed.
+_DEATHS = 3
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -182,9 +189,11 @@ def _timed(run: Run, job: RecipeJob, waiting: Sequence[str]) -> RecipeJob:
 
 
 def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult]:
-    """Results of the final stage's jobs, side by side over the hosts; those journaled already are read."""
-    import ray
+    """Results of the final stage's jobs; those journaled already are read.
 
+    Raises:
+        RunFailed: some of them failed; the others are journaled.
+    """
     from trainables.recipe import RecipeResult
 
     journal = Journal(run.folder)
@@ -211,19 +220,84 @@ def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult
 
         if waiting:
             storage = str(run.folder / "ray_train")
-            done = fit_recipes([jobs[label] for label in waiting], run.setup, run.group, storage)
+            try:
+                done = fit_recipes([jobs[label] for label in waiting], run.setup, run.group, storage)
+            except Exception as error:  # Ray Train raises its own, and what its workers did
+                log_traceback(run.folder, "final stage", error)
+                raise _unfinished(run, {waiting[0]: why(error)}) from error
             for label, result in zip(waiting, done, strict=True):
                 book(label, result)
         return results
-    free = list(run.hosts)
-    busy: dict[ObjectRef[RecipeResult], tuple[ActorHandle, str]] = {}
+    failed = _on_hosts(run, {label: jobs[label] for label in waiting}, book)
+    if failed:
+        raise _unfinished(run, failed)
+    return results
+
+
+def _on_hosts(run: Run, jobs: Mapping[str, RecipeJob], book: Callable[[str, RecipeResult], None]) -> dict[str, str]:
+    """Do the jobs side by side over the hosts; those that failed, each with why.
+
+    A job whose host died is done again once the host is back, with half the micro-batch where memory had run out.
+    """
+    import ray
+    from ray.exceptions import RayActorError, RayError
+
+    waiting, free = list(jobs), list(run.hosts)
+    deaths: Counter[str] = Counter()
+    halvings: Counter[str] = Counter()
+    busy: dict[ObjectRef[RecipeResult], tuple[ActorHandle, str, int]] = {}
+    failed: dict[str, str] = {}
     while waiting or busy:
         while waiting and free:
             host, label = free.pop(), waiting.pop(0)
             run.progress.say(f"  {label}: {'scoring' if jobs[label].knobs is None else 'training'} ...")
-            busy[host.recipe.remote(_timed(run, jobs[label], waiting))] = (host, label)
+            job = replace(_timed(run, jobs[label], waiting), halvings=halvings[label])
+            busy[host.recipe.remote(job)] = (host, label, oom_kills())
+        if not busy:
+            return failed | dict.fromkeys(waiting, "no host is left")
         (ready, *_), _ = ray.wait(list(busy), num_returns=1)
-        host, label = busy.pop(ready)
-        book(label, ray.get(ready))
-        free.append(host)
-    return results
+        host, label, kills = busy.pop(ready)
+        try:
+            book(label, ray.get(ready))
+            free.append(host)
+            continue
+        except RayActorError as error:
+            deaths[label] += 1
+            halvings[label] += ended_for_memory(error) or oom_kills() > kills
+            problem: RayError = error
+            if _is_back(host):
+                free.append(host)
+                if deaths[label] < _DEATHS:
+                    run.progress.say(f"  {label}: its host died ({why(error)}); once more")
+                    waiting.insert(0, label)
+                    continue
+        except RayError as error:
+            problem = error
+            free.append(host)
+        log_traceback(run.folder, label, problem)
+        failed[label] = why(problem)
+        run.progress.say(f"  {label}: failed ({failed[label]})")
+    return failed
+
+
+def _is_back(host: ActorHandle) -> bool:
+    from ray.exceptions import RayActorError
+
+    from trainables.hosted import await_host
+
+    try:
+        await_host(host)
+    except RayActorError:
+        return False
+    return True
+
+
+def _unfinished(run: Run, failed: Mapping[str, str]) -> RunFailed:
+    """What is said of a final stage of which some jobs failed: the trials and the other jobs are kept."""
+    label, message = next(iter(failed.items()))
+    more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    return RunFailed(
+        f"final stage: {label} failed{more}: {message}; {run.folder / ERRORS} has the traceback, and "
+        f"`raylora finish {run.folder}` does what is missing",
+        field="final",
+    )

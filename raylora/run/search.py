@@ -25,7 +25,9 @@ def search(run: Run, again: bool) -> None:
 
     spec, setup = run.spec, run.setup
     searcher = JournaledSearcher(
-        build_searcher(spec, run.task, setup.settings.samples, ratios=run.ratios, space=run.space),
+        build_searcher(
+            spec, run.task, setup.settings.samples, ratios=run.ratios, space=run.space, say=run.progress.say
+        ),
         str(run.folder),
         metric=run.task.metric,
         mode=run.task.mode,

@@ -23,12 +23,14 @@ def build_searcher(
     quiet: bool = False,
     ratios: Mapping[str, float] | None = None,
     space: Space | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> SpaceSearcher:
     """The spec's searcher over its space, for trials of that many training samples.
 
     Args:
         space: the spec's space as it is fitted to the model (`fit_space`); the spec's own otherwise.
         ratios: measured best rates of variants over LoRA's; they win over published ones.
+        say: is told of what the user believes of values that the fitted space does not have.
     """
     from searchers import SEARCHERS, make_searcher
 
@@ -38,15 +40,32 @@ def build_searcher(
             options["ratios"] = {**(ratios or {}), **_kinship(spec), **options.get("ratios", {})}
         elif want not in options:
             options[want] = _known(want, spec, samples, quiet)
+    searched = spec.to_space() if space is None else space
+    if options.get("prior"):
+        options["prior"] = _possible(options["prior"], SEARCHERS[spec.search.searcher], searched, say)
     return make_searcher(
         spec.search.searcher,
-        space=spec.to_space() if space is None else space,
+        space=searched,
         metric=task.metric,
         mode=task.mode,
         seed=spec.seed,
         worst=task.worst,
         **options,
     )
+
+
+def _possible(
+    prior: Mapping[str, Any], searcher: type[SpaceSearcher], space: Space, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The beliefs that speak of the space: it has been fitted to the model since they were checked."""
+    kept = dict(prior)
+    for name, value in prior.items():
+        try:
+            searcher.check({"prior": {name: value}}, space)
+        except ValueError:
+            del kept[name]
+            say(f"search.prior.{name} = {value!r}: left out, as the model cannot have it")
+    return kept
 
 
 def _known(want: str, spec: Spec, samples: int, quiet: bool) -> Any:

@@ -1,97 +1,108 @@
-"""What Tune sees of a trial, over stand-ins for Ray's actors: what a remote call gives is fetched, or raised."""
+"""What a trial does when its host dies."""
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import signal
+from collections.abc import Callable
 
 import pytest
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnavailableError
 
-from trainables import hosted
-from trainables.hosted import HostedTrial
-from trainables.journal import Ending
-
-KNOBS = {"rank": 4}
+from trainables.exhausted import ended_for_memory
+from trainables.hosted import HostedTrial, await_host, last_line
 
 
-class Remote:
-    """An actor's handle: each call of a method gives the next of its answers, and the last one from then on."""
+class Answer:
+    """A remote method that answers at once, or raises what is the next in a list."""
 
-    def __init__(self, **answers: Any) -> None:
-        self.answers, self.calls = answers, []
+    def __init__(self, errors: list[Exception]) -> None:
+        self.errors = errors
+        self.calls: list[tuple] = []
 
-    def __getattr__(self, name: str) -> Any:
-        actor = self
+    def remote(self, *arguments):
+        self.calls.append(arguments)
+        return arguments
 
-        class Method:
-            def remote(self, *given: Any) -> Any:
-                actor.calls.append((name, *given[1:]))
-                told = actor.answers.get(name, [None])
-                return told.pop(0) if len(told) > 1 else told[0]
 
-        return Method()
+class Host:
+    def __init__(self, errors: list[Exception]) -> None:
+        self.advance = Answer(errors)
+        self.ready = Answer([])
 
 
 @pytest.fixture
-def trial(monkeypatch):
-    """A trial whose host answers `advance` with these, one after the other."""
+def trial(monkeypatch) -> Callable[[Host, int], HostedTrial]:
+    """A trial on a stand-in for a host."""
+    import ray
 
-    def fetch(answer: Any) -> Any:
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def make(host: Host, deaths: int) -> HostedTrial:
+        def get(call):
+            if call and host.advance.errors:
+                raise host.advance.errors.pop(0)
+            return {"done": True, "accuracy": 0.5}
 
-    monkeypatch.setattr(hosted.ray, "get", fetch)
-    monkeypatch.setattr(hosted, "WAIT_S", 0.0)
-
-    def make(*answers: Any, deaths: int = 3, **more: Any) -> HostedTrial:
-        host = Remote(advance=list(answers), **more)
+        monkeypatch.setattr(ray, "get", get)
         made = HostedTrial.__new__(HostedTrial)
-        made.config, made._trial_info = dict(KNOBS), None
-        made.setup(made.config, pool=Remote(assign=[host]), worst={"accuracy": 0.0}, deaths=deaths)
+        made.host, made.owner, made.config, made._trial_info = host, "owner", {}, None
+        made.worst, made.most_deaths, made.over, made.deaths, made.exhausted = {"accuracy": 0.0}, deaths, False, 0, 0
         return made
 
     return make
 
 
-def test_metrics_are_those_of_the_host(trial) -> None:
-    made = trial({"accuracy": 0.5, "done": False}, {"accuracy": 0.75, "done": True})
-    assert made.step() == {"accuracy": 0.5, "done": False, "replayed": False} and not made.over
-    assert made.step()["accuracy"] == 0.75 and made.over
+def gone(why: str = "The actor is temporarily unavailable: IOError: The actor is restarting.") -> ActorUnavailableError:
+    return ActorUnavailableError(why, None)
 
 
-def test_one_that_is_over_is_answered_from_its_ending(trial) -> None:
-    made = trial(Ending("k", KNOBS, {"accuracy": 0.25}))
-    assert made.step() == {"accuracy": 0.25, "stopped": False, "done": True, "replayed": True}
+def test_a_host_that_died_is_asked_again(trial) -> None:
+    host = Host([gone(), gone()])
+    assert trial(host, 3).step()["accuracy"] == 0.5
+    assert [call[3] for call in host.advance.calls] == [0, 0, 0]
 
 
-def test_one_that_failed_gets_the_worst_value_and_is_done(trial) -> None:
-    told = trial(Ending("k", KNOBS, message="rank 512 is too large", kind="infeasible")).step()
-    assert told == {"accuracy": 0.0, "failed": True, "done": True, "replayed": True}
+def test_a_host_that_dies_too_often_fails_the_trial_in_one_line(trial) -> None:
+    ended = trial(Host([gone()] * 5), 2).step()
+    assert (ended["failed"], ended["kind"], ended["accuracy"]) == (True, "failed", 0.0)
+    assert ended["message"] == "its host died 3 times; the last time: its process was ended from outside"
 
 
-def test_after_the_death_of_its_host_it_asks_again(trial) -> None:
-    made = trial(RayActorError(), {"accuracy": 0.5, "done": True}, ready=[RayActorError(), {}])
-    assert made.step()["accuracy"] == 0.5 and made.deaths == 1
-    assert [name for name, *_ in made.host.calls] == ["advance", "ready", "ready", "advance"]
+def test_a_host_that_was_ended_for_memory_is_asked_for_half_and_the_trial_is_infeasible_after_that(trial) -> None:
+    low = gone("Task was killed due to the node running low on memory.")
+    host = Host([low, low])
+    ended = trial(host, 3).step()
+    assert [call[3] for call in host.advance.calls] == [0, 1]
+    assert ended["kind"] == "infeasible" and "for want of memory, with half the micro-batch too" in ended["message"]
+    assert ended_for_memory(low) and not ended_for_memory(gone())
 
 
-def test_a_host_that_dies_too_often_is_given_up(trial) -> None:
-    told = trial(RayActorError(), deaths=2).step()
-    assert told["failed"] and told["kind"] == "failed" and "its host died 3 times" in told["message"]
+def test_a_host_that_dies_while_it_loads_its_model_is_given_up(tmp_path, tiny_model, ray_local, monkeypatch) -> None:
+    import ray
+
+    from trainables.host import MOST_LOADINGS, start_hosts
+    from trainables.protocols import TrainSettings, TrialSetup
+    from trainables.testing import ExactMatch
+
+    setup = TrialSetup(
+        str(tiny_model), ExactMatch(), TrainSettings(1), [], [], str(tmp_path), resolve_model=end_process
+    )
+    with pytest.raises(ray.exceptions.RayActorError) as caught:
+        start_hosts(setup, 1)
+    assert last_line(caught.value).endswith(f"a host was ended {MOST_LOADINGS} times while it loaded the model, "
+                                            "as happens where memory runs out")  # fmt: skip
+    with pytest.raises(ray.exceptions.RayActorError):
+        await_host(ray.remote(Born).remote())
 
 
-def test_a_host_that_was_ended_for_memory_is_tried_with_half_the_batch_and_then_given_up(trial, monkeypatch) -> None:
-    kills = iter(range(100))
-    monkeypatch.setattr(hosted, "oom_kills", lambda: next(kills))
-    made = trial(RayActorError())
-    told = made.step()
-    assert told["kind"] == "infeasible" and "want of memory" in told["message"]
-    assert [given[-1] for name, *given in made.host.calls if name == "advance"] == [0, 1]
+def end_process(name: str) -> str:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return name
 
 
-def test_another_configuration_puts_an_unfinished_one_aside(trial) -> None:
-    made = trial({"accuracy": 0.5, "done": False})
-    made.step()
-    assert made.reset_config({"rank": 8}) and made.config == {"rank": 8}
-    assert ("end",) in made.host.calls
+class Born:
+    """An actor that cannot be made."""
+
+    def __init__(self) -> None:
+        raise ValueError("dead")
+
+    def ready(self) -> None: ...

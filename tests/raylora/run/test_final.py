@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from raylora.build import build_task
+from raylora.errors import RunFailed
 from raylora.progress import Progress
-from raylora.run.final import figures, final_stage, headline
+from raylora.run.final import _run_jobs, figures, final_stage, headline
 from raylora.spec import load
 from trainables.journal import Journal, trial_key
-from trainables.recipe import RecipeResult
+from trainables.recipe import RecipeJob, RecipeResult
 
 BEST = {"variant": "lora", "rank": 2, "alpha_ratio": 1, "learning_rate": 1e-3, "batch_size": 4, "dropout": 0.0}
 
@@ -96,3 +97,41 @@ def test_groups_of_rows_have_their_errors_and_a_run_of_one_metric_tells_it_once(
     assert set(told) == {"accuracy", "accuracy[level=1]", "rows[level=1]"}
     plain = RecipeResult(scores={"test": {"accuracy": 0.5, "accuracy_se": 0.1, "eval_s": 1.0, "validation_loss": 2.0}})
     assert figures([plain], run.task.scoring) == {}
+
+
+class Host:
+    """A host of the final stage: a job whose folder is `bad` fails, the first one called `dies` ends its process."""
+
+    def recipe(self, job) -> RecipeResult:
+        import os
+        import signal
+        from pathlib import Path
+
+        folder = Path(job.folder)
+        if folder.name == "bad":
+            raise RuntimeError("shapes\ndiffer")
+        if folder.name == "dies" and not folder.exists():
+            folder.mkdir()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return RecipeResult(scores={"test": {"accuracy": 0.5}})
+
+    def ready(self) -> None: ...
+
+
+def test_a_job_that_fails_is_one_line_and_the_others_are_kept_for_finish(run, ray_local, tmp_path, capsys) -> None:
+    import ray
+
+    run.progress = Progress()
+    run.hosts = [ray.remote(Host).options(num_cpus=0, max_restarts=-1).remote()]
+    jobs = {label: RecipeJob(str(tmp_path / label), {}, {"rank": label}) for label in ("bad", "dies", "base")}
+    with pytest.raises(
+        RunFailed, match=r"final stage: bad failed: RuntimeError: shapes differ; .*`raylora finish "
+    ) as f:
+        _run_jobs(run, jobs)
+    assert "\n" not in str(f.value) and "Traceback" in (tmp_path / "errors.log").read_text()
+    shown = capsys.readouterr().err
+    assert "bad: failed (RuntimeError: shapes differ)" in shown and "Traceback" not in shown
+    assert "dies: its host died (its process was ended from outside); once more" in shown
+    booked = [row["label"] for row in Journal(tmp_path).rows() if row["event"] == "final"]
+    assert booked[-2:] == ["dies", "base"]
+    ray.kill(run.hosts[0])

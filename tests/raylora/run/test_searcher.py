@@ -29,3 +29,18 @@ def test_what_no_run_knows_is_refused_in_one_line(write_spec, monkeypatch) -> No
     monkeypatch.setattr(RandomSearch, "wants", lambda options: frozenset({"weather"}))
     with pytest.raises(UserError, match=r"search.searcher = 'random': wants 'weather'; allowed: learn_from, llm, "):
         build_searcher(spec, build_task(spec), 96)
+
+
+def test_a_belief_in_what_the_fitted_space_left_out_is_told_and_passed_over(write_spec, monkeypatch) -> None:
+    from searchers.language import LanguageBOSearch
+
+    given, told = {}, []
+    spec = load(write_spec(search={"searcher": "language", "prior": {"variant": "pissa", "rank": 4, "strength": 2}}))
+    fitted = load(write_spec(space__variant="lora")).to_space()
+    monkeypatch.setattr(LanguageBOSearch, "__init__", lambda self, **options: given.update(options))
+    monkeypatch.setattr(
+        "raylora.run.searcher._known", lambda want, spec, *_: spec.search.prior if want == "prior" else 0
+    )
+    build_searcher(spec, build_task(spec), 96, space=fitted, say=told.append)
+    assert given["prior"] == {"rank": 4, "strength": 2}
+    assert told == ["search.prior.variant = 'pissa': left out, as the model cannot have it"]

@@ -1,0 +1,72 @@
+"""What went wrong beneath a run, in one line; the traceback goes to the run's log."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from clusters.errors import ClusterError
+from raylora.errors import RunFailed, user_error_of
+from trainables.journal import ERRORS, log_traceback
+
+_LONGEST = 300
+# Their error lines come with tracebacks.
+_LOGGERS = ("ray.tune", "ray.train")
+
+
+def why(error: BaseException) -> str:
+    """The error in one line: what a remote call failed with, rather than Ray's account of it."""
+    from ray.exceptions import RayActorError
+
+    from trainables.hosted import last_line
+
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        error = cause
+    if isinstance(error, RayActorError):
+        return last_line(error)[:_LONGEST]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+
+
+@contextlib.contextmanager
+def told_in_one_line(folder: Path) -> Iterator[None]:
+    """Whatever fails within is logged in the run's folder and raised as a line that says how to go on.
+
+    Raises:
+        RunFailed: in the place of anything but a user's mistake and an interrupt.
+    """
+    try:
+        yield
+    except ClusterError:
+        raise
+    except Exception as error:
+        mistake = user_error_of(error)
+        if mistake is not None:
+            raise mistake from None
+        log_traceback(folder, "run", error)
+        raise RunFailed(
+            f"the run stopped: {why(error)}; {folder / ERRORS} has the traceback, and "
+            f"`raylora resume {folder}` goes on",
+            field="RUN_DIR",
+            value=str(folder),
+        ) from error
+
+
+@contextlib.contextmanager
+def logged_apart(folder: Path) -> Iterator[None]:
+    """What Tune and Ray Train log as errors goes to the run's log, not to the screen."""
+    handler = logging.FileHandler(folder / ERRORS, delay=True)
+    handler.setLevel(logging.ERROR)
+    before = {name: logging.getLogger(name).propagate for name in _LOGGERS}
+    for name in _LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).propagate = False
+    try:
+        yield
+    finally:
+        for name, propagate in before.items():
+            logging.getLogger(name).removeHandler(handler)
+            logging.getLogger(name).propagate = propagate
+        handler.close()
