@@ -14,6 +14,7 @@ ACROSS = {
     "raylora/run/recipes/test_toolkits.py",
     "raylora/reports/page/test_browser.py",
     "raylora/run/test_defaults.py",
+    "raylora/run/test_failures.py",
     "raylora/run/test_job.py",
     "raylora/run/test_old_runs.py",
     "raylora/run/test_recovery.py",

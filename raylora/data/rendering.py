@@ -111,6 +111,7 @@ class Renderer:
         self.template = template if isinstance(template, str) else template.get("default", "")
         self.marked = bool(_MARKERS.search(self.template))
         self.thinks = "enable_thinking" in self.template
+        self.calls = "tool_calls" in self.template
 
     # --- control tokens ---
 
@@ -243,11 +244,13 @@ class Renderer:
     # --- conversations ---
 
     def conversation(self, messages: Sequence[Message], tools: Any = None) -> Rendered:
-        """A conversation that ends with the assistant.
+        """A conversation that ends with the assistant. A template that knows no tool calls is given them as JSON text.
 
         Raises:
             Refused: the template cannot render it, or its assistant turns are not to be found in what it renders.
         """
+        if self.chat and not self.calls:
+            messages = [_spelled_out(message) for message in messages]
         messages = [{**message, **self._mark_all(_without_role(message))} for message in messages]
         if self.system is not None and not any(message["role"] == "system" for message in messages):
             messages = [*self._head(), *messages]
@@ -360,3 +363,13 @@ class Renderer:
 
 def _without_role(message: Message) -> Message:
     return {key: value for key, value in message.items() if key != "role"}
+
+
+def _spelled_out(message: Message) -> Message:
+    """The message with its tool calls as text, behind what it says."""
+    if not message.get("tool_calls"):
+        return message
+    called = json.dumps(message["tool_calls"], ensure_ascii=False)
+    said = str(message.get("content") or "")
+    rest = {name: value for name, value in message.items() if name != "tool_calls"}
+    return {**rest, "content": f"{said}\n{called}" if said.strip() else called}

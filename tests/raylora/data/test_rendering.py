@@ -50,6 +50,20 @@ def test_each_assistant_turn_is_found_with_its_end_token(template):
     assert rendered.text.endswith("<|im_start|>assistant\nc<|im_end|>")
 
 
+def test_a_template_that_knows_no_tool_calls_is_given_them_as_text():
+    call = {"function": {"name": "add", "arguments": {"a": 1}}}
+    turns = [
+        {"role": "user", "content": "1 + 1?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "Two."},
+    ]
+    assert shown(renderer().conversation(turns)) == [
+        '[{"function": {"name": "add", "arguments": {"a": 1}}}]<|im_end|>',
+        "Two.<|im_end|>",
+    ]
+
+
 def test_turns_are_found_where_the_past_is_rendered_in_another_way():
     rendered = renderer(FORGETFUL).conversation(TURNS)
     assert shown(rendered) == ["b<|im_end|>", "c<|im_end|>"]

@@ -81,3 +81,49 @@ def test_ctrl_c_before_the_first_trial_ends_keeps_all_and_finish_and_resume_go_o
     assert process.returncode == 0, output
     assert (run / "summary.json").exists() and (run / "adapter").exists()
     assert sum(row["event"] == "finish" for row in Journal(run).rows()) == 1
+
+
+# What a run says, or books, as each of its parts begins.
+MOMENTS = {
+    "data": "data: reading train",
+    "loading": "hosts: loading the model",
+    "trial": "trial 2: ",
+    "final": "training ...",
+}
+
+
+def pressed_at(process, moment: str, presses: int) -> str:
+    """Presses Ctrl-C once a line with `moment` in it was printed; what was printed from there on."""
+    for line in process.stdout:
+        if moment in line:
+            break
+    time.sleep(0.5)
+    started = time.monotonic()
+    for _ in range(presses):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.5)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and time.monotonic() - started < 10
+    return output
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("presses", [1, 2])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_at_any_moment_returns_within_seconds_and_no_trial_is_lost_or_repeated(
+    moment, presses, write_spec, start_raylora, tmp_path
+) -> None:
+    train = {"samples": 400, "checkpoint_every_s": 0.2}
+    file = write_spec(train=train, search__trials=3, final={"samples": 2000}, task__validation_rows=8)
+    run = tmp_path / "runs" / "run"
+    output = pressed_at(start_raylora("tune", file), MOMENTS[moment], presses)
+    assert f"`raylora resume {run}` goes on, `raylora finish {run}` ends" in output and "Traceback" not in output
+    assert not (run / "summary.json").exists()
+    process = start_raylora("finish" if moment == "final" else "resume", run)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0 and "Traceback" not in output, output
+    rows = Journal(run).rows()
+    for event in ("start", "finish"):
+        keys = [row["key"] for row in rows if row["event"] == event]
+        assert len(keys) == len(set(keys)) == 3
+    assert (run / "summary.json").exists() and (run / "adapter").exists()
