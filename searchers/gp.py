@@ -26,7 +26,8 @@ class GPSearch(SpaceSearcher):
     1. The first `n_initial` configurations fill the space: each is the farthest, of a random sample, from those before.
     2. The model is fitted to the finished trials with a value; trials without one are left out.
     3. Running trials are believed to come out at their posterior mean.
-    4. The untried configuration with the largest log expected improvement is proposed.
+    4. The untried configuration with the largest log expected improvement is proposed; with `per_second`, with the
+       largest expected improvement by the seconds that it is predicted to take (Snoek et al., 2012, section 3.2).
 
     Candidates are the whole space up to `candidates` configurations, else a random sample of that size, the same for
     every suggestion, and the neighbours of the best. Arguments as for `SpaceSearcher`, and:
@@ -35,12 +36,17 @@ class GPSearch(SpaceSearcher):
         n_initial: space-filling configurations, observed or running, before the model is used.
         candidates: most configurations scored per suggestion.
         fit_steps: most steps of the hyperparameters' optimizer.
+        per_second: whether what a trial costs counts.
+        seconds: predicted seconds of a trial by the values of some knobs, `{knobs: (names), seconds: {values: s}}`; a
+            run fills it in where `per_second` asks for it. Configurations that are not in it count as the mean of those
+            that are.
 
     Raises:
         ValueError: a value outside its domain; the message names it.
 
     References: Balandat et al., "BoTorch: a framework for efficient Monte-Carlo Bayesian optimization", NeurIPS 2020;
-    Ament et al., "Unexpected improvements to expected improvement for Bayesian optimization", NeurIPS 2023.
+    Ament et al., "Unexpected improvements to expected improvement for Bayesian optimization", NeurIPS 2023;
+    Snoek et al., "Practical Bayesian optimization of machine learning algorithms", NeurIPS 2012.
     """
 
     name: ClassVar[str] = "gp"
@@ -55,14 +61,23 @@ class GPSearch(SpaceSearcher):
         n_initial: int = 5,
         candidates: int = 50_000,
         fit_steps: int = 50,
+        per_second: bool = False,
+        seconds: Mapping[str, Any] | None = None,
         **common: Unpack[Common],
     ) -> None:
         for name, value in (("n_initial", n_initial), ("candidates", candidates), ("fit_steps", fit_steps)):
             if value < 1:
                 raise OptionError(name, f"{value!r} is too small; use 1 or more", value=value)
         self.n_initial, self.candidates, self.fit_steps = n_initial, candidates, fit_steps
+        if not isinstance(per_second, bool):
+            raise ValueError(f"per_second: {per_second!r} is neither true nor false")
+        self.per_second, self.seconds = per_second, seconds
         self._pool: np.ndarray | None = None
         super().__init__(**common)
+
+    @classmethod
+    def wants(cls, options: Mapping[str, Any]) -> frozenset[str]:
+        return frozenset({"seconds"} if options.get("per_second") else ())
 
     @classmethod
     def leave_one_out(
@@ -108,7 +123,20 @@ class GPSearch(SpaceSearcher):
         free = self._free(data)
         surrogate = self._fit(x, y)
         mean, var, best = surrogate.posterior(x, y, self._encode(free), self._encode(list(self._pending.values())))
-        return int(free[int(log_expected_improvement(mean, var, best).argmax())])
+        gain = np.asarray(log_expected_improvement(mean, var, best)) - self._log_seconds(free)
+        return int(free[int(gain.argmax())])
+
+    def _log_seconds(self, indices: np.ndarray) -> np.ndarray:
+        """Log of the seconds that trials are predicted to take, `(n,)`; 0 where they do not count."""
+        if not self.per_second or not self.seconds:
+            return np.zeros(len(indices))
+        space, known = self._space(), self.seconds["seconds"]
+        places = [space.names.index(name) for name in self.seconds["knobs"]]
+        kinds, which = np.unique(space.digits(indices)[:, places], axis=0, return_inverse=True)
+        values = [tuple(space.knobs[p].values[d] for p, d in zip(places, kind, strict=True)) for kind in kinds]
+        found = np.array([float(known.get(value, np.nan)) for value in values])
+        told = np.where(np.isnan(found), np.nanmean(found) if np.isfinite(found).any() else 1.0, found)
+        return np.log(np.maximum(told, 1e-9))[which.reshape(-1)]
 
     def _free(self, data: list[tuple[int, float]]) -> np.ndarray:
         """Untried candidates, ascending, at least one."""

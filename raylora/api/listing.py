@@ -84,7 +84,7 @@ def list_models() -> list[dict[str, str | None]]:
 
 
 def list_runs(folder: str | Path = "runs") -> list[RunStatus]:
-    """The runs right below a folder, the newest first, each as `Run.status` tells it.
+    """The runs right below a folder, the newest first, each as `Run.status` tells it, or `broken` with its `problem`.
 
     Raises:
         UserError: There is no such folder.
@@ -93,6 +93,6 @@ def list_runs(folder: str | Path = "runs") -> list[RunStatus]:
         >>> "finished" in [row["state"] for row in raylora.list_runs("runs")]
         True
     """
-    from raylora.run.state import find_runs, run_status
+    from raylora.run.state import list_statuses
 
-    return [run_status(run) for run in find_runs(folder)]
+    return list_statuses(folder)

@@ -78,5 +78,9 @@ def _present(file: str | None) -> dict[str, Any]:
 
 def _ask(what: str, default: str) -> str:
     """A line from the terminal; empty is the default."""
-    told = input(f"{what}{f' [{default}]' if default else ''}: ").strip()
+    try:
+        told = input(f"{what}{f' [{default}]' if default else ''}: ").strip()
+    except EOFError:  # as many enter keys as there are questions
+        print()
+        return default
     return told or default

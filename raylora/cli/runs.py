@@ -28,6 +28,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _row(status: RunStatus) -> list[str]:
+    if status["problem"] is not None:
+        return [status["run_dir"], status["state"], "", "", "", status["problem"], ""]
     done = sum(count for name, count in status["counts"].items() if name != "unfinished")
     best = "" if status["best"] is None else f"{status['metric']} {status['best']['validation']:.4f}"
     started = status["started"]

@@ -255,6 +255,9 @@ def build(
         max_length=max_length,
     )
     problems, notes = _problems([train_pool, *filter(None, [own_validation])], allow_broken)
+    if own_validation is None and len(parts.validation) < validation_rows:
+        few = len(parts.train) + len(parts.validation)
+        notes.append(f"{len(parts.validation)} rows validate, not {validation_rows}, as there are {few} to train with")
     chosen = parts.train[proxy_rows(len(parts.train), proxy, seed)]
     proxy_tokens = int((train_pool.prompts[chosen].astype(np.int64) + train_pool.responses[chosen]).sum())
     counts = parts.counts | problems | {"proxy": len(chosen), "proxy_tokens": proxy_tokens}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from functools import partial
+from itertools import product
 from typing import Any
 
 from raylora.errors import UserError
@@ -26,7 +27,13 @@ def search(run: Run, again: bool) -> None:
     spec, setup = run.spec, run.setup
     searcher = JournaledSearcher(
         build_searcher(
-            spec, run.task, setup.settings.samples, ratios=run.ratios, space=run.space, say=run.progress.say
+            spec,
+            run.task,
+            setup.settings.samples,
+            ratios=run.ratios,
+            space=run.space,
+            say=run.progress.say,
+            seconds=partial(predicted_seconds, run),
         ),
         str(run.folder),
         metric=run.task.metric,
@@ -98,6 +105,22 @@ def search(run: Run, again: bool) -> None:
         message = failures[-1].message if failures else "unknown error"
         told = f"the first {searcher.failed} trials" if searcher.failed > 1 else "the first trial"
         raise UserError(f"search: {told} failed; the last message: {message}", field="search.trials")
+
+
+def predicted_seconds(run: Run) -> dict[str, Any]:
+    """What trials are predicted to take, by what of a configuration that depends on (see `searchers.gp`)."""
+    from raylora import models
+    from raylora.run.planned import estimated
+
+    spec, cost = run.spec, run.keeper.calibrated if run.keeper is not None else None
+    if cost is None:
+        cost = estimated(spec, run.task, run.data, str(models.resolve(spec.model)))
+    scored = len(run.data.validation) * spec.reports
+    kinds = product(spec.space.variant, spec.space.rank, spec.space.batch_size)
+    return {
+        "knobs": ("variant", "rank", "batch_size"),
+        "seconds": {kind: cost.trial_seconds(*kind, run.setup.settings.samples, scored) for kind in kinds},
+    }
 
 
 def standing(run: Run, callback: RunCallback, searcher: JournaledSearcher) -> Standing:

@@ -24,12 +24,14 @@ def build_searcher(
     ratios: Mapping[str, float] | None = None,
     space: Space | None = None,
     say: Callable[[str], None] = lambda line: None,
+    seconds: Callable[[], Mapping[str, Any]] | None = None,
 ) -> SpaceSearcher:
     """The spec's searcher over its space, for trials of that many training samples.
 
     Args:
         space: the spec's space as it is fitted to the model (`fit_space`); the spec's own otherwise.
         ratios: measured best rates of variants over LoRA's; they win over published ones.
+        seconds: what trials are predicted to take, asked where the searcher wants it; see `searchers.gp`.
         say: is told of what the user believes of values that the fitted space does not have.
     """
     from searchers import SEARCHERS, make_searcher
@@ -39,7 +41,7 @@ def build_searcher(
         if want == "ratios":
             options["ratios"] = {**(ratios or {}), **_kinship(spec), **options.get("ratios", {})}
         elif want not in options:
-            options[want] = _known(want, spec, samples, quiet)
+            options[want] = _known(want, spec, samples, quiet, seconds)
     searched = spec.to_space() if space is None else space
     if options.get("prior"):
         options["prior"] = _possible(options["prior"], SEARCHERS[spec.search.searcher], searched, say)
@@ -68,7 +70,9 @@ def _possible(
     return kept
 
 
-def _known(want: str, spec: Spec, samples: int, quiet: bool) -> Any:
+def _known(
+    want: str, spec: Spec, samples: int, quiet: bool, seconds: Callable[[], Mapping[str, Any]] | None = None
+) -> Any:
     """What a run knows of what searchers may want, see `SpaceSearcher.wants`."""
     from raylora import models
     from raylora.run.earlier import read_source
@@ -77,6 +81,7 @@ def _known(want: str, spec: Spec, samples: int, quiet: bool) -> Any:
     search = spec.search
     known: dict[str, Callable[[], Any]] = {
         "samples": lambda: samples,
+        "seconds": lambda: None if seconds is None else seconds(),
         "parameters": lambda: models.parameter_count(models.resolve(spec.model, quiet=quiet)),
         "scales": scale_rules,
         "llm": lambda: str(models.resolve(search.llm, quiet=quiet)),

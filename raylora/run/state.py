@@ -16,12 +16,15 @@ from raylora.run.folder import RUN_MARK, planned_trials, read_run
 from raylora.run.trials import best_trial, trial_table, with_both_alphas
 from trainables.journal import Journal
 
-State = Literal["finished", "running", "interrupted"]
+State = Literal["finished", "running", "interrupted", "broken"]
 STATUSES = ("finished", "stopped", "diverged", "infeasible", "failed", "unfinished")
 
 
 class RunStatus(TypedDict):
-    """A run at a moment; `best` is null as long as no trial has a result."""
+    """A run at a moment; `best` is null as long as no trial has a result.
+
+    `problem`: why nothing can be told of a run whose files cannot be read, which is `broken`; else null.
+    """
 
     run_dir: str
     state: State
@@ -35,6 +38,7 @@ class RunStatus(TypedDict):
     best: dict[str, Any] | None  # config, validation
     started: float | None  # seconds since 1970
     last_event: float | None
+    problem: str | None
 
 
 @contextlib.contextmanager
@@ -110,6 +114,38 @@ def run_status(run_dir: str | Path) -> RunStatus:
         "best": best,
         "started": rows[0]["time"] if rows else None,
         "last_event": rows[-1]["time"] if rows else None,
+        "problem": None,
+    }
+
+
+def list_statuses(folder: str | Path) -> list[RunStatus]:
+    """The runs right below a folder, the newest first; one whose files cannot be read hides no other.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    return [_status_or_problem(run) for run in find_runs(folder)]
+
+
+def _status_or_problem(folder: Path) -> RunStatus:
+    try:
+        return run_status(folder)
+    except (UserError, OSError, ValueError, KeyError, TypeError) as error:
+        told = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return {
+        "run_dir": str(folder),
+        "state": "broken",
+        "model": "",
+        "task": "",
+        "searcher": "",
+        "metric": None,
+        "mode": None,
+        "trials": 0,
+        "counts": dict.fromkeys(STATUSES, 0),
+        "best": None,
+        "started": None,
+        "last_event": None,
+        "problem": " ".join(told.split()),
     }
 
 

@@ -66,3 +66,17 @@ def test_how_somebody_trains_now_becomes_the_recipe_to_compare_with(rows, table,
     assert (recipe.rank, recipe.alpha, recipe.learning_rate, recipe.batch_size) == (32, 64.0, 3e-4, 8)
     assert spec.task.path == str(rows) and spec.task.max_length == 512 and spec.space.placement == ["q_proj", "v_proj"]
     assert spec.seed == 7 and spec.final.epochs == 2.0
+
+
+def test_an_input_that_ends_is_as_many_enter_keys_and_no_terminal_asks_nothing(
+    rows, table, mistake, tmp_path, monkeypatch
+) -> None:
+    def over(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", over)
+    assert "task.path: instruct needs it" in mistake("init", "piped.yaml")
+    monkeypatch.setattr(init.sys.stdin, "isatty", lambda: True, raising=False)
+    table("init", "own.yaml", "--data", rows)
+    spec = load_checked(tmp_path / "own.yaml")
+    assert (spec.model, spec.budget) == ("smollm2-135m", "1h")

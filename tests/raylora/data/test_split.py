@@ -100,9 +100,26 @@ def test_an_unbounded_train_asks_for_all_rows_at_once():
     assert pool.asked[0] == 1000
 
 
-def test_validation_that_leaves_nothing_to_train_on_is_refused():
-    with pytest.raises(UserError, match=r"task.validation_rows: 100 of \d+ usable train rows leave none"):
-        split(TablePool(50, 0), None, carve_test=False, task=Limits(), seed=0, validation_rows=100, max_length=24)
+def test_of_few_rows_a_fifth_validates_where_more_were_wanted_than_half():
+    def parts(rows: int, wanted: int):
+        pool = TablePool(rows, 0)
+        usable = int((pool.truth["usable"] & (pool.truth["prompts"] <= 24 - Limits().max_new_tokens)).sum())
+        options = {"carve_test": False, "task": Limits(), "seed": 0, "max_length": 24}
+        return split(pool, None, validation_rows=wanted, **options), usable
+
+    few, usable = parts(50, 100)
+    assert len(few.validation) == usable // 5 and len(few.train) > len(few.validation)
+    enough, usable = parts(50, 10)
+    assert len(enough.validation) == 10 <= usable / 2
+
+
+def test_one_row_cannot_train_and_validate():
+    pool = TablePool(50, 0)
+    pool.truth["usable"][:] = False
+    pool.truth["usable"][7] = True
+    pool.truth["prompts"][7] = 3
+    with pytest.raises(UserError, match="one usable row is left to train and to validate with; give more rows"):
+        split(pool, None, carve_test=False, task=Limits(), seed=0, validation_rows=4, max_length=24)
 
 
 def test_smaller_proxies_are_part_of_larger_ones():
