@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from raylora.build import build_task, threads_per_host, train_settings, worker_group
+from raylora.build import build_task, max_length, threads_per_host, train_settings, worker_group
 from raylora.errors import UserError
 from raylora.spec import Spec, load
 
@@ -49,3 +49,9 @@ def test_one_worker_needs_no_group_and_two_form_one(spec_of) -> None:
     assert worker_group(spec_of()) is None
     group = worker_group(spec_of(resources={"workers": 2}))
     assert group is not None and (group.workers, group.strategy) == (2, "ddp")
+
+
+def test_rows_longer_than_the_models_positions_are_refused_before_training(spec_of, tiny_model) -> None:
+    assert max_length(spec_of(), str(tiny_model)) == 512
+    with pytest.raises(UserError, match=r"task.max_length = 513: the model has 512 positions; allowed: at most 512"):
+        max_length(spec_of(task__max_length=513), str(tiny_model))

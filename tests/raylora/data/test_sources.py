@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from raylora.data.sources import open_splits, wanted
+from raylora.data.sources import open_splits, split_names, wanted
 from raylora.errors import UserError
 
 
@@ -137,3 +137,20 @@ def test_the_workers_give_the_same_rows(tmp_path, ray_local, monkeypatch):
     found = open_splits(str(write(tmp_path / "a.jsonl", 9)))["train"]
     assert len(found.parts) > 1
     assert sorted(found().take_all(), key=lambda row: row["source_row"]) == rows(found)
+
+
+def test_values_of_several_types_in_a_column_are_read_as_their_text(tmp_path):
+    values = ["3", '"seven"', "2.50"]
+    lines = [f'{{"prompt": "q{n}", "answer": {value}}}\n' for n, value in enumerate(values)]
+    (tmp_path / "t.jsonl").write_text("".join(lines))
+    assert [row["response"] for row in rows(open_splits(str(tmp_path / "t.jsonl"))["train"])] == [
+        "3", "seven", "2.50",
+    ]  # fmt: skip
+
+
+def test_a_test_split_alone_is_read_where_train_is_named_too(tmp_path):
+    write(tmp_path / "test.jsonl", 2)
+    only = {"path": str(tmp_path), "split": "test"}
+    found = open_splits(str(tmp_path), own={"train": only, "test": only})
+    assert prompts(found["test"]) == ["q0", "q1"]
+    assert split_names(str(tmp_path)) == ["test"]
