@@ -8,6 +8,7 @@ text of its problem (see `raylora.data.problems`).
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -16,9 +17,9 @@ import lzma
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 Raw = Mapping[str, Any]
 Numbered = tuple[int, Raw | str]
+T = TypeVar("T")
 
 FORMATS = {
     ".parquet": "parquet",
@@ -143,6 +145,14 @@ def _text(file: str, compression: str | None, newline: str | None) -> IO[str]:
     return io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=newline)
 
 
+def _unicode(line: str | bytes) -> str:
+    """Raises UnicodeError for what is no UTF-8."""
+    if isinstance(line, bytes):
+        return line.decode()
+    line.encode()
+    return line
+
+
 def _not_unicode(text: str) -> bool:
     try:
         text.encode()
@@ -229,22 +239,26 @@ def read(part: Part) -> Iterator[Numbered]:
     """
     import pyarrow as pa
 
-    reader = {"jsonl": _read_lines, "json": _read_json, "csv": _read_csv, "tsv": _read_csv}.get(part.format)
-    rows = reader(part) if reader else _read_arrow(part)
     try:
-        if part.chosen is None:
-            yield from rows
-            return
-        wanted = iter(part.chosen.tolist())
-        following = next(wanted, None)
-        for position, row in enumerate(rows):
-            if following is None:
-                return
-            if position == following:
-                yield row
-                following = next(wanted, None)
+        if part.format == "jsonl":
+            yield from ((number, _object(line)) for number, line in _picked(_lines(part), part.chosen))
+        elif part.format in ("parquet", "arrow"):
+            yield from _read_arrow(part)
+        else:
+            yield from _picked(_read_json(part) if part.format == "json" else _read_csv(part), part.chosen)
     except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
         raise _unreadable(part.file, error) from error
+
+
+def _picked(rows: Iterator[T], chosen: np.ndarray | None) -> Iterator[T]:
+    """Those at the chosen positions; none behind the last of them is asked for."""
+    if chosen is None:
+        yield from rows
+        return
+    begin = 0
+    for position in chosen.tolist():
+        yield from islice(rows, position - begin, position - begin + 1)
+        begin = position + 1
 
 
 class _Number(float):
@@ -267,9 +281,11 @@ class _Number(float):
 _DECODER = json.JSONDecoder(parse_float=_Number)
 
 
-def _object(text: str) -> Raw | str:
+def _object(line: str | bytes) -> Raw | str:
     try:
-        value = _DECODER.decode(text)
+        value = _DECODER.decode(_unicode(line))
+    except UnicodeError:
+        return _NO_UTF8
     except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
         return f"{BROKEN}: no JSON, {reason}"
@@ -280,12 +296,11 @@ def _mapping(value: Any) -> Raw | str:
     return value if isinstance(value, dict) else f"{BROKEN}: {type(value).__name__} instead of an object"
 
 
-def _read_lines(part: Part) -> Iterator[Numbered]:
+def _lines(part: Part) -> Iterator[tuple[int, str | bytes]]:
+    """The lines that are not empty, with their numbers."""
     if part.end is None:
         with _text(part.file, part.compression, "\n") as stream:
-            for number, text in enumerate(stream, part.first):
-                if text.strip():
-                    yield number, _NO_UTF8 if _not_unicode(text) else _object(text)
+            yield from ((number, text) for number, text in enumerate(stream, part.first) if text.strip())
         return
     with open(part.file, "rb") as stream:
         stream.seek(part.start)
@@ -295,10 +310,7 @@ def _read_lines(part: Part) -> Iterator[Numbered]:
                 return
             left -= len(line)
             if line.strip():
-                try:
-                    yield number, _object(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except UnicodeDecodeError:
-                    yield number, _NO_UTF8
+                yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
 
 
 def _read_json(part: Part) -> Iterator[Numbered]:
@@ -389,11 +401,17 @@ def _parquet(file: str) -> Any:
 
 
 def _read_arrow(part: Part) -> Iterator[Numbered]:
-    number = part.first
+    begin, chosen = 0, part.chosen
     for batch in _batches(part):
-        for row in batch.to_pylist():
-            yield number, row
-            number += 1
+        end = begin + batch.num_rows
+        at = np.arange(begin, end)
+        if chosen is not None:
+            at = chosen[slice(*np.searchsorted(chosen, [begin, end]))]
+            batch = batch.take(at - begin)
+        yield from zip((part.first + at).tolist(), batch.to_pylist(), strict=True)
+        begin = end
+        if chosen is not None and (not len(chosen) or begin > chosen[-1]):
+            return
 
 
 def _batches(part: Part) -> Iterator[pa.RecordBatch]:

@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import lzma
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -130,8 +131,6 @@ def test_a_file_in_several_parts_gives_the_same_rows(tmp_path, monkeypatch):
 
 
 def test_chosen_rows_are_the_only_ones(tmp_path):
-    from dataclasses import replace
-
     (tmp_path / "a.csv").write_text("prompt\n0\n1\n2\n")
     part = plan(str(tmp_path / "a.csv"), count=True)[0]
     assert part.rows == 3
@@ -164,3 +163,32 @@ def test_names_of_classes_come_from_the_file(tmp_path):
 )
 def test_the_name_says_the_format(name, known):
     assert format_of(name) == known
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.jsonl", "a.csv", "a.json"])
+def test_chosen_rows_keep_their_numbers_in_every_format(tmp_path, name, monkeypatch):
+    import pyarrow.parquet as pq
+
+    file, table = tmp_path / name, pa.Table.from_pylist(ROWS)
+    if name == "a.parquet":
+        pq.write_table(table, file, row_group_size=2)
+    elif name == "a.arrow":
+        with pa.ipc.new_file(str(file), table.schema) as writer:
+            writer.write_table(table)
+    else:
+        text = {"a.jsonl": LINES, "a.json": json.dumps(ROWS)}.get(name)
+        file.write_text(text or "prompt,response\n" + "".join(f"{row['prompt']},{row['response']}\n" for row in ROWS))
+    monkeypatch.setattr(readers, "_ROWS_PER_BATCH", 2)
+    everything = rows_of(file)
+    (part,) = plan(str(file))
+    for chosen in ([0], [1, 2, 4], [3], []):
+        assert list(read(replace(part, chosen=np.array(chosen, dtype=np.int64)))) == [everything[at] for at in chosen]
+
+
+def test_lines_that_are_not_chosen_are_not_decoded(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_text(LINES)
+    (part,) = plan(str(tmp_path / "a.jsonl"))
+    decoded = []
+    monkeypatch.setattr(readers, "_object", lambda line: decoded.append(line) or {})
+    list(read(replace(part, chosen=np.array([1, 3]))))
+    assert [json.loads(line) for line in decoded] == [ROWS[1], ROWS[3]]
