@@ -120,7 +120,7 @@ def bench_suggest(
 
 
 def _make_setup(preset: str, options: dict[str, Any], **given: Any) -> Setup:
-    from searchers.language import PRESETS, make_setup
+    from searchers.surrogate.presets import PRESETS, make_setup
 
     if preset not in PRESETS:
         raise UserError.at(

@@ -7,13 +7,13 @@ from raylora.spec.model import (
     RecipeSpec,
     ResourcesSpec,
     SearchSpec,
-    SpaceSpec,
     Spec,
-    TaskSpec,
     TrainSpec,
     from_dict,
     load,
 )
+from raylora.spec.space import SpaceSpec
+from raylora.spec.task import TaskSpec
 
 __all__ = [
     "DEFAULT_LLM",

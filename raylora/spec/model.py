@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -26,7 +24,10 @@ from pydantic import (
 
 from raylora.errors import UserError
 from raylora.spec.budget import ALLOWED, budget_seconds, is_budget
+from raylora.spec.parts import Listed, Part, Scalar
 from raylora.spec.paths import absolute_storage
+from raylora.spec.space import SpaceSpec
+from raylora.spec.task import TaskSpec
 from raylora.spec.text import apply_overrides, explain, read_yaml
 
 if TYPE_CHECKING:
@@ -37,240 +38,7 @@ DEFAULT_LLM = "smollm2-135m"
 VERSION = 1
 
 
-class _Part(BaseModel):
-    """Strict (no string is taken for a number), finite numbers, and no key that nobody reads."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_default=False)
-
-
-def _as_list(value: Any) -> Any:
-    """A scalar is a list of one (a fixed knob); a list may not repeat a value."""
-    values = value if isinstance(value, list) else [value]
-    seen: list[Any] = []
-    for item in values:
-        if any(item == other and isinstance(item, bool) == isinstance(other, bool) for other in seen):
-            raise ValueError(f"the value {item!r} is there twice")
-        seen.append(item)
-    return values
-
-
-_Listed = BeforeValidator(_as_list)
-_Scalar = bool | int | float | str
-
-
-_Source = str | dict[str, _Scalar | None]
-_Sources = _Source | list[_Source] | None
-
-
-def _as_entries(value: Any) -> Any:
-    """One metric is a list of one; a mapping is a list of its pairs."""
-    if isinstance(value, Mapping):
-        return [{key: inner} for key, inner in value.items()]
-    return [value] if isinstance(value, str) else value
-
-
-class SamplingSpec(_Part):
-    """How answers are generated, for the metrics that read them."""
-
-    temperature: float | None = Field(None, ge=0, description="0: the likeliest token each time; default: the task's.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Draw from the most likely tokens of this much probability.")
-    n: int = Field(1, ge=1, description="Answers per row; a metric such as pass@k may ask for more.")
-    stop: list[str] | None = Field(None, description="Texts before which an answer ends; default: the task's.")
-    max_new_tokens: int | None = Field(None, ge=1, description="The same as task.max_new_tokens.")
-
-    @field_validator("stop")
-    @classmethod
-    def _stop(cls, value: list[str] | None) -> list[str] | None:
-        if value is not None and not all(value):
-            raise ValueError("an empty text would end every answer; allowed: texts of at least one character")
-        return value
-
-
-class TaskSpec(_Part):
-    """What the model learns and how it is scored."""
-
-    name: str = Field("instruct", description="Task: instruct (rows of your own) or one that `raylora tasks` lists.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Options of the task itself.")
-    path: str | None = Field(None, description="File, glob, folder, URL or hub id of the rows (instruct, gsm8k).")
-    train: _Sources = Field(
-        None,
-        description="Source of train: a path, a part of path (train[:80%]), {path, split, name, weight}, or a list.",
-    )
-    validation: _Sources = Field(
-        None, description="Source of validation, as train; default: path's own, or rows of train."
-    )
-    test: _Sources = Field(None, description="Source of test, as train; default: path's own, or rows of train.")
-    test_sets: dict[str, _Sources] = Field(
-        default_factory=dict, description="Several test sets by name, each a source as train; each has its own row."
-    )
-    metrics: Annotated[list[str | dict[str, Any]], BeforeValidator(_as_entries)] | None = Field(
-        None,
-        min_length=1,
-        description="What is measured: names, {name: options} or {test set: name}; default: the task's.",
-    )
-    sampling: SamplingSpec = Field(default_factory=SamplingSpec)
-    columns: dict[str, str] | None = Field(
-        None, description="Role -> column where the names say too little: {prompt: input, response: output}."
-    )
-    train_rows: int | None = Field(None, ge=2, description="Rows read from train, validation rows included.")
-    validation_rows: int = Field(64, ge=1, description="Rows carved from train to score trials.")
-    test_rows: int | None = Field(None, ge=1, description="Rows of the test split; only the final stage reads them.")
-    proxy: float = Field(0.1, gt=0, le=1, description="Part of train that trials train on.")
-    max_length: int | None = Field(
-        None, ge=8, description="Longest prompt plus response, tokens; default 1024, or the model's positions if fewer."
-    )
-    truncate: Literal["drop", "left", "right"] = Field(
-        "drop", description="Rows over max_length: drop them, cut the prompt's beginning, or the response's end."
-    )
-    train_on: Literal["all", "last"] = Field(
-        "all", description="Assistant turns of a conversation that are trained on."
-    )
-    allow_broken: bool | Annotated[float, Field(ge=0, le=1)] = Field(
-        False, description="Share of rows that may be unusable (true: any); by default 5 % end the run."
-    )
-    control_tokens: bool | None = Field(
-        None, description="Read control tokens that rows spell as such; default: in plain text rows only."
-    )
-    max_new_tokens: int | None = Field(None, ge=1, description="Longest generated answer; default: the task's.")
-    system: str | None = Field(None, description="System message; '' for none, null for the template's own.")
-    chat_template: bool = Field(True, description="Use the model's chat template where it has one.")
-
-    @model_validator(mode="after")
-    def _one_length(self) -> TaskSpec:
-        inner = self.sampling.max_new_tokens
-        if inner is not None and self.max_new_tokens not in (None, inner):
-            raise UserError(
-                f"max_new_tokens = {self.max_new_tokens} and sampling.max_new_tokens = {inner} contradict each other; "
-                "allowed: one of them",
-                field="max_new_tokens",
-                value=self.max_new_tokens,
-                allowed=inner,
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _leaves_rows(self) -> TaskSpec:
-        if self.train_rows is not None and self.validation_rows >= self.train_rows:
-            raise UserError(
-                f"validation_rows = {self.validation_rows} leaves nothing of train_rows = {self.train_rows} "
-                "to train on; allowed: fewer validation rows than train rows",
-                field="validation_rows",
-                value=self.validation_rows,
-                allowed=f"below {self.train_rows}",
-            )
-        return self
-
-
-class SpaceSpec(_Part):
-    """The values to search. A scalar fixes a knob; an omitted knob takes the default table.
-
-    The default is table 1 of the paper on language-aided Bayesian optimisation for LoRA: 45,360
-    configurations.
-    """
-
-    variant: Annotated[list[str], _Listed] = Field(["lora"], min_length=1, description="LoRA variants.")
-    rank: Annotated[list[Annotated[int, Field(ge=1)]], _Listed] = Field(
-        [2**k for k in range(9)], min_length=1, description="Rank of the update."
-    )
-    alpha: Annotated[list[Annotated[float, Field(gt=0)]], _Listed] | None = Field(
-        None, min_length=1, description="Scale alpha itself, instead of alpha_ratio."
-    )
-    alpha_ratio: Annotated[list[Annotated[float, Field(gt=0)]], _Listed] | None = Field(
-        None, min_length=1, description="alpha / rank; default 1/2, 1, 2, .. 128."
-    )
-    batch_size: Annotated[list[Annotated[int, Field(ge=1)]], _Listed] = Field(
-        [2**k for k in range(1, 9)], min_length=1, description="Rows per optimizer step, over all workers."
-    )
-    learning_rate: Annotated[list[Annotated[float, Field(gt=0)]], _Listed] = Field(
-        [1e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3],
-        min_length=1,
-        description="Peak learning rate.",
-    )
-    dropout: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], _Listed] = Field(
-        [0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3], min_length=1, description="Dropout before the adapter."
-    )
-    placement: Any = Field("all-linear", description="Fixed: 'all-linear' or a list of matrix types (q_proj, ...).")
-    extra: dict[str, Annotated[list[_Scalar], Field(min_length=1), _Listed]] = Field(
-        default_factory=dict, description="Further knobs, by name; each applies to the variants that read it."
-    )
-
-    @field_validator("placement")
-    @classmethod
-    def _placement(cls, value: Any) -> Any:
-        if value != "all-linear" and not (
-            isinstance(value, list) and value and all(isinstance(name, str) and name for name in value)
-        ):
-            raise ValueError("allowed: 'all-linear' or a list of matrix types such as [q_proj, v_proj]")
-        return value
-
-    @model_validator(mode="after")
-    def _one_alpha(self) -> SpaceSpec:
-        if self.alpha is not None and self.alpha_ratio is not None:
-            raise UserError(
-                f"alpha = {self.alpha} and alpha_ratio = {self.alpha_ratio} contradict each other; "
-                "allowed: one of them",
-                field="alpha",
-                value=self.alpha,
-            )
-        taken = sorted(set(self.extra) & set(SpaceSpec.model_fields))
-        if taken:
-            raise UserError(
-                f"extra.{taken[0]} has the name of a knob of its own; allowed: space.{taken[0]}",
-                field=f"extra.{taken[0]}",
-                value=self.extra[taken[0]],
-                allowed=f"space.{taken[0]}",
-            )
-        return self
-
-    def knobs(self) -> dict[str, list[Any]]:
-        """Knob name -> its values, in the order of the space (placement is fixed, so it is no knob)."""
-        scale: dict[str, list[Any]]
-        if self.alpha is not None:
-            scale = {"alpha": self.alpha}
-        else:
-            scale = {"alpha_ratio": self.alpha_ratio or [2.0**k for k in range(-1, 8)]}
-        return {
-            "variant": self.variant,
-            "rank": self.rank,
-            **scale,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "dropout": self.dropout,
-            **{name: values for name, values in self.extra.items() if name not in self._unread()},
-        }
-
-    def conditions(self) -> dict[str, dict[str, list[str]]]:
-        """`{extra knob: {"variant": its readers}}` for the knobs that some of the variants here do not read."""
-        readers = self._readers()
-        return {
-            name: {"variant": read_by}
-            for name, read_by in readers.items()
-            if read_by and len(read_by) < len(self.variant)
-        }
-
-    def _unread(self) -> list[str]:
-        """Extra knobs that no variant here reads: they would only repeat configurations."""
-        return [name for name, read_by in self._readers().items() if not read_by]
-
-    def _readers(self) -> dict[str, list[str]]:
-        """For each extra knob that is an option of some registered variant, the variants here that have it.
-
-        A name that is no registered variant is taken to read everything: `Spec.check` refuses it by name.
-        """
-        if not self.extra:
-            # Asking variants for their options imports torch: only where there is something to ask.
-            return {}
-        from trainables.variants import VARIANTS
-
-        options = {name: set(variant.options) for name, variant in VARIANTS.classes().items()}
-        return {
-            knob: [name for name in self.variant if name not in options or knob in options[name]]
-            for knob in self.extra
-            if any(knob in known for known in options.values())
-        }
-
-
-class _Budget(_Part):
+class _Budget(Part):
     samples: int | None = Field(None, ge=1, description="Training rows seen; not together with epochs.")
     epochs: float | None = Field(None, gt=0, description="Passes over the rows; 1 where samples is not given either.")
 
@@ -308,7 +76,7 @@ class TrainSpec(_Budget):
     checkpoint_every_s: float = Field(30.0, gt=0, description="Seconds between a trial's checkpoints.")
 
 
-class KnowledgeSpec(_Part):
+class KnowledgeSpec(Part):
     """Where the language searcher's published knowledge gives way to what is measured."""
 
     curvature: bool = Field(
@@ -316,7 +84,7 @@ class KnowledgeSpec(_Part):
     )
 
 
-class SearchSpec(_Part):
+class SearchSpec(Part):
     """What to try next, and how often."""
 
     searcher: str = Field("language", description="`raylora searchers` lists them.")
@@ -328,7 +96,7 @@ class SearchSpec(_Part):
     max_failures: int = Field(3, ge=0, description="Restarts of a trial whose host died.")
     llm: str = Field(DEFAULT_LLM, description="Language model of the language searcher: alias, folder or hub id.")
     prompt: str | None = Field(None, description="Text file to use instead of the language searcher's own prompt.")
-    prior: dict[str, _Scalar] = Field(
+    prior: dict[str, Scalar] = Field(
         default_factory=dict,
         description="Own beliefs, {knob: value believed best}, and how sure under strength (1: as published facts).",
     )
@@ -345,7 +113,7 @@ class SearchSpec(_Part):
         return {"scheduler": "none", "llm": DEFAULT_LLM}[info.field_name] if value is None else value
 
 
-class RecipeSpec(_Part):
+class RecipeSpec(Part):
     """The recipe that the one found is compared with."""
 
     variant: str = "lora"
@@ -354,7 +122,7 @@ class RecipeSpec(_Part):
     learning_rate: float = Field(2e-4, gt=0)
     batch_size: int = Field(16, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
-    extra: dict[str, _Scalar] = Field(default_factory=dict)
+    extra: dict[str, Scalar] = Field(default_factory=dict)
 
 
 class FinalSpec(_Budget):
@@ -364,7 +132,7 @@ class FinalSpec(_Budget):
     seeds: int = Field(1, ge=1, description="Trainings per recipe, each with its own seed.")
 
 
-class ResourcesSpec(_Part):
+class ResourcesSpec(Part):
     """What one experiment uses. Hosts run trials side by side; workers share one trial (Ray Train)."""
 
     hosts: int = Field(1, ge=1, description="Trials at a time.")
@@ -403,7 +171,7 @@ class ResourcesSpec(_Part):
 _Tracker = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
 
 
-class Spec(_Part):
+class Spec(Part):
     """A whole experiment. `load` reads one from YAML, `to_yaml` writes one that `load` reads back equal.
 
     Example:
@@ -421,7 +189,7 @@ class Spec(_Part):
     budget: str | None = Field(
         None, description="Time to wait for the whole run, such as 20m, 6h or 100gpuh; plans what is not set."
     )
-    track: Annotated[list[_Tracker], _Listed] = Field(
+    track: Annotated[list[_Tracker], Listed] = Field(
         default_factory=list,
         description="Trackers of the run: [mlflow, {wandb: {mode: offline}}]; `raylora trackers` lists them.",
     )
@@ -545,7 +313,7 @@ class Spec(_Part):
 def _chosen(part: BaseModel, before: str = "") -> Iterator[str]:
     for name in part.model_fields_set:
         value = getattr(part, name)
-        if isinstance(value, _Part):
+        if isinstance(value, Part):
             yield from _chosen(value, f"{before}{name}.")
         elif value is not None:
             yield f"{before}{name}"

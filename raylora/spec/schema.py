@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raylora.spec.model import SpaceSpec, Spec
+from raylora.spec.model import Spec
+from raylora.spec.space import SpaceSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

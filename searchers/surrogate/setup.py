@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Setup:
-    """How a surrogate is built and what it looks at; `language.PRESETS` has the two published combinations.
+    """How a surrogate is built and what it looks at; `presets.PRESETS` has the two published combinations.
 
     Attributes:
         language: whether hidden states of the language model are part of the kernel; knobs: whether the knobs are.

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from searchers.language import LanguageBOSearch, make_setup
+from searchers.language import LanguageBOSearch
 from searchers.space import Space, default_space
 from searchers.surrogate.actor import Proposal
+from searchers.surrogate.presets import make_setup
 from searchers.testing import Make, SearcherConformance, drive, objective, small_space
 
 FAST: dict[str, Any] = {"language": True, "fit_steps": 3, "projection": 4, "dtype": "float32", "cache": False}
