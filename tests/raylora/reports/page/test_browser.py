@@ -1,7 +1,11 @@
-"""Pages in Debian's Chromium: what is drawn, what a click does, and that nobody is asked for anything."""
+"""Pages in Chromium: what is drawn, what a click does, and that nobody is asked for anything.
+
+RAYLORA_CHROMIUM names a browser; default: Debian's `chromium`.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +32,7 @@ DRAWN = "document.documentElement.dataset.drawn === '1'"
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium")
+    program = shutil.which(os.environ.get("RAYLORA_CHROMIUM") or "chromium")
     if program is None:
         pytest.skip("chromium is missing: install the Debian package of that name")
     with playwright.sync_playwright() as driver:
