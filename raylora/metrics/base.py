@@ -39,10 +39,12 @@ class OptionScores:
     Attributes:
         log_likelihoods: log-likelihood of each option's tokens, summed, in nats, `(options,)`.
         tokens: tokens of each option, `(options,)`.
+        greedy: whether each option's tokens are the most likely ones, `(options,)`.
     """
 
     log_likelihoods: tuple[float, ...]
     tokens: tuple[int, ...]
+    greedy: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Metric(ABC):
         needs: what `score` is given for each row: `text`, a generated completion (str); `samples`, `samples`
             completions (a sequence of str); `loss`, a `RowLoss`; `options`, an `OptionScores`.
         samples: completions per row, where `needs` is `samples`.
+        part: the option that stands behind the slash of the metric's name in a spec, such as `task`; mostly empty.
+        of_rows: whether it is a figure of the run's rows, and so of groups of them too.
     """
 
     name: ClassVar[str] = ""
@@ -83,6 +87,8 @@ class Metric(ABC):
     worst: float = 0.0
     needs: Needs = "text"
     samples: int = 1
+    part: ClassVar[str] = ""
+    of_rows: ClassVar[bool] = True
 
     @abstractmethod
     def score(self, outputs: Sequence[Any], rows: Sequence[MetricRow]) -> Sequence[Value]:

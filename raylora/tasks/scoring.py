@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from raylora.errors import UserError
-from raylora.metrics import METRICS, Metric, RowLoss, make_metric
+from raylora.metrics import Metric, RowLoss, is_metric, make_metric
 from raylora.metrics.base import Estimate, MetricRow, Value, mean_estimate
 from raylora.metrics.core.references import metadata_of
 from trainables.protocols import Mark, Outputs, Sampling
@@ -165,7 +165,7 @@ class Scoring:
                 groups.setdefault(f"{name}={value}", []).append(mark)
         found: dict[str, float | None] = {}
         for group in sorted(groups):
-            for one in self.on(split):
+            for one in (one for one in self.on(split) if one.metric.of_rows):
                 estimate = one.metric.summarise([mark["values"][one.key] for mark in groups[group]])
                 found[f"{one.key}[{group}]"], found[f"{one.key}_se[{group}]"] = estimate.value, estimate.error
             found[f"rows[{group}]"] = len(groups[group])
@@ -228,7 +228,7 @@ def make_scoring(
         names = [task.objective]
     keys: list[str] = []
     for name in names:
-        if not any(name in (one.key, one.metric.name) for one in measured) and name.replace("@", "_at_") in METRICS:
+        if not any(name in (one.key, one.metric.name) for one in measured) and is_metric(name):
             added = task.prepared(make_metric(name, where="search.objective"))
             measured.append(Measured(added, _key(added)))
         keys.append(_chosen(name, measured).key)
@@ -297,7 +297,7 @@ def _named(entry: Entry, sets: Sequence[str]) -> _Named:
 
 
 def _names_a_metric(value: Any) -> bool:
-    return isinstance(value, Mapping) and len(value) == 1 and str(next(iter(value))).replace("@", "_at_") in METRICS
+    return isinstance(value, Mapping) and len(value) == 1 and is_metric(str(next(iter(value))))
 
 
 def _measured(task: Aimed, named: Sequence[_Named]) -> list[Measured]:

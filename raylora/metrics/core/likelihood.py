@@ -46,8 +46,12 @@ def option_scores(
             flat = [(place, ids) for place in batch for ids in options[place]]
             sums = _score_batch(model, [prompts[place] for place in batch], flat, batch, pad_id)
             for place in batch:
-                values = [value for (owner, _), value in zip(flat, sums, strict=True) if owner == place]
-                found[place] = OptionScores(tuple(values), tuple(len(ids) for ids in options[place]))
+                own = [scores for (owner, _), scores in zip(flat, sums, strict=True) if owner == place]
+                found[place] = OptionScores(
+                    tuple(value for value, _ in own),
+                    tuple(len(ids) for ids in options[place]),
+                    tuple(greedy for _, greedy in own),
+                )
     return [scores for scores in found if scores is not None]
 
 
@@ -84,7 +88,8 @@ def _batches(prompts: Sequence[Ids], options: Sequence[Sequence[Ids]], bound: in
 
 def _score_batch(
     model: Any, prompts: Sequence[Ids], flat: Sequence[tuple[int, Ids]], batch: Sequence[int], pad_id: int
-) -> list[float]:
+) -> list[tuple[float, bool]]:
+    """The log-likelihood of each option of the batch, and whether greedy decoding would give it."""
     import torch
 
     if not flat:
@@ -96,7 +101,7 @@ def _score_batch(
     read = model(**inputs, use_cache=True, **_last_logits(model))
     options, there = _padded([option for _, option in flat], pad_id, left=False, device=device)  # (options, K)
     if not options.shape[1]:
-        return [0.0] * len(flat)
+        return [(0.0, True)] * len(flat)
     first = read.logits[:, -1:].index_select(0, owners)  # (options, 1, vocabulary)
     logits = first
     if options.shape[1] > 1:
@@ -111,7 +116,8 @@ def _score_batch(
             rest = model(**inputs, past_key_values=cache, use_cache=True).logits
             logits = torch.cat([first, rest], dim=1)  # (options, K, vocabulary)
     chosen = logits.float().log_softmax(-1).gather(-1, options[..., None])[..., 0]
-    return (chosen * there).sum(-1).tolist()
+    greedy = ((logits.argmax(-1) == options) | (there == 0)).all(-1)
+    return list(zip((chosen * there).sum(-1).tolist(), greedy.tolist(), strict=True))
 
 
 def _read_whole(
