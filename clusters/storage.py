@@ -10,9 +10,8 @@ import contextlib
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from clusters.errors import ClusterError
 
@@ -47,7 +46,9 @@ def _wait_for(path: Path, token: str) -> str | None:
         time.sleep(0.1)
 
 
-def _ask(nodes: Sequence[dict[str, Any]], arguments: Sequence[tuple[str, ...]], timeout_s: float) -> list[str | None]:
+def _ask(
+    nodes: Sequence[Mapping[str, object]], arguments: Sequence[tuple[str, ...]], timeout_s: float
+) -> list[str | None]:
     """`_probe` on each node, side by side: what went wrong there, or None."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -75,7 +76,7 @@ def check_cluster_storage(
     path: str,
     *,
     timeout_s: float = 60.0,
-    nodes: Sequence[dict[str, Any]] | None = None,
+    nodes: Sequence[Mapping[str, object]] | None = None,
     ask: Callable[..., list[str | None]] = _ask,
 ) -> None:
     """Checks that every live node of the connected Ray cluster shares this process's folder `path`.

@@ -9,7 +9,6 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from raylora.errors import UserError, user_error_of
 
@@ -71,7 +70,7 @@ def _hold_back_notes() -> None:
         worker.print_to_stdstream = lambda *args, **kwargs: None
 
 
-def _start(address: str, options: Mapping[str, Any], tries: int = 2) -> None:
+def _start(address: str, options: Mapping[str, object], tries: int = 2) -> None:
     """Start or join Ray; a local one that is not up in Ray's own patience, on a busy machine, is started once more."""
     import ray
 

@@ -120,7 +120,7 @@ class Progress:
         self,
         count: int,
         total: int,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         end: Ending,
         best: float | None,
         replayed: bool,

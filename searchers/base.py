@@ -62,7 +62,7 @@ class Common(TypedDict, total=False):
     metric: str | None
     mode: str | None
     seed: int
-    points_to_evaluate: Iterable[Mapping[str, Any]] | None
+    points_to_evaluate: Iterable[Mapping[str, object]] | None
     worst: float | None
 
 
@@ -119,7 +119,7 @@ class SpaceSearcher(Searcher):
         self.rng = np.random.default_rng(self.seed)
         self._observations: dict[int, Observation] = {}
         self._pending: dict[str, int] = {}
-        self._last: dict[str, dict[str, Any]] = {}
+        self._last: dict[str, dict[str, object]] = {}
         self._seen: set[int] = set()
         self._infeasible: set[int] = set()
         self._queue: list[int] = []
@@ -142,7 +142,7 @@ class SpaceSearcher(Searcher):
         return cls.option_names.union(p.name for p in named if p.kind is p.KEYWORD_ONLY)
 
     @classmethod
-    def wants(cls, options: Mapping[str, Any]) -> frozenset[str]:
+    def wants(cls, options: Mapping[str, object]) -> frozenset[str]:
         """Which of its options, under these, a run should fill in where they are not given.
 
         A run knows: `samples` (training samples of a trial), `parameters` (of the base model), `scales` (how alpha
@@ -212,7 +212,7 @@ class SpaceSearcher(Searcher):
         return {t: self._space().decode(i) for t, i in self._pending.items()}
 
     def record(
-        self, config: Mapping[str, Any], value: float | None, samples: int | None = None, error: float = 0.0
+        self, config: Mapping[str, object], value: float | None, samples: int | None = None, error: float = 0.0
     ) -> None:
         """Adds a trial that was finished elsewhere; values of the same configuration are averaged.
 
@@ -225,7 +225,7 @@ class SpaceSearcher(Searcher):
             self._infeasible.add(index)
         self._finish(index, value, samples, None, error=error)
 
-    def enqueue(self, configs: Iterable[Mapping[str, Any]]) -> None:
+    def enqueue(self, configs: Iterable[Mapping[str, object]]) -> None:
         """Proposes these configurations before anything else, each once, even if they were tried before.
 
         A trial still listed as running with the same configuration is taken to be lost and is forgotten.
@@ -255,7 +255,7 @@ class SpaceSearcher(Searcher):
 
     def add_evaluated_point(
         self,
-        parameters: dict[str, Any],
+        parameters: Mapping[str, object],
         value: float,
         error: bool = False,
         pruned: bool = False,
@@ -266,7 +266,9 @@ class SpaceSearcher(Searcher):
 
     # -- Tune's calls ----------------------------------------------------------------------------------------------
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: Mapping[str, object], **spec: object
+    ) -> bool:
         """Takes over what was not given at construction; False when the space was already set.
 
         Tune calls this only when its `param_space` is not empty.
@@ -369,7 +371,7 @@ class SpaceSearcher(Searcher):
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in self._transient}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         self.__dict__.update(state)
         # Another process has another clock.
         self._waits_since = None
@@ -380,7 +382,7 @@ class SpaceSearcher(Searcher):
     def get_state(self) -> dict[str, Any]:
         return self.__getstate__()
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, object]) -> None:
         self.__setstate__(state)
 
     def save(self, checkpoint_path: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 Kind = Literal["ordinal", "categorical"]
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Whether `value` is a number of Python's or numpy's; True and False are none."""
     return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
 
@@ -32,7 +32,7 @@ def canonical(value: Any) -> Any:
     return f"s:{value}"
 
 
-def _token(value: Any) -> str:
+def _token(value: object) -> str:
     return json.dumps(canonical(value), sort_keys=True)
 
 
@@ -93,7 +93,7 @@ class Knob:
     def __len__(self) -> int:
         return len(self.values)
 
-    def position(self, value: Any) -> int:
+    def position(self, value: object) -> int:
         """Position of `value` among the values, whatever its spelling (8, 8.0, numpy's 8); ValueError if absent."""
         wanted = _token(value)
         for i, candidate in enumerate(self.values):
@@ -114,7 +114,7 @@ class Knob:
         return scaled[:, None]
 
 
-def infer_knob(name: str, given: Any, when: Mapping[str, Iterable[Any]]) -> Knob:
+def infer_knob(name: str, given: object, when: Mapping[str, Iterable[object]]) -> Knob:
     """A knob from a value or values, as `Space.from_dict` describes it."""
     values = tuple(given) if isinstance(given, list | tuple | range | np.ndarray) else (given,)
     if not values or not all(is_number(v) for v in values):
@@ -122,7 +122,7 @@ def infer_knob(name: str, given: Any, when: Mapping[str, Iterable[Any]]) -> Knob
     return Knob(name, values, "ordinal", log=_evenly_spaced_in_log(values), when=when)
 
 
-def _evenly_spaced_in_log(values: tuple[Any, ...]) -> bool:
+def _evenly_spaced_in_log(values: tuple[object, ...]) -> bool:
     x = np.sort(np.array(values, dtype=float))
     if len(x) < 2 or x[0] <= 0:
         return False

@@ -125,17 +125,17 @@ class LanguageBOSearch(SpaceSearcher):
         self._most_running = 1
         self._failures = 0
         self._actor: Any = None
-        self._request: Any = None
+        self._request: object = None
         self._requested: tuple[int, frozenset[int]] | None = None
-        self._warming: Any = None
-        self._in_process: Any = None
+        self._warming: object = None
+        self._in_process: object = None
         self._candidates: Candidates | None = None
         super().__init__(**common)
 
     # -- what a run asks the class -------------------------------------------------------------------------------------
 
     @classmethod
-    def wants(cls, options: Mapping[str, Any]) -> frozenset[str]:
+    def wants(cls, options: Mapping[str, object]) -> frozenset[str]:
         wanted = {"samples", "parameters", "prior", "prompt", "learn_from", "scales"}
         if chosen(options, "language"):
             wanted.add("llm")
@@ -256,7 +256,7 @@ class LanguageBOSearch(SpaceSearcher):
             self._staged.pop(0)
         return index
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         own = vars(self).get("setup")
         super().__setstate__(state)
         if own is not None and self.setup.scales is None:
@@ -293,7 +293,7 @@ class LanguageBOSearch(SpaceSearcher):
             from .surrogate.actor import SurrogateActor
 
             setup = self.setup
-            options: dict[str, Any] = {"num_cpus": 0, "num_gpus": setup.num_gpus}
+            options: dict[str, object] = {"num_cpus": 0, "num_gpus": setup.num_gpus}
             if not setup.num_gpus and ray.is_initialized():
                 # The model folder is known to be here; elsewhere it may have to be shared storage.
                 node = ray.get_runtime_context().get_node_id()

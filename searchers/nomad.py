@@ -8,8 +8,9 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Unpack
+from typing import ClassVar, Unpack
 
 from .base import Common, SpaceSearcher
 from .errors import OptionError
@@ -64,7 +65,7 @@ class NomadSearch(SpaceSearcher):
         if process is not None:
             _end(process)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         self.close()
         super().__setstate__(state)
 
@@ -145,7 +146,7 @@ class NomadSearch(SpaceSearcher):
             self.close()
             raise RuntimeError(f"nomad: cannot start NOMAD ({said[-1] if said else 'no message'}); install PyNomadBBO")
 
-    def _write(self, message: Any) -> None:
+    def _write(self, message: object) -> None:
         assert self._process is not None and self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(message) + "\n")

@@ -176,8 +176,8 @@ class Space:
     @classmethod
     def from_dict(
         cls,
-        knobs: Mapping[str, Any],
-        when: Mapping[str, Mapping[str, Iterable[Any]]] | None = None,
+        knobs: Mapping[str, object],
+        when: Mapping[str, Mapping[str, Iterable[object]]] | None = None,
         limits: Iterable[Limit] = (),
     ) -> Space:
         """`{name: value, list of values, or Knob}` to a space; a single value is a fixed knob.
@@ -299,7 +299,7 @@ class Space:
         """
         return self.index(self._positions_of(config)[0])
 
-    def _positions_of(self, config: Mapping[str, Any]) -> tuple[list[int], list[Knob]]:
+    def _positions_of(self, config: Mapping[str, object]) -> tuple[list[int], list[Knob]]:
         """The digits of a configuration, and the knobs that are active in it."""
         digits: list[int] = []
         active: list[Knob] = []
@@ -317,14 +317,14 @@ class Space:
         return digits, active
 
     @staticmethod
-    def _value(knob: Knob, config: Mapping[str, Any]) -> Any:
+    def _value(knob: Knob, config: Mapping[str, object]) -> Any:
         if knob.name in config:
             return config[knob.name]
         if len(knob) == 1:
             return knob.values[0]
         raise ValueError(f"{knob.name}: is missing from the configuration; add it")
 
-    def key(self, config: Mapping[str, Any]) -> str:
+    def key(self, config: Mapping[str, object]) -> str:
         """A stable id of the active values (12 hex digits), whatever the order of keys and spelling of numbers."""
         active = self._positions_of(config)[1] if self._conditional else self.knobs
         pairs = sorted((k.name, canonical(self._value(k, config))) for k in active)
@@ -411,7 +411,7 @@ class Space:
         return {k.name: tune.choice(list(k.values)) for k in self.knobs}
 
     @classmethod
-    def from_tune(cls, param_space: Mapping[str, Any]) -> Space:
+    def from_tune(cls, param_space: Mapping[str, object]) -> Space:
         """A space from Tune's `{name: tune.choice(...)}`; constants become fixed knobs.
 
         Raises:
@@ -419,7 +419,7 @@ class Space:
         """
         from ray.tune.search.sample import Categorical, Domain
 
-        knobs: dict[str, Any] = {}
+        knobs: dict[str, object] = {}
         for name, domain in param_space.items():
             if isinstance(domain, Categorical):
                 knobs[name] = list(domain.categories)

@@ -19,7 +19,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from .space import Limit, Space
 
 Make = Callable[..., SpaceSearcher]
 
-SMALL: dict[str, Any] = {
+SMALL: dict[str, object] = {
     "variant": ["lora", "dora"],
     "rank": [2, 4, 8],
     "alpha_ratio": 2.0,
@@ -132,14 +132,16 @@ class SearcherConformance:
             assert config in options["space"]
             assert config["alpha_ratio"] == 2.0
 
-    def test_same_seed_gives_the_same_suggestions(self, make: Make, options: dict[str, Any]) -> None:
+    def test_same_seed_gives_the_same_suggestions(self, make: Make, options: Mapping[str, object]) -> None:
         names = list("abcde")
         assert drive(make(**options), names) == drive(make(**options), names)
 
-    def test_same_seed_gives_the_same_suggestions_in_another_process(self, make: Make, options: dict[str, Any]) -> None:
+    def test_same_seed_gives_the_same_suggestions_in_another_process(
+        self, make: Make, options: Mapping[str, object]
+    ) -> None:
         assert run_proposals_elsewhere(make(**options)) == run_proposals(make(**options))
 
-    def test_another_seed_gives_other_suggestions(self, make: Make, options: dict[str, Any]) -> None:
+    def test_another_seed_gives_other_suggestions(self, make: Make, options: Mapping[str, object]) -> None:
         names = list("abcdef")
         runs = [drive(make(**{**options, "seed": seed}), names) for seed in range(3)]
         assert runs[0] != runs[1] or runs[0] != runs[2]
@@ -154,7 +156,7 @@ class SearcherConformance:
         assert suggested[12] == Searcher.FINISHED
 
     def test_restores_into_a_blank_searcher_and_goes_on_identically(
-        self, make: Make, options: dict[str, Any], tmp_path: Path
+        self, make: Make, options: Mapping[str, object], tmp_path: Path
     ) -> None:
         first = make(**options)
         drive(first, list("abc"))
@@ -166,7 +168,9 @@ class SearcherConformance:
             searcher.on_trial_complete("running", {"score": objective(running)})  # type: ignore[arg-type]
         assert drive(first, list("defg")) == drive(second, list("defg"))
 
-    def test_restores_with_running_and_failed_trials(self, make: Make, options: dict[str, Any], tmp_path: Path) -> None:
+    def test_restores_with_running_and_failed_trials(
+        self, make: Make, options: Mapping[str, object], tmp_path: Path
+    ) -> None:
         first = make(**options)
         drive(first, ["a"])
         first.suggest("failed")
@@ -182,7 +186,9 @@ class SearcherConformance:
         assert drive(first, list("bc")) == drive(second, list("bc"))
         assert second.pending == {"z": running["z"]}
 
-    def test_restoring_takes_a_used_searcher_back(self, make: Make, options: dict[str, Any], tmp_path: Path) -> None:
+    def test_restoring_takes_a_used_searcher_back(
+        self, make: Make, options: Mapping[str, object], tmp_path: Path
+    ) -> None:
         searcher = make(**options)
         drive(searcher, list("abc"))
         searcher.save(str(tmp_path / "state.pkl"))
@@ -190,14 +196,16 @@ class SearcherConformance:
         searcher.restore(str(tmp_path / "state.pkl"))
         assert drive(searcher, list("def")) == after
 
-    def test_pickles_in_the_middle_of_a_run(self, make: Make, options: dict[str, Any]) -> None:
+    def test_pickles_in_the_middle_of_a_run(self, make: Make, options: Mapping[str, object]) -> None:
         first = make(**options)
         drive(first, list("abc"))
         second = pickle.loads(pickle.dumps(first))
         assert drive(first, list("de")) == drive(second, list("de"))
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "broken"])
-    def test_goes_on_after_a_value_that_is_not_finite(self, make: Make, options: dict[str, Any], value: Any) -> None:
+    def test_goes_on_after_a_value_that_is_not_finite(
+        self, make: Make, options: Mapping[str, object], value: object
+    ) -> None:
         searcher = make(**options)
         first = searcher.suggest("bad")
         searcher.on_trial_complete("bad", {"score": value})
@@ -207,7 +215,7 @@ class SearcherConformance:
             assert first not in later
         assert searcher.observations[0].value is None
 
-    def test_goes_on_after_errors(self, make: Make, options: dict[str, Any]) -> None:
+    def test_goes_on_after_errors(self, make: Make, options: Mapping[str, object]) -> None:
         searcher = make(**options)
         failed = []
         for name in "ab":
@@ -241,7 +249,9 @@ class SearcherConformance:
         assert all(config in options["space"] for config in later)
         assert [o.value for o in searcher.observations] == [None] * len(searcher.observations)
 
-    def test_a_failed_trial_counts_as_worst_where_that_is_known(self, make: Make, options: dict[str, Any]) -> None:
+    def test_a_failed_trial_counts_as_worst_where_that_is_known(
+        self, make: Make, options: Mapping[str, object]
+    ) -> None:
         searcher = make(**options, worst=-5.0)
         searcher.suggest("a")
         searcher.on_trial_complete("a", None, error=True)
@@ -250,7 +260,9 @@ class SearcherConformance:
         assert [o.value for o in searcher.observations] == [-5.0, -7.0]
         assert len(drive(searcher, list("cd"))) == 2
 
-    def test_an_early_stopped_trial_is_observed_at_its_last_value(self, make: Make, options: dict[str, Any]) -> None:
+    def test_an_early_stopped_trial_is_observed_at_its_last_value(
+        self, make: Make, options: Mapping[str, object]
+    ) -> None:
         searcher = make(**options)
         searcher.suggest("a")
         searcher.on_trial_result("a", {"score": 0.1, "training_iteration": 1, "samples": 10})
@@ -291,11 +303,11 @@ class SearcherConformance:
         else:
             assert searcher.suggest("more") in space
 
-    def test_asking_twice_for_one_trial_gives_the_same_answer(self, make: Make, options: dict[str, Any]) -> None:
+    def test_asking_twice_for_one_trial_gives_the_same_answer(self, make: Make, options: Mapping[str, object]) -> None:
         searcher = make(**options)
         assert searcher.suggest("a") == searcher.suggest("a")
 
-    def test_unknown_and_repeated_completions_are_ignored(self, make: Make, options: dict[str, Any]) -> None:
+    def test_unknown_and_repeated_completions_are_ignored(self, make: Make, options: Mapping[str, object]) -> None:
         searcher = make(**options)
         drive(searcher, ["a"])
         searcher.on_trial_complete("a", {"score": 9.0})
@@ -304,15 +316,15 @@ class SearcherConformance:
         assert len(searcher.observations) == 1
 
     @pytest.mark.parametrize("mode", ["min", "max"])
-    def test_works_in_both_modes(self, make: Make, options: dict[str, Any], mode: str) -> None:
+    def test_works_in_both_modes(self, make: Make, options: Mapping[str, object], mode: str) -> None:
         sign = 1.0 if mode == "max" else -1.0
         searcher = make(**{**options, "mode": mode})
         assert all(isinstance(c, dict) for c in drive(searcher, list("abcd"), lambda c: sign * objective(c)))
 
-    def test_equal_values_are_no_obstacle(self, make: Make, options: dict[str, Any]) -> None:
+    def test_equal_values_are_no_obstacle(self, make: Make, options: Mapping[str, object]) -> None:
         assert all(isinstance(c, dict) for c in drive(make(**options), list("abcde"), lambda config: 0.0))
 
-    def test_a_space_with_one_configuration(self, make: Make, options: dict[str, Any]) -> None:
+    def test_a_space_with_one_configuration(self, make: Make, options: Mapping[str, object]) -> None:
         searcher = make(**{**options, "space": Space.from_dict({"rank": 8, "learning_rate": 1e-4})})
         config = searcher.suggest("a")
         assert config == {"rank": 8, "learning_rate": 1e-4}
@@ -333,14 +345,14 @@ class SearcherConformance:
             more = second.suggest(name)
             assert more == Searcher.FINISHED if second.never_repeats else more in space
 
-    def test_knobs_with_one_value_are_carried_along(self, make: Make, options: dict[str, Any]) -> None:
+    def test_knobs_with_one_value_are_carried_along(self, make: Make, options: Mapping[str, object]) -> None:
         knobs = {"variant": "lora", "rank": [2, 4, 8], "alpha_ratio": 2.0, "learning_rate": [1e-4, 1e-3]}
         searcher = make(**{**options, "space": Space.from_dict(knobs)})
         suggested = drive(searcher, [f"t{i}" for i in range(6)])
         assert all(config["variant"] == "lora" and config["alpha_ratio"] == 2.0 for config in suggested)
         assert len({o.index for o in searcher.observations}) == len(searcher.observations)
 
-    def test_conditional_knobs_are_proposed_where_they_apply(self, make: Make, options: dict[str, Any]) -> None:
+    def test_conditional_knobs_are_proposed_where_they_apply(self, make: Make, options: Mapping[str, object]) -> None:
         space = conditional_space()
         searcher = make(**{**options, "space": space})
         suggested = drive(searcher, [f"t{i}" for i in range(10)], conditional_objective)
@@ -352,7 +364,9 @@ class SearcherConformance:
             assert len({space.key(config) for config in suggested}) == 10
             assert searcher.suggest("more") == Searcher.FINISHED
 
-    def test_values_are_proposed_beside_those_they_can_be_had_with(self, make: Make, options: dict[str, Any]) -> None:
+    def test_values_are_proposed_beside_those_they_can_be_had_with(
+        self, make: Make, options: Mapping[str, object]
+    ) -> None:
         space = limited_space()
         searcher = make(**{**options, "space": space})
         suggested = drive(searcher, [f"t{i}" for i in range(9)])
@@ -362,7 +376,7 @@ class SearcherConformance:
             assert searcher.suggest("more") == Searcher.FINISHED
 
     def test_conditional_configurations_are_recorded_enqueued_and_restored(
-        self, make: Make, options: dict[str, Any], tmp_path: Path
+        self, make: Make, options: Mapping[str, object], tmp_path: Path
     ) -> None:
         space = conditional_space()
         first = make(**{**options, "space": space})
@@ -403,7 +417,7 @@ class SearcherConformance:
         assert drive(searcher, list("abc"))[:2] == points
 
     def test_enqueued_configurations_come_first_also_after_a_restore(
-        self, make: Make, options: dict[str, Any], tmp_path: Path
+        self, make: Make, options: Mapping[str, object], tmp_path: Path
     ) -> None:
         first = make(**options)
         drive(first, list("ab"))
@@ -442,7 +456,7 @@ class SearcherConformance:
         assert searcher.set_search_properties("score", "max", space.to_tune()) is False
         assert drive(searcher, ["a"])[0] in space
 
-    def test_says_what_is_missing(self, make: Make, options: dict[str, Any]) -> None:
+    def test_says_what_is_missing(self, make: Make, options: Mapping[str, object]) -> None:
         with pytest.raises(ValueError, match="space: not set"):
             make().suggest("a")
         with pytest.raises(ValueError, match="metric, mode: not set"):

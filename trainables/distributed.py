@@ -58,7 +58,7 @@ def data_parallel() -> Parallel:
         def __init__(self) -> None:
             self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
-        def prepare(self, module: Any, optimizer: Any) -> tuple[Any, Any]:
+        def prepare(self, module: object, optimizer: object) -> tuple[Any, Any]:
             # The base model is frozen and equal everywhere: only the adapter's gradients are exchanged.
             return DistributedDataParallel(module, broadcast_buffers=False), optimizer
 
@@ -71,8 +71,8 @@ def data_parallel() -> Parallel:
             dist.all_reduce(total)
             return total.tolist()
 
-        def gather(self, value: Any) -> list[Any]:
-            parts: list[Any] = [None] * self.world
+        def gather(self, value: object) -> list[Any]:
+            parts: list[object] = [None] * self.world
             dist.all_gather_object(parts, value)
             return parts
 
@@ -109,7 +109,7 @@ def deepspeed_parallel(config_file: str, max_grad_norm: float) -> Parallel:
     class DeepSpeedParallel(base):  # type: ignore[misc,valid-type]
         checkpoints = False
 
-        def prepare(self, module: Any, optimizer: Any) -> tuple[Any, Any]:
+        def prepare(self, module: object, optimizer: object) -> tuple[Any, Any]:
             self.engine, wrapped, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=dict(config))
             return self.engine, wrapped
 
@@ -120,12 +120,12 @@ def deepspeed_parallel(config_file: str, max_grad_norm: float) -> Parallel:
         def backward(self, module: Any, loss: Any) -> None:
             module.backward(loss)
 
-        def step(self, optimizer: Any, parameters: Any, max_grad_norm: float) -> bool:
+        def step(self, optimizer: object, parameters: object, max_grad_norm: float) -> bool:
             self.engine.step()
             norm = self.engine.get_global_grad_norm()
             return norm is None or math.isfinite(float(norm))
 
-        def zero_grad(self, optimizer: Any) -> None:
+        def zero_grad(self, optimizer: object) -> None:
             self.engine.zero_grad()
 
     return DeepSpeedParallel()

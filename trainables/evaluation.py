@@ -26,7 +26,7 @@ class Sharing(Protocol):
 
     def sum(self, values: Sequence[float]) -> list[float]: ...
 
-    def gather(self, value: Any) -> list[Any]: ...
+    def gather(self, value: object) -> list[Any]: ...
 
 
 def evaluate_model(
@@ -128,7 +128,7 @@ def _columns(mark: Mark) -> dict[str, Any]:
     return {"score": next(iter(values.values()), None), **(values if len(values) > 1 else {})}
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     first = value[0] if isinstance(value, tuple | list) and value else value
     return float(first) if isinstance(first, int | float) else None
 

@@ -247,7 +247,7 @@ def start_hosts(
     cpus: float = 0,
     gpus: float = 0,
     latest: ActorHandle | None = None,
-    **options: Any,
+    **options: object,
 ) -> list[ActorHandle]:
     """Create `count` ModelHost actors, spread over the nodes, and wait until their models are loaded.
 

@@ -46,7 +46,7 @@ class HostedTrial(tune.Trainable):
     def _knobs(self) -> dict[str, Any]:
         return dict(self.config)
 
-    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, method: str, *args: object, **kwargs: object) -> Any:
         """Call the host; wait for its restart where it died."""
         for attempt in range(RETRIES):
             try:
@@ -97,7 +97,7 @@ class HostedTrial(tune.Trainable):
     def _failed(self, why: str, kind: str) -> dict[str, Any]:
         return {**self.worst, "failed": True, "done": True, "replayed": False, "message": why, "kind": kind}
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: Mapping[str, object]) -> bool:
         self._leave()
         self.config = new_config
         self.over = False
@@ -108,7 +108,7 @@ class HostedTrial(tune.Trainable):
         self._call("save", checkpoint_dir)
         return None
 
-    def load_checkpoint(self, checkpoint: Any) -> None:
+    def load_checkpoint(self, checkpoint: object) -> None:
         self._call("load", self._knobs, str(checkpoint), self.trial_id)
 
     def _leave(self) -> None:

@@ -99,7 +99,7 @@ def log_traceback(run_dir: str | Path, what: str, error: BaseException) -> None:
         print(f"{time.ctime()}  {what}\n{text}", file=file)
 
 
-def canonical(value: Any) -> Any:
+def canonical(value: object) -> Any:
     """One spelling for equal values: 8.0 becomes 8, tuples become lists, numpy scalars become numbers."""
     if hasattr(value, "item") and not isinstance(value, (str, bytes)):
         value = value.item()
@@ -112,13 +112,13 @@ def canonical(value: Any) -> Any:
     return value
 
 
-def trial_key(config: Mapping[str, Any]) -> str:
+def trial_key(config: Mapping[str, object]) -> str:
     """Stable 16-digit id of a configuration, independent of key order and of int or float spelling."""
     text = json.dumps(canonical(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """JSON has no NaN: non-finite numbers become None."""
     value = canonical(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -250,5 +250,5 @@ def _ending(row: Mapping[str, Any]) -> Ending:
     )
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
+def _line(row: Mapping[str, object]) -> bytes:
     return (json.dumps(_plain(row), separators=(",", ":")) + "\n").encode()

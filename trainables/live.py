@@ -93,6 +93,6 @@ def read_live(run_dir: str | Path) -> dict[str, Live]:
     found: dict[str, Live] = {}
     for file in sorted((Path(run_dir) / FOLDER).glob("*.json")):
         with contextlib.suppress(OSError, ValueError):
-            told: Mapping[str, Any] = json.loads(file.read_text())
+            told: Mapping[str, object] = json.loads(file.read_text())
             found[file.stem] = Live(**told)  # type: ignore[typeddict-item]
     return found

@@ -49,7 +49,7 @@ class Parallel:
         """Element-wise sum over the workers."""
         return [float(v) for v in values]
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: object) -> list[Any]:
         """What each of the workers has, in the order of their ranks."""
         return [value]
 

@@ -77,7 +77,7 @@ class Scorer(Protocol):
         """Which parts of `Outputs` the metrics read: of `texts`, `losses` and `options`."""
         ...
 
-    def measure(self, split: str, model: Any, tokenizer: Any, rows: Sequence[Row]) -> Sequence[Any]:
+    def measure(self, split: str, model: object, tokenizer: object, rows: Sequence[Row]) -> Sequence[Any]:
         """The likelihoods that `options` asks for, `(n,)`; called where it is needed."""
         ...
 
@@ -143,7 +143,7 @@ class TrialSetup:
     model_folder: str
     scorer: Scorer
     settings: TrainSettings
-    train: Sequence[Any]
+    train: Sequence[object]
     validation: Sequence[Any]
     run_dir: str
     resolve_model: Callable[[str], str | Path] | None = None
@@ -151,5 +151,5 @@ class TrialSetup:
     dtype: str = "auto"
     device: str = "auto"
     threads: int = 0
-    actors: Mapping[str, Any] = field(default_factory=dict)
+    actors: Mapping[str, object] = field(default_factory=dict)
     deadline: float = math.inf

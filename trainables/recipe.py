@@ -42,9 +42,9 @@ class RecipeJob:
     """
 
     folder: str
-    evaluate_on: Mapping[str, Sequence[Any]]
+    evaluate_on: Mapping[str, Sequence[object]]
     knobs: Knobs | None = None
-    train: Sequence[Any] = ()
+    train: Sequence[object] = ()
     samples: int = 1
     seed: int = 0
     base_name: str = ""

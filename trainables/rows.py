@@ -86,7 +86,7 @@ class Rows(Sequence[Row]):
         return Rows, (self.parts, self.chosen)
 
 
-def as_rows(source: Sequence[Any]) -> Rows:
+def as_rows(source: Sequence[object]) -> Rows:
     """Rows, from Rows or from files and object references of Arrow tables; nothing is copied."""
     return source if isinstance(source, Rows) else Rows(source)
 
@@ -105,7 +105,7 @@ class _Tables:
                 self.ends.append((self.ends[-1] if self.ends else 0) + batch.num_rows)
         self.schema = None if not self.batches else self.batches[0].batch.schema
 
-    def _open(self, parts: Sequence[Any]) -> Iterator[pa.RecordBatch]:
+    def _open(self, parts: Sequence[object]) -> Iterator[pa.RecordBatch]:
         refs = [part for part in parts if not isinstance(part, str | Path)]
         fetched = iter(())
         if refs:

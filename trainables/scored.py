@@ -31,7 +31,7 @@ class Scored:
     """
 
     metrics: Metrics = field(default_factory=dict)
-    answers: Sequence[Mapping[str, Any]] = ()
+    answers: Sequence[Mapping[str, object]] = ()
 
 
 def score(

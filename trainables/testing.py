@@ -91,7 +91,7 @@ def _config(family: str, hidden: int, layers: int, ids: dict[str, int]) -> Pretr
             vocab_size=VOCABULARY, n_embd=hidden, n_layer=layers, n_head=4, n_inner=2 * hidden,
             n_positions=512, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **ids,
         )  # fmt: skip
-    shared: dict[str, Any] = {
+    shared: dict[str, object] = {
         "vocab_size": VOCABULARY,
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
@@ -159,7 +159,7 @@ class ExactMatch:
     def needs(self, split: str) -> frozenset[str]:
         return frozenset({"texts"})
 
-    def measure(self, split: str, model: Any, tokenizer: Any, rows: Sequence[Row]) -> Sequence[Any]:
+    def measure(self, split: str, model: object, tokenizer: object, rows: Sequence[Row]) -> Sequence[Any]:
         return []
 
     def marks(self, split: str, outputs: Outputs, rows: Sequence[Row]) -> list[Mark]:

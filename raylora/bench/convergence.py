@@ -90,7 +90,7 @@ def read_run(file: Path) -> dict[str, Any]:
         ) from None
 
 
-def best_rate(runs: Mapping[float, Mapping[str, Any]]) -> float:
+def best_rate(runs: Mapping[float, Mapping[str, object]]) -> float:
     """The rate of the lowest validation loss; diverged runs are worst, ties go to the smaller rate."""
     return min(sorted(runs), key=lambda rate: _final(runs[rate]))
 
@@ -105,7 +105,7 @@ class _Runner:
 
     def __init__(self, spec: Spec, folder: Path, progress: Progress, checks: int) -> None:
         self.spec, self.folder, self.progress, self.checks = spec, folder, progress, checks
-        self._loaded: tuple[Any, Any, Any, Sequence[Any], Sequence[Any]] | None = None
+        self._loaded: tuple[object, object, object, Sequence[object], Sequence[object]] | None = None
 
     def run(self, arm: Arm, rate: float, seed: int) -> Path:
         file = self.folder / f"{arm.label.replace(':', '_').replace('=', '-')}_rate-{rate:g}_seed-{seed}.json"

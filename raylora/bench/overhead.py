@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,11 @@ def bench_overhead(*, trials: int = 50, nest_trials: int = 3, quiet: bool = Fals
 
 
 def _search(
-    trainable: Any, bound: dict[str, Any], trials: int, folder: Path, watch: Callable[[int], None] | None = None
+    trainable: object,
+    bound: Mapping[str, object],
+    trials: int,
+    folder: Path,
+    watch: Callable[[int], None] | None = None,
 ) -> float:
     """Run `trials` distinct configurations one after the other; returns the time at which Tune began."""
     from ray import tune

@@ -43,7 +43,7 @@ def parse_searchers(text: str) -> list[Entry]:
     """
     from searchers import available
 
-    entries: list[tuple[str, str, dict[str, Any]]] = []
+    entries: list[tuple[str, str, dict[str, object]]] = []
     for item in filter(None, (part.strip() for part in text.split(","))):
         if "=" in item.partition(":")[0]:
             if not entries:

@@ -15,7 +15,7 @@ import pickle
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ def bench_suggest(
     space: Space | None = None,
     seed: int = 0,
     quiet: bool = False,
-    **options: Any,
+    **options: object,
 ) -> dict[str, float]:
     """Time, memory and exactness of proposing one configuration, with synthetic observations.
 
@@ -141,7 +141,7 @@ def _make_setup(preset: str, options: dict[str, Any], **given: Any) -> Setup:
         raise UserError.around("", error) from None
 
 
-def _alone(work: Callable[..., Any], *args: Any) -> Any:
+def _alone(work: Callable[..., object], *args: object) -> Any:
     """`work(*args)` in a process of its own, so that its memory and its caches are its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *args).result()

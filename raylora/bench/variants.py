@@ -100,7 +100,7 @@ def _measure(
     length: int,
     repetitions: int,
     dtype: str,
-    actors: Mapping[str, Any],
+    actors: Mapping[str, object],
     progress: Progress,
 ) -> dict[str, Figures]:
     import torch
@@ -126,7 +126,7 @@ def _measure(
 
     def begin(name: str) -> TrialRun:
         variant = get_variant(arms[name].variant)
-        knobs: dict[str, Any] = {"rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
+        knobs: dict[str, object] = {"rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
         around = Surroundings(actor=actors.get(variant.name))
         knobs |= {"variant": variant.name, **variant.benchmark.whole_rank, **arms[name].options}
         try:

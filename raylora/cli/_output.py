@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raylora.errors import UserError
 
@@ -49,7 +49,7 @@ def _json_file(text: str) -> str:
     return text
 
 
-def answer(options: argparse.Namespace, figures: Any, show: Callable[[], None]) -> None:
+def answer(options: argparse.Namespace, figures: object, show: Callable[[], None]) -> None:
     """The command's answer: `figures` as JSON where `--json` asks for it; `show` prints it for people.
 
     Standard output holds the one or the other, never both. Raises UserError where the file cannot be written.
@@ -62,7 +62,7 @@ def answer(options: argparse.Namespace, figures: Any, show: Callable[[], None]) 
     show()
 
 
-def write_json(path: str, figures: Any) -> None:
+def write_json(path: str, figures: object) -> None:
     """Raises UserError where nothing can be written there."""
     file = Path(path).expanduser()
     try:

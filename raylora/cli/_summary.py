@@ -67,7 +67,7 @@ def _every_metric(summary: Mapping[str, Any], shown: list[str], names: Mapping[s
     return table
 
 
-def _figure(pair: list[Any] | None, count: bool = False) -> str:
+def _figure(pair: list[object] | None, count: bool = False) -> str:
     if pair is None or pair[0] is None:
         return ""
     if count:

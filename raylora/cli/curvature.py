@@ -83,7 +83,7 @@ def _show(options: argparse.Namespace, figures: Mapping[str, Any]) -> None:
     _plot(options, figures)
 
 
-def _plot(options: argparse.Namespace, figures: Mapping[str, Any]) -> None:
+def _plot(options: argparse.Namespace, figures: Mapping[str, object]) -> None:
     """Where nobody asked for a plot, its absence is no error."""
     from importlib.util import find_spec
 

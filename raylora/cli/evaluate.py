@@ -101,7 +101,7 @@ def _opened(path: str) -> Path:
     return file
 
 
-def _write(file: Path, answers: Sequence[Mapping[str, Any]]) -> None:
+def _write(file: Path, answers: Sequence[Mapping[str, object]]) -> None:
     file.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in answers), encoding="utf-8")
 
 

@@ -27,7 +27,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def _exported(row: Mapping[str, Any]) -> str:
+def _exported(row: Mapping[str, object]) -> str:
     if row["exports_lora"]:
         return "plain LoRA"
     return "merged model" if row["saves"] == "merged" else "PEFT's own form"

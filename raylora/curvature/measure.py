@@ -196,7 +196,7 @@ def curvature(spec: Spec, settings: Settings, *, quiet: bool = False) -> dict[st
     return run(spec, names, settings, measurer.about(), measurer.measure, progress.say)
 
 
-def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any, say: Callable[[str], None]) -> Any:
+def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: object, say: Callable[[str], None]) -> Any:
     """As `curvature` with its defaults, in an actor where the hosts will be: this process imports no torch.
 
     Raises:
@@ -209,7 +209,7 @@ def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: Any
 
     settings = Settings()
     gpus = min(1.0, spec.resources.gpus_per_host)
-    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": gpus}
+    options: dict[str, object] = {"num_cpus": 0, "num_gpus": gpus}
     if gpus and spec.resources.accelerator_type:
         options["accelerator_type"] = spec.resources.accelerator_type
     # All cores: nothing else runs yet.

@@ -71,7 +71,7 @@ class Form:
         }
         return f"{words[self.kind]} ({named})"
 
-    def normalise(self, raw: Mapping[str, Any]) -> Columns:
+    def normalise(self, raw: Mapping[str, object]) -> Columns:
         """A raw row as the columns of a normalised one; what is missing is its `problem`.
 
         Raises:
@@ -82,11 +82,11 @@ class Form:
         except BadTurn as error:
             return broken(str(error))
 
-    def _get(self, raw: Mapping[str, Any], role: str) -> Any:
+    def _get(self, raw: Mapping[str, object], role: str) -> Any:
         name = self.columns.get(role)
         return None if name is None else raw.get(name)
 
-    def _chat(self, raw: Mapping[str, Any]) -> Columns:
+    def _chat(self, raw: Mapping[str, object]) -> Columns:
         turns: list[Message] = []
         if "prompt" in self.columns:
             turns += _as_turns(self._get(raw, "prompt"), "user")
@@ -96,14 +96,14 @@ class Form:
             turns += _as_turns(self._get(raw, "response"), "assistant")
         return to_columns(_with_system(turns, self._get(raw, "system")), self._get(raw, "tools"))
 
-    def _turns(self, value: Any, after: list[Message]) -> list[Message]:
+    def _turns(self, value: object, after: list[Message]) -> list[Message]:
         if value is None:
             return []
         transcript = read_transcript(value) if isinstance(value, str) else None
         turns = transcript or (read_turns(value) if looks_like_turns(value) else _as_turns(value, "assistant"))
         return turns[len(after) :] if after and turns[: len(after)] == after else turns
 
-    def _pair(self, raw: Mapping[str, Any]) -> Columns:
+    def _pair(self, raw: Mapping[str, object]) -> Columns:
         prompt = as_text(self._get(raw, "prompt"))
         accepted = _accepted(self._get(raw, "response"))
         answers = _accepted(self._get(raw, "answer")) if "answer" in self.columns else accepted
@@ -126,7 +126,7 @@ class Form:
             columns["metadata"] = json.dumps({"references": answers}, ensure_ascii=False)
         return columns
 
-    def _history(self, raw: Mapping[str, Any]) -> list[Message]:
+    def _history(self, raw: Mapping[str, object]) -> list[Message]:
         turns: list[Message] = []
         for pair in self._get(raw, "history") or []:
             if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
@@ -137,13 +137,13 @@ class Form:
             ]
         return turns
 
-    def _text(self, raw: Mapping[str, Any]) -> Columns:
+    def _text(self, raw: Mapping[str, object]) -> Columns:
         text = as_text(self._get(raw, "text"))
         if text is None or not text.strip():
             return problem_row(NULL_RESPONSE if text is None else EMPTY_RESPONSE)
         return {"prompt": "", "response": text, "answer": text, "metadata": "{}", "conversation": PLAIN_TEXT}
 
-    def _labelled(self, raw: Mapping[str, Any]) -> Columns:
+    def _labelled(self, raw: Mapping[str, object]) -> Columns:
         column = self.columns["label"]
         texts = [as_text(raw.get(name)) for name in self.texts]
         if not any(text and text.strip() for text in texts):
@@ -154,7 +154,7 @@ class Form:
             body = "\n".join(f"{name}: {text or ''}" for name, text in zip(self.texts, texts, strict=True))
         return _plain(f"{body}\n\n{column}:", self._label(_class(raw.get(column), self.classes.get(column))))
 
-    def _template(self, raw: Mapping[str, Any]) -> Columns:
+    def _template(self, raw: Mapping[str, object]) -> Columns:
         assert self.template is not None
         prompt = self.template.format(**{name: _or_empty(as_text(raw.get(name))) for name in self.texts})
         return _plain(prompt, self._label(as_text(self._get(raw, "response"))))
@@ -182,11 +182,11 @@ class Own(Form):
         renamed: published column -> the file's.
     """
 
-    make: Callable[[Mapping[str, Any]], Columns] | None = field(default=None, repr=False)
+    make: Callable[[Mapping[str, object]], Columns] | None = field(default=None, repr=False)
     needs: tuple[tuple[str, ...], ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
 
-    def fitted(self, sample: Sequence[Mapping[str, Any]], task: str) -> Own:
+    def fitted(self, sample: Sequence[Mapping[str, object]], task: str) -> Own:
         """Itself, where the rows have the columns.
 
         Raises:
@@ -216,7 +216,7 @@ class Own(Form):
     def told(self) -> str:
         return f"the published form ({', '.join(self.needs[0])})"
 
-    def normalise(self, raw: Mapping[str, Any]) -> Columns:
+    def normalise(self, raw: Mapping[str, object]) -> Columns:
         assert self.make is not None
         named = {**raw, **{role: raw.get(name) for role, name in self.renamed.items()}}
         try:
@@ -246,7 +246,7 @@ def _missing(prompt: str | None, response: str | None) -> str | None:
     return EMPTY_RESPONSE if not response.strip() else None
 
 
-def _accepted(value: Any) -> list[str | None]:
+def _accepted(value: object) -> list[str | None]:
     """The answers that a value stands for: itself, or each of a list of them (SQuAD keeps them under `text`)."""
     if isinstance(value, Mapping) and isinstance(value.get("text"), list):
         value = value["text"]
@@ -255,19 +255,19 @@ def _accepted(value: Any) -> list[str | None]:
     return [text for text in map(as_text, value) if text is not None] or [None]
 
 
-def _class(value: Any, names: Sequence[str] | None) -> str | None:
+def _class(value: object, names: Sequence[str] | None) -> str | None:
     if names is not None and isinstance(value, int) and 0 <= value < len(names):
         return names[value]
     return as_text(value)
 
 
-def _as_turns(value: Any, role: str) -> list[Message]:
+def _as_turns(value: object, role: str) -> list[Message]:
     if looks_like_turns(value):
         return read_turns(value)
     return [] if value is None else [{"role": role, "content": as_text(value)}]
 
 
-def _with_system(turns: list[Message], system: Any) -> list[Message]:
+def _with_system(turns: list[Message], system: object) -> list[Message]:
     if not system or any(turn["role"] == "system" for turn in turns):
         return turns
     return [{"role": "system", "content": as_text(system)}, *turns]
@@ -282,13 +282,13 @@ def fields(template: str) -> list[str]:
 
 
 def recognise(
-    sample: Sequence[Mapping[str, Any]],
+    sample: Sequence[Mapping[str, object]],
     *,
     task: str = "instruct",
     columns: Mapping[str, str] | None = None,
     template: str | None = None,
     response_column: str | None = None,
-    labels: Mapping[Any, str] | None = None,
+    labels: Mapping[object, str] | None = None,
     classes: Mapping[str, Sequence[str]] | None = None,
 ) -> Form:
     """How rows like these are to be read.
@@ -336,7 +336,7 @@ def recognise(
     return Form(found.kind, found.columns, found.texts, classes or {}, labels=texts)
 
 
-def _form(roles: dict[str, str], sample: Sequence[Mapping[str, Any]]) -> Form | None:
+def _form(roles: dict[str, str], sample: Sequence[Mapping[str, object]]) -> Form | None:
     """The form that these roles make up."""
     turns = [role for role in ("prompt", "response") if role in roles and _holds_turns(sample, roles[role])]
     if "messages" in roles or turns:
@@ -351,12 +351,12 @@ def _form(roles: dict[str, str], sample: Sequence[Mapping[str, Any]]) -> Form | 
     return Form("text", {"text": roles["text"]}) if "text" in roles else None
 
 
-def _holds_turns(sample: Sequence[Mapping[str, Any]], name: str) -> bool:
+def _holds_turns(sample: Sequence[Mapping[str, object]], name: str) -> bool:
     values = [row[name] for row in sample if row.get(name) is not None]
     return bool(values) and looks_like_turns(values[0])
 
 
-def _text_columns(roles: Mapping[str, str], sample: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _text_columns(roles: Mapping[str, str], sample: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
     if "text" in roles:
         return (roles["text"],)
     if "prompt" in roles:
@@ -371,7 +371,7 @@ def _is_prose(sample: Sequence[Mapping[str, Any]], name: str) -> bool:
     return bool(values) and all(isinstance(value, str) for value in values) and any(" " in value for value in values)
 
 
-def _by_name(present: Sequence[str], sample: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _by_name(present: Sequence[str], sample: Sequence[Mapping[str, object]]) -> dict[str, str]:
     """Roles by the names that people give such columns; the first that fits."""
     by_name = {name.strip().lower(): name for name in reversed(present)}
 

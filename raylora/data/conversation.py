@@ -33,7 +33,7 @@ class BadTurn(ValueError):
     """A turn that is none; the message says why in a few words."""
 
 
-def as_text(value: Any) -> str | None:
+def as_text(value: object) -> str | None:
     """A value as the text of it; None stays None."""
     if value is None or isinstance(value, str):
         return value
@@ -42,7 +42,7 @@ def as_text(value: Any) -> str | None:
     return str(value)
 
 
-def looks_like_turns(value: Any) -> bool:
+def looks_like_turns(value: object) -> bool:
     """Whether a value of a column is a conversation: a list of turns, or the JSON text of one."""
     try:
         found = _list(value)
@@ -51,7 +51,7 @@ def looks_like_turns(value: Any) -> bool:
     return bool(found) and isinstance(found[0], Mapping) and bool({"role", "from"} & set(found[0]))
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: object) -> list[Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -65,7 +65,7 @@ def _list(value: Any) -> list[Any]:
     return list(value)
 
 
-def read_turns(value: Any) -> list[Message]:
+def read_turns(value: object) -> list[Message]:
     """Turns in any of the forms that are read, as messages with `role` and `content`.
 
     Raises:
@@ -74,7 +74,7 @@ def read_turns(value: Any) -> list[Message]:
     return [_message(turn) for turn in _list(value)]
 
 
-def _message(turn: Any) -> Message:
+def _message(turn: object) -> Message:
     if not isinstance(turn, Mapping):
         raise BadTurn(f"a turn is {type(turn).__name__}")
     named = turn.get("role", turn.get("from"))
@@ -91,7 +91,7 @@ def _message(turn: Any) -> Message:
     return message
 
 
-def _content(value: Any) -> str | None:
+def _content(value: object) -> str | None:
     if not isinstance(value, list):
         return as_text(value)
     texts = []
@@ -106,7 +106,7 @@ def _content(value: Any) -> str | None:
     return "".join(texts)
 
 
-def _call(call: Any) -> Any:
+def _call(call: object) -> Any:
     """A tool call with its arguments as an object, which templates expect, rather than as JSON text."""
     if not isinstance(call, Mapping):
         raise BadTurn(f"a tool call is {type(call).__name__}")
@@ -130,7 +130,7 @@ def read_transcript(text: str) -> list[Message] | None:
     ]
 
 
-def to_columns(messages: Sequence[Message], tools: Any = None, answer: str | None = None) -> Columns:
+def to_columns(messages: Sequence[Message], tools: object = None, answer: str | None = None) -> Columns:
     """Columns of a normalised row for a conversation: its last assistant turn is the response.
 
     A question and its answer alone need no `conversation`. `problem` says what is missing.

@@ -95,7 +95,7 @@ class TextIds:
             return []
         if backend is None:
             # Not verbose: the tokenizer's own limit is not what decides here.
-            options: dict[str, Any] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+            options: dict[str, object] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
             return [ids_of(found) for found in self.tokenizer(list(texts), **options)["input_ids"]]
         backend.no_truncation()
         backend.no_padding()
@@ -106,7 +106,7 @@ class TextIds:
         """Ids of a text in which control tokens are ordinary text."""
         if not text:
             return ids_of()
-        options: dict[str, Any] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
+        options: dict[str, object] = {"add_special_tokens": False, "return_attention_mask": False, "verbose": False}
         return ids_of(self.tokenizer(text, split_special_tokens=True, **options)["input_ids"])
 
 
@@ -151,7 +151,7 @@ def _reaches_over(token: Mapping[str, Any]) -> bool:
     return bool(re.search(r"\S ", token["content"])) or token["single_word"] or token["lstrip"] or token["rstrip"]
 
 
-def _pieces_begin_at_spaces(steps: Sequence[Mapping[str, Any]]) -> bool:
+def _pieces_begin_at_spaces(steps: Sequence[Mapping[str, object]]) -> bool:
     """Whether one of the steps cuts there and none of the others minds."""
     cuts = [_cuts(step) for step in steps]
     return None not in cuts and True in cuts

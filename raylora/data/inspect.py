@@ -72,7 +72,7 @@ def inspect_rows(
         name: _figures(split, getattr(sources[name], "told", "rows of the task"), max_length, max_new_tokens, rows)
         for name, split in gathered.items()
     }
-    report: dict[str, Any] = {"splits": splits, "shared": _shared(gathered), "shown": _shown(gathered, encoder)}
+    report: dict[str, object] = {"splits": splits, "shared": _shared(gathered), "shown": _shown(gathered, encoder)}
     report["warnings"] = _warnings(report, encoder, max_length, max_new_tokens)
     return report
 

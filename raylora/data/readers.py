@@ -292,7 +292,7 @@ def _object(line: str | bytes) -> Raw | str:
     return _mapping(value)
 
 
-def _mapping(value: Any) -> Raw | str:
+def _mapping(value: object) -> Raw | str:
     return value if isinstance(value, dict) else f"{BROKEN}: {type(value).__name__} instead of an object"
 
 
@@ -424,7 +424,7 @@ def _batches(part: Part) -> Iterator[pa.RecordBatch]:
             yield from source.iter_batches(_ROWS_PER_BATCH, row_groups=list(range(part.start, end)))
         return
     if is_url(part.file) or part.compression:
-        stream: Any = pa.py_buffer(open_bytes(part.file, part.compression).read())
+        stream: object = pa.py_buffer(open_bytes(part.file, part.compression).read())
     else:
         stream = pa.memory_map(part.file)
     try:

@@ -137,7 +137,7 @@ class Renderer:
             return text
         return self._spelled.sub(lambda found: f"{OPEN}{found.group()}{CLOSE}", unmarked(text))
 
-    def _mark_all(self, value: Any) -> Any:
+    def _mark_all(self, value: object) -> Any:
         if isinstance(value, str):
             return self.mark(value)
         if isinstance(value, list):
@@ -147,7 +147,7 @@ class Renderer:
     # --- the template ---
 
     def render(
-        self, messages: Sequence[Message], *, tools: Any = None, generation: bool = False, thinking: bool = False
+        self, messages: Sequence[Message], *, tools: object = None, generation: bool = False, thinking: bool = False
     ) -> str:
         """The template's text of a conversation; `generation` adds the generation prompt.
 
@@ -275,7 +275,7 @@ class Renderer:
         return self._cut(whole, spans)
 
     def _span(
-        self, messages: Sequence[Message], at: int, tools: Any, whole: str, thinking: bool, floor: int
+        self, messages: Sequence[Message], at: int, tools: object, whole: str, thinking: bool, floor: int
     ) -> Span | None:
         """Where the assistant's turn `at` stands in the whole, from the generation prompt to the end token."""
         before = self.render(messages[:at], tools=tools, generation=True, thinking=thinking) if at else ""
@@ -291,7 +291,7 @@ class Renderer:
                 return None
         return start, self._end_of_turn(whole, place + len(said))
 
-    def _search(self, messages: Sequence[Message], at: int, tools: Any, whole: str, floor: int) -> int | None:
+    def _search(self, messages: Sequence[Message], at: int, tools: object, whole: str, floor: int) -> int | None:
         """Where a turn begins that does not follow the generation prompt as it would when it is the last."""
         try:
             before = self.render(messages[:at], tools=tools) if at else ""
@@ -315,7 +315,7 @@ class Renderer:
         found = whole.find(turn.end, place)
         return place if found < 0 else found + len(turn.end)
 
-    def _by_markers(self, messages: Sequence[Message], tools: Any) -> Rendered:
+    def _by_markers(self, messages: Sequence[Message], tools: object) -> Rendered:
         from jinja2.exceptions import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 

@@ -46,7 +46,7 @@ def row_schema() -> pa.Schema:
     return pa.schema([*((name, pa.string()) for name in TEXT_COLUMNS), ("source_row", pa.int64())])
 
 
-def row_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+def row_table(columns: Mapping[str, Sequence[object]]) -> pa.Table:
     """A table of normalised rows from columns of equal length; those that are not there are null."""
     import pyarrow as pa
 
@@ -58,13 +58,13 @@ def row_table(columns: Mapping[str, Sequence[Any]]) -> pa.Table:
     )
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
 def table_of(rows: Sequence[Row]) -> pa.Table:
     """A table of normalised rows from mappings with `prompt`, `response`, `answer` and the columns there may be."""
-    columns: dict[str, list[Any]] = {
+    columns: dict[str, list[object]] = {
         name: [_text(row[name]) for row in rows] for name in ("prompt", "response", "answer")
     }
     columns["metadata"] = [metadata_text(row.get("metadata")) for row in rows]
@@ -73,7 +73,7 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     return row_table(columns)
 
 
-def metadata_text(value: Any) -> str:
+def metadata_text(value: object) -> str:
     """`value` as the JSON text of the `metadata` column; None is `{}`, a string is kept as it is."""
     if value is None:
         return "{}"

@@ -51,7 +51,7 @@ class Wanted:
     weight: float | None = None
 
 
-def wanted(field: str, value: Any, path: str | None = None, name: str | None = None) -> list[Wanted]:
+def wanted(field: str, value: object, path: str | None = None, name: str | None = None) -> list[Wanted]:
     """The sources that a spec's field means: a string, a mapping, or a list of these.
 
     Args:
@@ -73,7 +73,7 @@ def wanted(field: str, value: Any, path: str | None = None, name: str | None = N
     return found
 
 
-def _wanted(field: str, item: Any, path: str | None, name: str | None) -> Wanted:
+def _wanted(field: str, item: object, path: str | None, name: str | None) -> Wanted:
     if isinstance(item, str):
         part = _SLICE.fullmatch(item)
         if path is not None and part and (item in SPLITS or "[" in item):
@@ -106,7 +106,7 @@ class Read:
     columns: Mapping[str, str] | None = None
     template: str | None = None
     response_column: str | None = None
-    labels: Mapping[Any, str] | None = None
+    labels: Mapping[object, str] | None = None
     finish: Finish | None = None
     own: Own | None = None
 
@@ -156,7 +156,7 @@ class FileSource:
             )
         return forms
 
-    def _form(self, part: Part, sample: Sequence[Mapping[str, Any]]) -> Form:
+    def _form(self, part: Part, sample: Sequence[Mapping[str, object]]) -> Form:
         options = self.reading
         if options.own is not None:
             return options.own.fitted(sample, options.task)
@@ -225,7 +225,7 @@ def normalised(part: Part, forms: Mapping[str, Form], finish: Finish | None = No
     form, shown = forms.get(part.file) or next(iter(forms.values())), _shown(part.file)
     rows = read(part)
     while several := list(islice(rows, _ROWS_PER_TABLE)):
-        columns: dict[str, list[Any]] = {}
+        columns: dict[str, list[object]] = {}
         done = [problem_row(raw) if isinstance(raw, str) else form.normalise(raw) for _, raw in several]
         for name in ("prompt", "response", "answer", "metadata", "conversation", "problem"):
             columns[name] = [_storable(row.get(name)) for row in done]
@@ -293,7 +293,7 @@ def open_splits(
     path: str | None,
     config: str | None = None,
     *,
-    own: Mapping[str, Any] | None = None,
+    own: Mapping[str, object] | None = None,
     reading: Read | None = None,
 ) -> dict[str, FileSource]:
     """Split -> its rows; nothing of them is read before one is asked.
@@ -323,7 +323,7 @@ def open_splits(
     return found
 
 
-def open_source(field: str, value: Any, split: str, reading: Read) -> FileSource:
+def open_source(field: str, value: object, split: str, reading: Read) -> FileSource:
     """One split on its own, from what a spec says of it (see `wanted`); there need be no other.
 
     Raises:

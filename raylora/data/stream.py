@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +130,7 @@ def write_block(tables: Iterable[pa.Table], folder: str) -> dict[str, Any]:
     return {"file": name, "rows": rows}
 
 
-def _summary(figures: list[dict[str, Any]]) -> pa.Table:
+def _summary(figures: list[Mapping[str, object]]) -> pa.Table:
     import pyarrow as pa
 
     return pa.Table.from_pylist(figures)

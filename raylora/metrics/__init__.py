@@ -7,7 +7,6 @@ A new one is one file here, named like the metric; another package adds its own 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from raylora.errors import UserError
 from raylora.metrics.base import Estimate, Metric, OptionScores, RowLoss, build
@@ -25,7 +24,7 @@ def available() -> dict[str, str]:
     return {name: cls.summary for name, cls in METRICS.classes().items()}
 
 
-def make_metric(name: str, options: Mapping[str, Any] | None = None, *, where: str = "task.metrics") -> Metric:
+def make_metric(name: str, options: Mapping[str, object] | None = None, *, where: str = "task.metrics") -> Metric:
     """The metric called `name` with its options.
 
     `pass@k` is `pass_at_k`; `harness/NAME` is `harness` with its option `task`.

@@ -130,7 +130,7 @@ class CorpusMetric(Metric):
         return Estimate(value(table), bootstrap_error(table, value))
 
     @abstractmethod
-    def estimator(self, rows: Sequence[tuple[Any, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
+    def estimator(self, rows: Sequence[tuple[object, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
         """The values of at least one row as a table `(n, k)`, and what the metric of any rows of it is, finite."""
 
 
@@ -154,7 +154,7 @@ def parts_estimate(values: Sequence[Value], names: Sequence[str], chosen: str) -
     return Estimate(parts[chosen].value, parts[chosen].error, parts)
 
 
-def check_lengths(outputs: Sequence[Any], rows: Sequence[MetricRow]) -> None:
+def check_lengths(outputs: Sequence[object], rows: Sequence[MetricRow]) -> None:
     """Raise ValueError unless there is exactly one row per output."""
     if len(outputs) != len(rows):
         raise ValueError(f"completions: {len(outputs)} for {len(rows)} rows; give one completion per row")
@@ -167,7 +167,7 @@ def options_of(cls: type[Metric]) -> dict[str, inspect.Parameter]:
     return {parameter.name: parameter for parameter in parameters if parameter.kind in named}
 
 
-def build(cls: type[Metric], options: Mapping[str, Any], where: str) -> Metric:
+def build(cls: type[Metric], options: Mapping[str, object], where: str) -> Metric:
     """An instance of `cls` with these options.
 
     Args:

@@ -45,7 +45,7 @@ class Bleu(CorpusMetric):
         scorer = self._scorer()
         return [_counts(scorer, text, references_of(row)) for text, row in zip(outputs, rows, strict=True)]
 
-    def estimator(self, rows: Sequence[tuple[Any, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
+    def estimator(self, rows: Sequence[tuple[object, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
         bleu = library("sacrebleu.metrics", self.name).BLEU
 
         def value(table: np.ndarray) -> float:

@@ -38,7 +38,7 @@ class Chrf(CorpusMetric):
         scorer = self._scorer()
         return [_counts(scorer, text, references_of(row)) for text, row in zip(outputs, rows, strict=True)]
 
-    def estimator(self, rows: Sequence[tuple[Any, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
+    def estimator(self, rows: Sequence[tuple[object, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
         scorer = self._scorer()
         # sacrebleu has its own bootstrap on these sums, and no public name for them.
         return np.asarray(rows, dtype=float), lambda table: float(

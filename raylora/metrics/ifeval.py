@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def _row(text: str, row: MetricRow) -> tuple[float | str, ...]:
     return (float(strict), float(loose), float(len(instructions)))
 
 
-def _follows(kind: str, text: str, arguments: dict[str, Any]) -> bool:
+def _follows(kind: str, text: str, arguments: Mapping[str, object]) -> bool:
     try:
         return follows(kind, text, arguments)
     except TypeError as error:

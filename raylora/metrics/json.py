@@ -59,7 +59,7 @@ class Json(Metric):
         fixed = None if self.schema is None else _validator(self.schema, "json.schema")
         return [self._row(text, row, fixed) for text, row in zip(outputs, rows, strict=True)]
 
-    def _row(self, text: str, row: MetricRow, validator: Any) -> tuple[float | str, ...]:
+    def _row(self, text: str, row: MetricRow, validator: object) -> tuple[float | str, ...]:
         valid, found = self._parse(text)
         if not valid:
             return (0.0, 0.0, 0.0)
@@ -99,7 +99,7 @@ def _read(path: str) -> Mapping[str, Any]:
     return found
 
 
-def _validator(schema: Any, field: str) -> Any:
+def _validator(schema: object, field: str) -> Any:
     jsonschema = library("jsonschema", "json")
     from referencing import Registry
 
@@ -124,7 +124,7 @@ def _matches(found: Any, validator: Any) -> bool:
         raise UserError.at("json.schema", f"a reference in it cannot be followed: {error}") from error
 
 
-def _same(first: Any, second: Any) -> bool:
+def _same(first: object, second: object) -> bool:
     # Python holds True for 1.
     if isinstance(first, bool) or isinstance(second, bool):
         return first is second

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ class Loss(CorpusMetric):
         nll = loss.nll if math.isfinite(loss.nll) else self.worst * loss.tokens
         return (float(nll), float(loss.tokens))
 
-    def estimator(self, rows: Sequence[tuple[Any, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
+    def estimator(self, rows: Sequence[tuple[object, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
         return np.asarray(rows, dtype=float), self._value
 
     def _value(self, table: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,7 @@ class Case:
 
     rows: Sequence[dict[str, Any]]
     right: Sequence[Any]
-    wrong: Sequence[Any]
+    wrong: Sequence[object]
 
 
 def row(answer: str, response: str | None = None, prompt: str = "?", metadata: str = "{}") -> dict[str, Any]:
@@ -57,7 +57,7 @@ def row(answer: str, response: str | None = None, prompt: str = "?", metadata: s
     }
 
 
-def text_case(right: Sequence[Any], wrong: Sequence[Any], answers: Sequence[str]) -> Case:
+def text_case(right: Sequence[object], wrong: Sequence[object], answers: Sequence[str]) -> Case:
     """A case of rows that consist of their answers."""
     return Case([row(answer) for answer in answers], right, wrong)
 
@@ -87,7 +87,7 @@ class MetricConformance:
         """What it must think well and badly of."""
         raise NotImplementedError("override the fixture `case`")
 
-    def estimate(self, metric: Metric, outputs: Sequence[Any], rows: Sequence[dict[str, Any]]) -> Estimate:
+    def estimate(self, metric: Metric, outputs: Sequence[object], rows: Sequence[Mapping[str, object]]) -> Estimate:
         return metric.summarise(metric.score(outputs, rows))
 
     def test_it_describes_itself(self, metric: Metric) -> None:

@@ -131,7 +131,7 @@ def merged(records: Sequence[Record]) -> list[Record]:
     return [kept[key] for key in sorted(kept)]
 
 
-def method(config: Mapping[str, Any]) -> str:
+def method(config: Mapping[str, object]) -> str:
     """The variant, with the options that the configuration gives it."""
     options = [f"{name}={config[name]}" for name in sorted(config) if name not in _COMMON]
     return str(config["variant"]) + (f" ({', '.join(options)})" if options else "")

@@ -53,7 +53,7 @@ def _short(matrix: str) -> str:
     return kind if layer is None else f"{layer} {kind}"
 
 
-def _cell(record: Mapping[str, Any] | None) -> str:
+def _cell(record: Mapping[str, object] | None) -> str:
     if record is None or record["ratio"] is None:
         return ""
     return f"{record['ratio']:.3g}" + ("" if record["converged"] else "?")

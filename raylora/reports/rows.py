@@ -42,7 +42,7 @@ def facts(splits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]
     return [(name, values) for name, values in lines.items() if any(values)]
 
 
-def _dropped(found: Mapping[str, Any]) -> str:
+def _dropped(found: Mapping[str, object]) -> str:
     return f"{found['rows']:,} {found['why']}, the first at {found['first']}"
 
 

@@ -172,7 +172,7 @@ def best_rates(sweep: Sweep) -> list[BestRate]:
     return found
 
 
-def _fine(run: Mapping[str, Any], name: str) -> bool:
+def _fine(run: Mapping[str, object], name: str) -> bool:
     return not run["diverged"] and run.get(name) is not None
 
 

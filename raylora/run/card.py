@@ -33,7 +33,7 @@ def write_card(target: Path, run: Path, spec: Spec, *, base: str, merged: bool =
         The file.
     """
     card = target / "README.md"
-    summary: Mapping[str, Any] = read_summary(run) or {}
+    summary: Mapping[str, object] = read_summary(run) or {}
     header = _header(spec, summary, base, merged)
     title = spec.name or run.name
     parts = [
@@ -168,7 +168,7 @@ def _recipe(spec: Spec, summary: Mapping[str, Any], run: Path) -> str:
     return "\n".join(lines) + found
 
 
-def _data(spec: Spec, summary: Mapping[str, Any]) -> str:
+def _data(spec: Spec, summary: Mapping[str, object]) -> str:
     task = spec.task
     template = "the model's chat template" if task.chat_template else "no chat template"
     turns = "all assistant turns" if task.train_on == "all" else "the last assistant turn"

@@ -77,7 +77,7 @@ class Evaluation:
     error: float | None
     sets: Mapping[str, SetScores]
     seconds: float
-    answers: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    answers: Sequence[Mapping[str, object]] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data without the answers, as `raylora evaluate --json` prints it.
@@ -92,9 +92,9 @@ class Evaluation:
 def evaluate(
     target: str,
     *,
-    spec: Mapping[str, Any] | None = None,
+    spec: Mapping[str, object] | None = None,
     data: Sequence[str] = (),
-    changes: Mapping[str, Any] | None = None,
+    changes: Mapping[str, object] | None = None,
     split: str | None = None,
     rows: int | None = None,
     base: str | None = None,
@@ -160,7 +160,7 @@ def _spec(
     return from_dict(told), keeper
 
 
-def _sources(task: Mapping[str, Any], data: Sequence[str], split: str | None) -> dict[str, Any]:
+def _sources(task: Mapping[str, object], data: Sequence[str], split: str | None) -> dict[str, Any]:
     """The fields of a task that is to read these sources alone, as its test set or sets."""
     named = [_named(one) for one in data]
     names = [name or Path(path).name.partition(".")[0] or "test" for name, path in named]
@@ -332,7 +332,7 @@ def _told(
     )
 
 
-def _answer(called: str, one: Mapping[str, Any], headline: str) -> dict[str, Any]:
+def _answer(called: str, one: Mapping[str, object], headline: str) -> dict[str, Any]:
     """A row's answer, its scores apart from the rest."""
     kept = ("row", "prompt", "answer", "completion", "completions")
     scores = {name: value for name, value in one.items() if name not in (*kept, "score")}

@@ -47,7 +47,7 @@ def fit_space(spec: Spec, settings: TrainSettings, model_folder: str, hosts: Seq
     Errors: UserError, one line, where nothing is left or the default recipe is impossible.
     """
     extra = dict(spec.space.extra)
-    asked: list[tuple[str, Sequence[int], Mapping[str, Sequence[Any]]]]
+    asked: list[tuple[str, Sequence[int], Mapping[str, Sequence[object]]]]
     asked = [(name, spec.space.rank, extra) for name in spec.space.variant]
     if spec.final.enabled:
         recipe = spec.default_recipe
@@ -59,7 +59,7 @@ def fit_space(spec: Spec, settings: TrainSettings, model_folder: str, hosts: Seq
     return fitted
 
 
-def _ask(asked: Sequence[Any], settings: TrainSettings, model_folder: str, hosts: Sequence[ActorHandle]) -> Any:
+def _ask(asked: Sequence[object], settings: TrainSettings, model_folder: str, hosts: Sequence[ActorHandle]) -> Any:
     import ray
 
     from trainables.host import find_possible
@@ -112,7 +112,7 @@ def _kept(option: str, found: Mapping[str, Possible]) -> list[Any] | None:
 
 
 def _limits(
-    variant: str, possible: Possible, ranks: Sequence[int], extra: Mapping[str, Sequence[Any]]
+    variant: str, possible: Possible, ranks: Sequence[int], extra: Mapping[str, Sequence[object]]
 ) -> Iterator[Limit]:
     """What a variant cannot have of the values that others, or it at another rank, can."""
     own = [rank for rank in ranks if rank in possible.ranks]

@@ -70,7 +70,7 @@ def _settled_path(name: str) -> str:
     return str(path.absolute()) if wild or path.exists() else name
 
 
-def _settled_source(source: Any) -> Any:
+def _settled_source(source: object) -> Any:
     if isinstance(source, list):
         return [_settled_source(one) for one in source]
     if isinstance(source, dict):
@@ -158,13 +158,13 @@ def check_same(folder: Path, spec: Spec) -> None:
             )
 
 
-def _at(data: Any, field: str) -> Any:
+def _at(data: object, field: str) -> Any:
     for name in field.split("."):
         data = data.get(name) if isinstance(data, dict) else None
     return data
 
 
-def _difference(field: str, now: Any, before: Any) -> tuple[str, Any, Any]:
+def _difference(field: str, now: object, before: object) -> tuple[str, Any, Any]:
     """The first field below this one that differs, with its two values."""
     if isinstance(now, dict) and isinstance(before, dict):
         for name in dict.fromkeys([*before, *now]):
@@ -197,7 +197,7 @@ def write_best(run_dir: str | Path, spec: Spec, config: Knobs) -> Path:
     """`best.yaml`: a spec whose space holds the found recipe alone; `raylora tune` trains it again."""
     data = spec.to_dict()
     known = set(type(spec.space).model_fields)
-    space: dict[str, Any] = {"placement": data["space"]["placement"]}
+    space: dict[str, object] = {"placement": data["space"]["placement"]}
     extra = {name: [value] for name, value in config.items() if name not in known}
     space |= {name: [value] for name, value in config.items() if name in known}
     data["space"] = {**space, "extra": extra}

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ class JournaledSearcher(Searcher):
     ) -> None:
         super().__init__(metric=metric, mode=mode)
         self.inner, self.run_dir, self.trials = inner, run_dir, trials
-        self._replays: list[dict[str, Any]] = []
+        self._replays: list[dict[str, object]] = []
         self._passive: set[str] = set()
         # Asked before a new trial: whether there is to be none.
         self.enough: Callable[[], bool] | None = None
@@ -130,7 +130,7 @@ class JournaledSearcher(Searcher):
             return self._give_back(blank, "is of another space")
         return None
 
-    def _give_back(self, blank: dict[str, Any], problem: str) -> str:
+    def _give_back(self, blank: Mapping[str, object], problem: str) -> str:
         """Take the searcher back to what it was before a state that is no use."""
         inner = self._inner()
         inner.__dict__.clear()
@@ -156,7 +156,9 @@ class JournaledSearcher(Searcher):
             raise ValueError("this searcher is blank: restore it first")
         return self.inner
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: Mapping[str, object], **spec: object
+    ) -> bool:
         return self._inner().set_search_properties(metric, mode, config, **spec)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:

@@ -53,7 +53,7 @@ class Keeper:
     started: float = field(default_factory=time.monotonic)
     plan: Plan | None = None
     calibrated: CostModel | None = None
-    first: dict[str, Any] = field(default_factory=dict)
+    first: dict[str, object] = field(default_factory=dict)
     taken: dict[str, dict[str, float]] = field(default_factory=dict)
     share: Share | None = None
     bounded: bool = True

@@ -48,7 +48,7 @@ def search(run: Run, again: bool) -> None:
     callback = RunCallback(
         str(run.folder), run.task.metric, run.task.mode, run.trials, partial(show_trial, run), run.progress.say
     )
-    trainable: Any
+    trainable: object
     if run.group is None:
         from trainables.host import start_pool
         from trainables.hosted import HostedTrial

@@ -79,7 +79,7 @@ def _known(
     from trainables.variants import scale_rules
 
     search = spec.search
-    known: dict[str, Callable[[], Any]] = {
+    known: dict[str, Callable[[], object]] = {
         "samples": lambda: samples,
         "seconds": lambda: None if seconds is None else seconds(),
         "parameters": lambda: models.parameter_count(models.resolve(spec.model, quiet=quiet)),

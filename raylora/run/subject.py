@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from raylora import models
 from raylora.errors import UserError
@@ -99,7 +99,7 @@ def _base_of(name: str, folder: Path) -> str:
     """What an adapter's configuration names as its base, once it is one that can be scored."""
     file = folder / (CONFIG if (folder / CONFIG).is_file() else ABOUT)
     try:
-        told: Any = json.loads(file.read_text(encoding="utf-8"))
+        told: object = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError.at(
             "MODEL", f"{file} cannot be read ({error}); give an adapter that PEFT saved", value=str(file)

@@ -23,7 +23,7 @@ class TrackingCallback(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._tell(trial)
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_error(self, iteration: int, trials: list[object], trial: object, **info: object) -> None:
         self._tell(trial)
 
     def _tell(self, trial: Any) -> None:

@@ -63,7 +63,7 @@ class _Follower:
 
     def __init__(self, tracker: Tracker, say: Say) -> None:
         self.tracker, self.say = tracker, say
-        self.calls: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue()
+        self.calls: queue.Queue[tuple[str, tuple[object, ...]] | None] = queue.Queue()
         self.thread = threading.Thread(target=self._work, name=f"tracker-{tracker.name}", daemon=True)
         self.thread.start()
 
@@ -77,7 +77,7 @@ class _Follower:
                 self.say(f"tracker {self.tracker.name}: {method} failed ({first}); the run goes on without it")
                 return
 
-    def tell(self, method: str, *told: Any) -> None:
+    def tell(self, method: str, *told: object) -> None:
         self.calls.put((method, told))
 
     def close(self, patience_s: float) -> None:
@@ -95,15 +95,15 @@ class Tracking:
         told = json.loads(json.dumps(spec.to_dict()))
         self._tell("start", folder, told)
 
-    def _tell(self, method: str, *told: Any) -> None:
+    def _tell(self, method: str, *told: object) -> None:
         for follower in self.followers:
             follower.tell(method, *told)
 
-    def trial(self, row: Mapping[str, Any]) -> None:
+    def trial(self, row: Mapping[str, object]) -> None:
         """A trial has ended; see `Tracker.trial`."""
         self._tell("trial", row)
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, object]) -> None:
         """The run has come to its end."""
         self._tell("finish", json.loads(json.dumps(summary)))
 

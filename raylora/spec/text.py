@@ -37,7 +37,7 @@ def parse_value(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # a SafeLoader
 
 
-def short(value: Any, limit: int = 80) -> str:
+def short(value: object, limit: int = 80) -> str:
     """The value on one line, cut where it is long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
@@ -69,7 +69,7 @@ def _unread(path: Path, told: str) -> UserError:
     return UserError(f"spec = {str(path)!r}: {told}", field="spec", value=str(path))
 
 
-def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+def apply_overrides(data: Mapping[str, object], overrides: Iterable[str]) -> dict[str, Any]:
     """A copy of `data` with each `dotted.key=value` put in; later ones win. Errors: UserError."""
     return put(data, [parse_override(override) for override in overrides])
 
@@ -90,7 +90,7 @@ def parse_override(override: str) -> tuple[str, Any]:
         raise UserError(f"{key} = {text!r}: not valid YAML, {_where(error)}", field=key, value=text) from None
 
 
-def put(data: Mapping[str, Any], values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def put(data: Mapping[str, object], values: Mapping[str, object] | Iterable[tuple[str, object]]) -> dict[str, Any]:
     """A copy of `data` with each value put in at its dotted key; later ones win. Errors: UserError."""
     result = _copy(data)
     for key, value in values.items() if isinstance(values, Mapping) else values:
@@ -152,7 +152,7 @@ def _line(item: Any, model: type[BaseModel]) -> str:
     return f"{name} = {short(value)}: {_allowed(kind, context, item['msg'])}"
 
 
-def _allowed(kind: str, context: Mapping[str, Any], message: str) -> str:
+def _allowed(kind: str, context: Mapping[str, object], message: str) -> str:
     texts = {
         "int_type": "allowed: a whole number",
         "int_from_float": "allowed: a whole number",
@@ -177,7 +177,7 @@ def _allowed(kind: str, context: Mapping[str, Any], message: str) -> str:
     return _one_line(message)
 
 
-def _dotted(loc: Sequence[Any]) -> str:
+def _dotted(loc: Sequence[object]) -> str:
     text = ""
     for part in loc:
         if isinstance(part, int):
@@ -188,7 +188,7 @@ def _dotted(loc: Sequence[Any]) -> str:
     return text
 
 
-def _fields_at(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+def _fields_at(model: type[BaseModel], loc: Sequence[object]) -> list[str]:
     for part in loc:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
@@ -199,13 +199,13 @@ def _fields_at(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
     return list(model.model_fields)
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: object) -> Any:
     if isinstance(value, Mapping):
         return {key: _copy(item) for key, item in value.items()}
     return [_copy(item) for item in value] if isinstance(value, list) else value
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
 
 

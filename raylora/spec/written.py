@@ -73,7 +73,7 @@ def written(
     )
 
 
-def _block(part: Mapping[str, Any]) -> str:
+def _block(part: Mapping[str, object]) -> str:
     return str(yaml.safe_dump(dict(part), sort_keys=False, allow_unicode=True))
 
 

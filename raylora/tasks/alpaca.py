@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from raylora.data.conversation import Columns
 from raylora.tasks.prompts import first, framed, row
 from raylora.tasks.published import Published, PublishedTask
 
 
-def _row(raw: Mapping[str, Any], form: str) -> Columns:
+def _row(raw: Mapping[str, object], form: str) -> Columns:
     return row(framed(form, first(raw, "instruction"), first(raw, "input")), first(raw, "output"))
 
 

@@ -106,7 +106,7 @@ class Task(ABC):
     own: tuple[str, Any, float]
 
 
-def check_lengths(completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+def check_lengths(completions: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
     """Raise ValueError unless there is exactly one row per completion."""
     if len(completions) != len(rows):
         raise ValueError(f"completions: {len(completions)} for {len(rows)} rows; give one completion per row")

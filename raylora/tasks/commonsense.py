@@ -15,7 +15,7 @@ from raylora.tasks.published import Published, PublishedTask
 _FORMAT = re.compile(r"Answer format:\s*(\S+)\s*$")
 
 
-def _row(raw: Mapping[str, Any], form: str) -> Columns:
+def _row(raw: Mapping[str, object], form: str) -> Columns:
     prompt, answer = first(raw, "instruction", "prompt"), first(raw, "answer")
     listed = _FORMAT.search(prompt or "")
     if listed is None:

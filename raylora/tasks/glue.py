@@ -71,7 +71,7 @@ def _row(raw: Mapping[str, Any], form: str, *, name: str) -> Columns:
     return row(framed(form, prompt), word, word)
 
 
-def _word(label: Any, labels: tuple[str, ...]) -> str:
+def _word(label: object, labels: tuple[str, ...]) -> str:
     text = str(label).strip()
     if text in labels:
         return text

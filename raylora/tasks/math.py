@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from raylora.data.conversation import Columns
 from raylora.tasks.prompts import first, framed, row
@@ -16,7 +15,7 @@ _SUBJECTS = (
 _HUB = "EleutherAI/hendrycks_math"
 
 
-def math_row(raw: Mapping[str, Any], form: str) -> Columns:
+def math_row(raw: Mapping[str, object], form: str) -> Columns:
     """A problem, its solution, and the boxed answer; level and subject are groups of the results."""
     solution = first(raw, "solution", "response")
     groups = {"level": first(raw, "level"), "subject": first(raw, "subject", "type")}

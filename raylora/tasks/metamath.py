@@ -13,13 +13,13 @@ from raylora.tasks.published import Published, PublishedTask
 _MARK = "The answer is:"
 
 
-def _row(raw: Mapping[str, Any], form: str) -> Columns:
+def _row(raw: Mapping[str, object], form: str) -> Columns:
     response = first(raw, "response", "output")
     answer = response.rpartition(_MARK)[2].strip() if response and _MARK in response else None
     return row(framed(form, first(raw, "query", "instruction")), response, answer)
 
 
-def _gsm8k_row(raw: Mapping[str, Any], form: str) -> Columns:
+def _gsm8k_row(raw: Mapping[str, object], form: str) -> Columns:
     solution = first(raw, "answer")
     return row(framed(form, first(raw, "question")), solution, (solution or "").rpartition("####")[2].strip())
 

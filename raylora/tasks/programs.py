@@ -16,7 +16,7 @@ from raylora.tasks.sandbox import available, permitted
 from raylora.tasks.sandbox.kinds import choose
 
 
-def humaneval_row(raw: Mapping[str, Any], form: str) -> Columns:
+def humaneval_row(raw: Mapping[str, object], form: str) -> Columns:
     """HumanEval's and EvalPlus' rows: the prompt as it is, and the tests in the metadata."""
     kept = {name: raw.get(name) for name in ("task_id", "prompt", "entry_point", "test")}
     return row(
@@ -24,7 +24,7 @@ def humaneval_row(raw: Mapping[str, Any], form: str) -> Columns:
     )
 
 
-def mbpp_row(raw: Mapping[str, Any], form: str) -> Columns:
+def mbpp_row(raw: Mapping[str, object], form: str) -> Columns:
     """MBPP's rows: the published prompt without examples, and the tests in the metadata."""
     names = ("task_id", "test_list", "test_setup_code", "test_imports", "challenge_test_list")
     kept = {name: raw.get(name) for name in names}

@@ -41,17 +41,17 @@ def framed(form: str, instruction: str | None, context: str | None = None) -> st
     return ALPACA.format(instruction=instruction) if form == "alpaca" else instruction
 
 
-def first(raw: Mapping[str, Any], *names: str) -> str | None:
+def first(raw: Mapping[str, object], *names: str) -> str | None:
     """The first of the columns that has a value, as text."""
     return next((as_text(raw[name]) for name in names if raw.get(name) is not None), None)
 
 
-def row(prompt: str | None, response: str | None, answer: str | None = None, /, **metadata: Any) -> Columns:
+def row(prompt: str | None, response: str | None, answer: str | None = None, /, **metadata: object) -> Columns:
     """Columns of a normalised row; metadata that are None are left out."""
     about = {name: value for name, value in metadata.items() if value is not None}
     text = json.dumps(about, ensure_ascii=False, default=_plain)
     return {"prompt": prompt, "response": response, "answer": answer or response, "metadata": text}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -31,8 +31,8 @@ class Published:
     """
 
     needs: tuple[tuple[str, ...], ...]
-    make: Callable[[Mapping[str, Any], str], Columns]
-    hub: Mapping[str, Any]
+    make: Callable[[Mapping[str, object], str], Columns]
+    hub: Mapping[str, object]
     folders: tuple[str, ...] = ()
 
     def reading(self, task: str, form: str, columns: Mapping[str, str] | None) -> Read:
@@ -52,7 +52,7 @@ class Published:
         return None
 
 
-def _made(raw: Mapping[str, Any], *, make: Callable[[Mapping[str, Any], str], Columns], form: str) -> Columns:
+def _made(raw: Mapping[str, object], *, make: Callable[[Mapping[str, object], str], Columns], form: str) -> Columns:
     return make(raw, form)
 
 

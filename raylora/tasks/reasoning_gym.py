@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def _placeholder_pycosat() -> types.ModuleType:
     """Stands in for pycosat, which needs a compiler and which only the zebra puzzles use."""
 
-    def itersolve(*args: Any, **kwargs: Any) -> Any:
+    def itersolve(*args: object, **kwargs: object) -> Any:
         raise ImportError("pycosat is not installed; reasoning_gym/zebra_puzzles needs it: pip install pycosat")
 
     module = types.ModuleType("pycosat")
@@ -63,7 +63,7 @@ def generators() -> list[str]:
 # Scorers compare metadata with ==, so a tuple must come back as a tuple and an integer key as an integer.
 
 
-def pack(value: Any) -> Any:
+def pack(value: object) -> Any:
     """`value` in plain JSON types; `unpack` can tell the tuples and the dicts with other keys than str."""
     if isinstance(value, dict):
         if all(type(key) is str for key in value) and "__tuple__" not in value and "__items__" not in value:
@@ -78,7 +78,7 @@ def pack(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def unpack(value: Any) -> Any:
+def unpack(value: object) -> Any:
     """Inverse of `pack`."""
     if isinstance(value, dict):
         if "__tuple__" in value:

@@ -113,7 +113,7 @@ class Scoring:
     def needs(self, split: str) -> frozenset[str]:
         return frozenset(_PARTS[one.metric.needs] for one in self.on(split))
 
-    def measure(self, split: str, model: Any, tokenizer: Any, rows: Sequence[MetricRow]) -> list[Any]:
+    def measure(self, split: str, model: object, tokenizer: object, rows: Sequence[MetricRow]) -> list[Any]:
         """What each metric that weighs options finds, by its name, for each row."""
         found: list[dict[str, Any]] = [{} for _ in rows]
         for one in self.on(split):

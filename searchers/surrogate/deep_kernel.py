@@ -60,7 +60,7 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.x)
 
-    def rows(self, which: Any) -> Inputs:
+    def rows(self, which: object) -> Inputs:
         return Inputs(self.h[which], self.x[which], self.means[which])
 
     def and_also(self, other: Inputs) -> Inputs:

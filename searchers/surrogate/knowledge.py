@@ -234,7 +234,7 @@ class Knowledge:
         return self.space.knobs[self.space.names.index(name)]
 
 
-def _coordinate(knob: Knob, value: Any) -> np.ndarray:
+def _coordinate(knob: Knob, value: object) -> np.ndarray:
     """Where a value lies in the knob's range, also between its values."""
     if knob.kind == "categorical":
         return np.eye(len(knob))[knob.position(value)]

@@ -30,7 +30,7 @@ def main() -> None:
 
     os.dup2(nothing, 2)
 
-    def say(message: Any) -> None:
+    def say(message: object) -> None:
         print(json.dumps(message), file=answers, flush=True)
 
     def evaluate(point: Any) -> int:

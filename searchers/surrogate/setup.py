@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ class Setup:
     threads: int | None = None
     samples: int | None = None
     parameters: float | None = None
-    prior: Mapping[str, Any] = field(default_factory=dict)
+    prior: Mapping[str, object] = field(default_factory=dict)
     ratios: Mapping[str, float] = field(default_factory=dict)
     prior_shift: float = 1.0
-    learn_from: Sequence[Mapping[str, Any]] = ()
+    learn_from: Sequence[Mapping[str, object]] = ()
     scales: Mapping[str, str] | None = None

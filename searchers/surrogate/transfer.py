@@ -24,7 +24,7 @@ class Source(TypedDict, total=False):
     """Results of one task: `configs`, their `values` (larger is better), and the training `samples` of a trial."""
 
     name: str
-    configs: Sequence[Mapping[str, Any]]
+    configs: Sequence[Mapping[str, object]]
     values: Sequence[float]
     samples: int | None
 

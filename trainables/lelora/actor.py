@@ -249,7 +249,7 @@ def start_shared_policy(checkpoints: Path) -> Any:
     return start_policy(checkpoints / "policies")
 
 
-def start_policy(folder: str | Path, **options: Any) -> Any:
+def start_policy(folder: str | Path, **options: object) -> Any:
     """A `LeLoRAPolicyActor` that needs no CPU of its own and is restarted whenever it dies.
 
     It lives as long as the process that starts it. Further arguments are the actor's.

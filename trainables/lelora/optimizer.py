@@ -38,7 +38,7 @@ class SliceAdamW(torch.optim.Optimizer):
         self._layers = {id(layer.triplets): layer for layer in layers}
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: object = None) -> None:
         """One step from the gradients that are there; a closure is not called."""
         for group in self.param_groups:
             for parameter in group["params"]:

@@ -15,7 +15,6 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ from trainables.variants.core.plain import PlainLora
 _log = logging.getLogger(__name__)
 
 
-def parse_dimensions(value: Any, rank: int) -> tuple[int, ...]:
+def parse_dimensions(value: object, rank: int) -> tuple[int, ...]:
     """Candidate dimensions, increasing.
 
     Args:
@@ -62,7 +61,7 @@ def parse_dimensions(value: Any, rank: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def parse_positions(value: Any) -> tuple[str, ...]:
+def parse_positions(value: object) -> tuple[str, ...]:
     """Candidate positions: `all`, or some of `POSITIONS` separated by commas. Raises ValueError if it is neither."""
     found = list(POSITIONS) if value == "all" else [part.strip() for part in str(value).split(",")]
     if not set(found) <= set(POSITIONS):
@@ -288,7 +287,7 @@ class LeLora(Variant):
         return cls.parameters_under({}, rows, columns, rank)
 
     @classmethod
-    def parameters_under(cls, options: Mapping[str, Any], rows: int, columns: int, rank: int) -> int:
+    def parameters_under(cls, options: Mapping[str, object], rows: int, columns: int, rank: int) -> int:
         try:
             positions = parse_positions(options.get("positions", cls.options["positions"]))
         except ValueError:

@@ -135,7 +135,7 @@ class LoftAdamW(torch.optim.Optimizer):
         self._projection = _Projection(inverse, root, idle, norm)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: object = None) -> None:
         """One step from the gradients that are there; a closure is not called."""
         if self._projection is None:
             self.project_gradients()
@@ -147,7 +147,7 @@ class LoftAdamW(torch.optim.Optimizer):
             return
         clipped = torch.stack(torch._foreach_norm(there)).norm() / held.norm.clamp_min(1e-38)
         group_of = {id(p): group for group in self.param_groups for p in group["params"]}
-        buffers: dict[Any, tuple[Tensor, Tensor]] = {}
+        buffers: dict[object, tuple[Tensor, Tensor]] = {}
         for index, (mover, other) in enumerate(zip(moving, resting, strict=True)):
             group, rested = group_of[id(mover)], held.idle[index]
             if rested is None or mover.grad is None:

@@ -115,7 +115,7 @@ class VariantConformance:
     start_tolerance = 1e-5  # of logits, fp32 base
     bf16_start_tolerance = 0.1  # of logits of size one, bf16 base
     export_tolerance = 1e-4  # of logits, fp32 base
-    another_shape: Mapping[str, Any] = {"rank": 2}  # a configuration whose saved tensors are others
+    another_shape: Mapping[str, object] = {"rank": 2}  # a configuration whose saved tensors are others
 
     @pytest.fixture
     def cls(self) -> type[Variant]:
@@ -141,7 +141,7 @@ class VariantConformance:
         }
         return AdapterConfig(**(settings | changes))
 
-    def attached(self, cls: type[Variant], model: nn.Module | None = None, **changes: Any) -> Variant:
+    def attached(self, cls: type[Variant], model: nn.Module | None = None, **changes: object) -> Variant:
         """A new instance, attached."""
         variant = cls()
         variant.attach(make_base() if model is None else model, self.make_config(**changes), make_batches())

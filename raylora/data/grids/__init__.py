@@ -97,7 +97,7 @@ def load_grid(path: str | Path, field: str = "GRID") -> Grid:
         )
     about = _about(file.with_suffix(".json"), field)
     fixed = about.get("fixed", {})
-    knobs: dict[str, Any] = {n: [_plain(v) for v in dict.fromkeys(table[n])] for n in names}
+    knobs: dict[str, object] = {n: [_plain(v) for v in dict.fromkeys(table[n])] for n in names}
     knobs |= {n: v for n, v in fixed.items() if n in KNOBS and n not in knobs}
     space = Space.from_dict(knobs)
     runs = float(about.get("runs", 1))
@@ -128,5 +128,5 @@ def _about(path: Path, field: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return value.item() if hasattr(value, "item") else value

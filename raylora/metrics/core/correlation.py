@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -47,7 +46,7 @@ class Correlation(CorpusMetric):
         number = last_number(text)
         return float(number) if number is not None and abs(number) < 1e100 else self.missing
 
-    def estimator(self, rows: Sequence[tuple[Any, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
+    def estimator(self, rows: Sequence[tuple[object, ...]]) -> tuple[np.ndarray, Callable[[np.ndarray], float]]:
         return np.asarray(rows, dtype=float), lambda table: correlation(*self.compared(table).T)
 
     def compared(self, table: np.ndarray) -> np.ndarray:

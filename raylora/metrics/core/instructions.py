@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from raylora.metrics.core.missing import library
 
@@ -25,7 +24,7 @@ _SENTENCE_END = re.compile(r"[.!?\u3002\uff01\uff1f]+[\"'\u201d\u2019)\]]*(?=\s|
 _CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 
 
-def follows(kind: str, response: str, arguments: dict[str, Any]) -> bool:
+def follows(kind: str, response: str, arguments: Mapping[str, object]) -> bool:
     """Whether a response follows an instruction; an empty one follows none.
 
     Raises:

@@ -15,7 +15,7 @@ Ids = Sequence[int]
 
 
 def option_scores(
-    model: Any,
+    model: object,
     prompts: Sequence[Ids],
     options: Sequence[Sequence[Ids]],
     *,
@@ -148,11 +148,11 @@ def _padded(rows: Sequence[Ids], pad_id: int, *, left: bool, device: torch.devic
     )
 
 
-def _positions(model: Any, places: torch.Tensor) -> dict[str, torch.Tensor]:
+def _positions(model: object, places: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"position_ids": places.clamp(min=0)} if _takes(model, "position_ids") else {}
 
 
-def _last_logits(model: Any) -> dict[str, int]:
+def _last_logits(model: object) -> dict[str, int]:
     return {"logits_to_keep": 1} if _takes(model, "logits_to_keep") else {}
 
 

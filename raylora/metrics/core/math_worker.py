@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 _MEMORY = 4 * 2**30
@@ -78,7 +79,7 @@ class MathWorker:
     def __getstate__(self) -> dict[str, Any]:
         return {"seconds": self.seconds}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         self.__init__(state["seconds"])  # type: ignore[misc]
 
 

@@ -10,9 +10,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from email.message import Message
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from raylora.errors import UserError
 from raylora.models import cache_folder
@@ -65,7 +66,7 @@ class ServedModel:
         self._keep(file, {"model": self.model, "question": question, "reply": reply})
         return reply
 
-    def _request(self, body: dict[str, Any]) -> str:
+    def _request(self, body: Mapping[str, object]) -> str:
         for attempt in range(self.retries + 1):
             wait = min(_LONGEST_PAUSE, self.pause * 2**attempt)
             try:
@@ -86,7 +87,7 @@ class ServedModel:
             value=self.address,
         )
 
-    def _once(self, body: dict[str, Any]) -> str:
+    def _once(self, body: Mapping[str, object]) -> str:
         headers = {"Content-Type": "application/json"}
         key = os.environ.get(self.key_variable)
         if key:

@@ -63,7 +63,7 @@ def find_knobs(runs: Sequence[RunFacts]) -> list[Knob]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """A value that can be a dictionary's key and a cell: lists of matrix types become text, truth values words."""
     if isinstance(value, list | dict):
         return ", ".join(map(str, value))
@@ -268,7 +268,7 @@ def parallel_rows(runs: Sequence[RunFacts], rows: Sequence[Row], knobs: Sequence
     return [{**line, "at": order[line["axis"]]} for line in lines if line["place"] is not None], labels
 
 
-def _on_axis(row: Row, axis: str, place: float | None, label: Any) -> Row:
+def _on_axis(row: Row, axis: str, place: float | None, label: object) -> Row:
     shared = {name: row[name] for name in ("key", "run", "variant", "recipe", "value", "trial")}
     return {**shared, "axis": axis, "place": place, "label": label}
 

@@ -106,7 +106,7 @@ class RunFacts:
     trials: list[Trial]
     rows: Sequence[Mapping[str, Any]]
     data: Mapping[str, Any]
-    plan: Mapping[str, Any]
+    plan: Mapping[str, object]
     curvature: Mapping[str, Any]
 
     @property
@@ -127,7 +127,7 @@ class RunFacts:
         return sorted(names, key=lambda name: known.get(name, len(known)))
 
 
-def number(value: Any) -> float | None:
+def number(value: object) -> float | None:
     """A finite number, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -197,7 +197,7 @@ def _trials(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Trial]:
     return list(found.values())
 
 
-def _aim(folder: Path, summary: Mapping[str, Any] | None, trials: Sequence[Trial]) -> tuple[str, str]:
+def _aim(folder: Path, summary: Mapping[str, object] | None, trials: Sequence[Trial]) -> tuple[str, str]:
     """The metric and its direction: of the summary, else of the trials' figures, else of the task itself."""
     if summary is not None:
         return str(summary["metric"]), str(summary["mode"])

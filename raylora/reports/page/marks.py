@@ -30,7 +30,7 @@ def amount(field: str, title: str, **more: Any) -> Spec:
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, **more}
 
 
-def name(field: str, title: str | None = None, **more: Any) -> Spec:
+def name(field: str, title: str | None = None, **more: object) -> Spec:
     """A nominal channel."""
     return {"field": field, "type": "nominal", "title": title, **more}
 
@@ -55,12 +55,12 @@ def only(test: str) -> Spec:
     return {"filter": test}
 
 
-def chart(layers: Sequence[Spec], data: str | None = None, *, zoom: bool = True, **more: Any) -> Spec:
+def chart(layers: Sequence[Spec], data: str | None = None, *, zoom: bool = True, **more: object) -> Spec:
     """Layers over each other, as wide as the page lets them be."""
     layers = [dict(layer) for layer in layers]
     if zoom:
         layers[0] = {**layers[0], "params": [ZOOM]}
-    source: Mapping[str, Any] = {} if data is None else {"data": {"name": data}}
+    source: Mapping[str, object] = {} if data is None else {"data": {"name": data}}
     return {"width": "container", "height": HEIGHT, "params": [CHOSEN], **source, "layer": layers, **more}
 
 

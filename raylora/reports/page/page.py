@@ -115,13 +115,13 @@ def _inlined(name: str) -> str:
     return re.sub(r"(?m)^//# sourceMappingURL=.*$", "", _asset(name)).replace("</script", "<\\/script")
 
 
-def _script_safe(value: Any) -> str:
+def _script_safe(value: object) -> str:
     """JSON that neither ends the script around it nor begins a comment, whatever its texts are."""
     text = json.dumps(_rounded(value), separators=(",", ":"), allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028")
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: object) -> Any:
     """Six digits are more than a plot shows; a figure that is no finite number is none."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if abs(value) < float("inf") else None
@@ -193,7 +193,7 @@ def _strategy_rows(run: RunFacts) -> list[datasets.Row]:
 # ---- what is shown -------------------------------------------------------------------------------------------------
 
 
-def _run_part(run: RunFacts, found: Mapping[str, Any], rows: bool) -> dict[str, Any]:
+def _run_part(run: RunFacts, found: Mapping[str, object], rows: bool) -> dict[str, Any]:
     differences = answers.differences(run, found.get("test"))
     about = words.about(run)
     about["rows"] += words.test_hash(found)

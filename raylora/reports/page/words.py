@@ -25,7 +25,7 @@ _HASHED = 200 * 1024**2
 Table = dict[str, Any]
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> Table:
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> Table:
     """Columns and rows of text."""
     return {
         "columns": list(columns),
@@ -34,7 +34,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = 
     }
 
 
-def figure(value: Any, error: Any = None) -> str:
+def figure(value: object, error: object = None) -> str:
     """A number with its standard error."""
     known = number(value)
     if known is None:
@@ -43,7 +43,7 @@ def figure(value: Any, error: Any = None) -> str:
     return f"{known:.4f}" + (f" ± {spread:.4f}" if spread is not None else "")
 
 
-def recipe(config: Mapping[str, Any]) -> str:
+def recipe(config: Mapping[str, object]) -> str:
     """A configuration in one line, alpha spelled out."""
     return describe({k: v for k, v in config.items() if k != "alpha_ratio" or "alpha" not in config})
 
@@ -220,7 +220,7 @@ def about(run: RunFacts) -> Table:
     return table([], [row for row in rows if row[1]])
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+def _flat(values: Mapping[str, object], before: str = "") -> list[tuple[str, str]]:
     """Names and values of nested mappings; lists of mappings are left out."""
     found: list[tuple[str, str]] = []
     for name, value in values.items():

@@ -162,7 +162,7 @@ class CostModel:
         return cls(**{**data, "shape": Shape(**data["shape"])})
 
 
-def _variant(taken: Mapping[str, Any]) -> str:
+def _variant(taken: Mapping[str, object]) -> str:
     return str(taken.get("variant", "lora"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from raylora.run.recipes.core.base import CONFIG, Toolkit, write_yaml
 from raylora.run.recipes.core.notes import schedule_notes
@@ -23,7 +22,7 @@ class Axolotl(Toolkit):
     def write(self, recipe: Recipe, examples: list[Example], folder: Path) -> list[str]:
         write_tokens(examples, folder / "train.jsonl")
         everywhere = isinstance(recipe.placement, str)
-        settings: dict[str, Any] = {
+        settings: dict[str, object] = {
             "base_model": recipe.model,
             "datasets": [{"path": "train.jsonl", "ds_type": "json", "type": None}],
             "dataset_prepared_path": "prepared",

@@ -67,7 +67,7 @@ def export_recipe(run_dir: str | Path, toolkit: str, to: str | Path) -> tuple[Pa
     return target, notes
 
 
-def check_recipe(kit: Toolkit, config: Mapping[str, Any]) -> None:
+def check_recipe(kit: Toolkit, config: Mapping[str, object]) -> None:
     """Raises UserError for a variant that the toolkit lacks."""
     variant = str(config.get("variant", "lora"))
     if variant not in kit.variants:

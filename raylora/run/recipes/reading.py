@@ -124,7 +124,7 @@ def _llamafactory(told: Told, file: Path) -> dict[str, Any]:
     }
 
 
-_READERS: dict[str, Callable[[Told, Path], dict[str, Any]]] = {
+_READERS: dict[str, Callable[[Told, Path], dict[str, object]]] = {
     "peft_type": _peft,
     "base_model": _axolotl,
     "model_name_or_path": _llamafactory,
@@ -135,7 +135,7 @@ def _training(told: Told) -> dict[str, Any]:
     return {name: _number(told.get(name)) for name in ("warmup_ratio", "weight_decay", "max_grad_norm")}
 
 
-def _variant(rslora: Any, dora: Any, start: Any = None, ratio: Any = None) -> str:
+def _variant(rslora: object, dora: object, start: object = None, ratio: object = None) -> str:
     if rslora:
         return "rslora"
     if dora:
@@ -145,13 +145,13 @@ def _variant(rslora: Any, dora: Any, start: Any = None, ratio: Any = None) -> st
     return "lora_plus" if ratio else "lora"
 
 
-def _start_options(start: Any) -> dict[str, Any]:
+def _start_options(start: object) -> dict[str, Any]:
     if isinstance(start, str) and start.startswith(f"{_PISSA}_niter_"):
         return {"niter": int(start.rpartition("_")[2])}
     return {}
 
 
-def _ratio(ratio: Any) -> dict[str, Any]:
+def _ratio(ratio: object) -> dict[str, Any]:
     return {"ratio": _number(ratio)} if ratio else {}
 
 
@@ -165,7 +165,7 @@ def _placement(told: Any) -> Any:
     return sorted(told) if told else None
 
 
-def _local(path: Any, file: Path) -> str | None:
+def _local(path: object, file: Path) -> str | None:
     """A data set's path: local ones lie beside the configuration, or where they say."""
     if not isinstance(path, str):
         return None
@@ -202,6 +202,6 @@ def _product(told: Told, *names: str) -> int | None:
     return first * second
 
 
-def _without_nothing(told: dict[str, Any]) -> dict[str, Any]:
+def _without_nothing(told: Mapping[str, object]) -> dict[str, Any]:
     kept = {name: _without_nothing(value) if isinstance(value, dict) else value for name, value in told.items()}
     return {name: value for name, value in kept.items() if value is not None and value != {}}

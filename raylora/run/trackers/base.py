@@ -42,7 +42,7 @@ class Tracker(ABC):
         return cls.package is None or importlib.util.find_spec(cls.package) is not None
 
     @abstractmethod
-    def start(self, folder: Path, spec: Mapping[str, Any]) -> None:
+    def start(self, folder: Path, spec: Mapping[str, object]) -> None:
         """The run begins or goes on.
 
         Args:
@@ -51,14 +51,14 @@ class Tracker(ABC):
         """
 
     @abstractmethod
-    def trial(self, row: Mapping[str, Any]) -> None:
+    def trial(self, row: Mapping[str, object]) -> None:
         """A trial has ended: its line of the journal, with `key`, `config` and, unless it failed, its metrics.
 
         `status` is finished, stopped, diverged or failed; `reports` holds the metrics of all its reports, in order.
         """
 
     @abstractmethod
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, object]) -> None:
         """The run has come to its end: what `summary.json` holds."""
 
 

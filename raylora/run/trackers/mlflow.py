@@ -28,7 +28,7 @@ class Mlflow(Tracker):
     def __init__(self, *, uri: str | None = None, experiment: str = "raylora") -> None:
         self.uri, self.experiment = uri, experiment
 
-    def start(self, folder: Path, spec: Mapping[str, Any]) -> None:
+    def start(self, folder: Path, spec: Mapping[str, object]) -> None:
         import os
 
         from mlflow.tracking import MlflowClient
@@ -61,7 +61,7 @@ class Mlflow(Tracker):
                 self.client.log_metric(child, name, value, step=samples)
         self.client.set_terminated(child, "FAILED" if row.get("status") == "failed" else "FINISHED")
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, object]) -> None:
         for name, value in results(summary).items():
             self.client.log_metric(self.run, name, value)
         for file in artefacts(self.folder):
@@ -71,9 +71,9 @@ class Mlflow(Tracker):
         self.client.set_terminated(self.run)
 
 
-def _flat(part: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def _flat(part: Mapping[str, object], before: str = "") -> dict[str, Any]:
     """Dotted names of what is set."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in part.items():
         if isinstance(value, Mapping):
             found |= _flat(value, f"{before}{name}.")

@@ -25,7 +25,7 @@ class Tensorboard(Tracker):
     def __init__(self, *, folder: str | None = None) -> None:
         self.place = folder
 
-    def start(self, folder: Path, spec: Mapping[str, Any]) -> None:
+    def start(self, folder: Path, spec: Mapping[str, object]) -> None:
         self.root = Path(self.place).expanduser() / folder.name if self.place else folder / "tensorboard"
         with self._writer("search") as writer:
             writer.add_text("spec", f"```json\n{json.dumps(spec, indent=2)}\n```")
@@ -51,7 +51,7 @@ class Tensorboard(Tracker):
             for name, value in final.items():
                 writer.add_scalar(name, value)
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, object]) -> None:
         with self._writer("search") as writer:
             for name, value in results(summary).items():
                 writer.add_scalar(name, value)

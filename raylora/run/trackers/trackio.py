@@ -26,12 +26,12 @@ class Trackio(Tracker):
     def __init__(self, *, project: str = "raylora", space: str | None = None) -> None:
         self.project, self.space = project, space
 
-    def start(self, folder: Path, spec: Mapping[str, Any]) -> None:
+    def start(self, folder: Path, spec: Mapping[str, object]) -> None:
         self.folder = folder
         self.spec = dict(spec)
 
     @contextlib.contextmanager
-    def _opened(self, name: str, config: Mapping[str, Any]) -> Iterator[None]:
+    def _opened(self, name: str, config: Mapping[str, object]) -> Iterator[None]:
         """One run of Trackio's, open for the duration. What it prints is no answer of a command: to stderr with it."""
         import trackio
 
@@ -62,7 +62,7 @@ class Trackio(Tracker):
             # A run without any number is not kept.
             trackio.log({"failed": float(failed)})
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, summary: Mapping[str, object]) -> None:
         import trackio
 
         with self._opened(self.folder.name, self.spec):

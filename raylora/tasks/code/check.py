@@ -52,12 +52,12 @@ class Check:
         """Whether each passes, `(m,)`. Raises UserError for a row without tests, or where no sandbox can be had."""
         return [outcome.passed for outcome in self.outcomes(completions, rows)]
 
-    def outcomes(self, completions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+    def outcomes(self, completions: Sequence[str], rows: Sequence[Mapping[str, object]]) -> list[Outcome]:
         """What became of each, `(m,)`; raises as a call does."""
         programs = [self.program(text, row) for text, row in zip(completions, rows, strict=True)]
         return Sandbox(self.kind, unsafe=self.unsafe, limits=self.limits).run_tests(programs)
 
-    def program(self, completion: str, row: Mapping[str, Any]) -> Program:
+    def program(self, completion: str, row: Mapping[str, object]) -> Program:
         """The program that a completion and its row's tests make."""
         make, needed = _FORMS[self.form]
         fields = _fields(row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from raylora.tasks.code.answer import context_of, extract_program
 from raylora.tasks.sandbox import Program
@@ -12,12 +11,12 @@ from raylora.tasks.sandbox import Program
 STOP = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 
 
-def prompt(row: Mapping[str, Any]) -> str:
+def prompt(row: Mapping[str, object]) -> str:
     """The published prompt: imports, helpers, signature and docstring, as they are."""
     return str(row["prompt"])
 
 
-def program(row: Mapping[str, Any], answer: str) -> Program:
+def program(row: Mapping[str, object], answer: str) -> Program:
     """The answer with the row's tests, for the sandbox.
 
     Args:
@@ -30,12 +29,12 @@ def program(row: Mapping[str, Any], answer: str) -> Program:
     return _assemble(row, code)
 
 
-def reference(row: Mapping[str, Any]) -> Program:
+def reference(row: Mapping[str, object]) -> Program:
     """The row's own solution with its tests."""
     return _assemble(row, prompt(row) + str(row["canonical_solution"]))
 
 
-def _assemble(row: Mapping[str, Any], code: str) -> Program:
+def _assemble(row: Mapping[str, object], code: str) -> Program:
     name = str(row["entry_point"])
     return Program(
         code=code,

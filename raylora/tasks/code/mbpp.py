@@ -17,7 +17,7 @@ STOP = ("[DONE]",)
 SHOTS = (2, 3, 4)
 
 
-def prompt(row: Mapping[str, Any], shots: Sequence[Mapping[str, Any]] = ()) -> str:
+def prompt(row: Mapping[str, object], shots: Sequence[Mapping[str, object]] = ()) -> str:
     """The published prompt: `shots` with their code, then the row up to `[BEGIN]`."""
     parts = [f"{_question(shot)}{_lines(shot['code'])}\n[DONE]\n\n" for shot in shots]
     return "".join(parts) + _question(row)
@@ -32,7 +32,7 @@ def _question(row: Mapping[str, Any]) -> str:
     )
 
 
-def _lines(text: Any) -> str:
+def _lines(text: object) -> str:
     return str(text).replace("\r\n", "\n")
 
 

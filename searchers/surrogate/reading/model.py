@@ -6,7 +6,6 @@ import copy
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +130,7 @@ class FrozenModel:
 
     def _sees_whole_prompts(self) -> bool:
         """Whether every layer attends to the whole prompt, as far as the configuration tells."""
-        config: Any = self.model.config.get_text_config()
+        config: object = self.model.config.get_text_config()
         longest = len(self.prefix_ids) + 256
         window = getattr(config, "sliding_window", None)
         kinds = getattr(config, "layer_types", None)

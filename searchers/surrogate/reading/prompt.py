@@ -62,7 +62,7 @@ STYLES = ("default", "paper", "plain")
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def format_value(value: Any) -> str:
+def format_value(value: object) -> str:
     """A value as people write it: `8`, `0.05`, `2e-4`, `lora`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
@@ -118,7 +118,7 @@ class Prompt:
                 "prompt", f"cannot read {str(path)!r} ({error.strerror}); give a text file", value=str(path)
             ) from error
 
-    def values(self, config: Mapping[str, Any]) -> str:
+    def values(self, config: Mapping[str, object]) -> str:
         """The part of the prompt that differs between configurations; knobs that do not apply are left out."""
         if self._lines is not None:
             known = {n: format_value(config[n]) if n in config else "none" for n in self._space.names}
@@ -136,7 +136,7 @@ class Prompt:
             lines.append(self._line(knob, config))
         return (", " if self._style == "plain" else "\n").join(lines)
 
-    def _line(self, knob: Knob, config: Mapping[str, Any]) -> str:
+    def _line(self, knob: Knob, config: Mapping[str, object]) -> str:
         title, value = _title(knob.name), format_value(config[knob.name])
         if self._style != "default":
             if knob.name == "alpha_ratio":
@@ -152,7 +152,7 @@ class Prompt:
             return f"{title}={value}"
         return f"* {title}: {value}" if self._style == "paper" else f"{title}: {value}"
 
-    def text(self, config: Mapping[str, Any]) -> str:
+    def text(self, config: Mapping[str, object]) -> str:
         """The whole prompt."""
         return self.prefix + self.values(config)
 
@@ -200,7 +200,7 @@ def _alpha(config: Mapping[str, Any]) -> float:
     return config["alpha_ratio"] * config.get("rank", 1)
 
 
-def _level(knob: Knob, value: Any) -> str | None:
+def _level(knob: Knob, value: object) -> str | None:
     """Where a value stands among the searched ones, None for categorical knobs."""
     if knob.kind == "categorical" or len(knob) == 1:
         return None

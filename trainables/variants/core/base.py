@@ -101,7 +101,7 @@ class Variant(Exported):
         """Trainable parameters on one (rows, columns) matrix: the formula of the paper."""
 
     @classmethod
-    def parameters_under(cls, options: Mapping[str, Any], rows: int, columns: int, rank: int) -> int:
+    def parameters_under(cls, options: Mapping[str, object], rows: int, columns: int, rank: int) -> int:
         """As `matrix_parameters`, under options of the variant that change the number."""
         return cls.matrix_parameters(rows, columns, rank)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Benchmark:
     """
 
     cycle: int = 1
-    whole_rank: Mapping[str, Any] = field(default_factory=dict)
+    whole_rank: Mapping[str, object] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import Any
 
 from torch import nn
 
@@ -20,7 +19,7 @@ _MOST_TRIED = 1000
 
 
 def matched_rank(
-    variant: type[Variant], matrices: Sequence[Matrix], rank: int, options: Mapping[str, Any] | None = None
+    variant: type[Variant], matrices: Sequence[Matrix], rank: int, options: Mapping[str, object] | None = None
 ) -> int:
     """The rank at which a variant trains the number of parameters nearest to LoRA's at `rank`.
 
@@ -47,7 +46,7 @@ def effective_rank(
     placement: str | Iterable[str],
     rank: int,
     match: str | None,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> int:
     """The rank to attach with: the nominal one, or with `match` = "lora" that of `matched_rank`."""
     return rank if match is None else matched_rank(variant, select_matrices(model, placement), rank, options)
@@ -64,7 +63,7 @@ class Possible:
             some rank: `("rank 256", OptionError("variant pissa: rank 256 exceeds ..."))`.
     """
 
-    ranks: dict[int, dict[str, list[Any]]]
+    ranks: dict[int, dict[str, list[object]]]
     problems: list[tuple[str, ValueError]]
 
 
@@ -72,7 +71,7 @@ def possible(
     model: nn.Module,
     variant: str,
     ranks: Iterable[int],
-    options: Mapping[str, Sequence[Any]],
+    options: Mapping[str, Sequence[object]],
     placement: str | Sequence[str] = "all-linear",
     match: str | None = None,
 ) -> Possible:
@@ -85,10 +84,10 @@ def possible(
     """
     cls = get_variant(variant)
     own = {name: list(values) for name, values in options.items() if name in cls.options}
-    found: dict[int, dict[str, list[Any]]] = {}
+    found: dict[int, dict[str, list[object]]] = {}
     problems: list[tuple[str, ValueError]] = []
 
-    def why_not(rank: int, extra: Mapping[str, Any]) -> ValueError | None:
+    def why_not(rank: int, extra: Mapping[str, object]) -> ValueError | None:
         try:
             used = effective_rank(model, cls, placement, rank, match, extra)
             cls.check(model, AdapterConfig(used, 1.0, placement=_names(placement), extra=extra))
@@ -108,7 +107,7 @@ def possible(
         else:
             problems.append((f"rank {rank}", reasons[0]))
             continue
-        kept: dict[str, list[Any]] = {name: [] for name in own}
+        kept: dict[str, list[object]] = {name: [] for name in own}
         for name, values in own.items():
             for value in values:
                 reason = why_not(rank, start | {name: value})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainables.errors import OptionError
 
@@ -19,7 +19,7 @@ def refused(variant: type[Variant], option: str, value: object, remedy: str, all
     return OptionError(message, field=f"extra.{option}", value=value, allowed=allowed)
 
 
-def check_choice(variant: type[Variant], config: AdapterConfig, option: str, allowed: Sequence[Any]) -> None:
+def check_choice(variant: type[Variant], config: AdapterConfig, option: str, allowed: Sequence[object]) -> None:
     """Refuses a value that is not one of `allowed`."""
     value = config.extra.get(option, variant.options[option])
     if not any(value == known and type(value) is type(known) for known in allowed):

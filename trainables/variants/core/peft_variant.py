@@ -35,7 +35,7 @@ class PeftVariant(Variant):
         from peft import LoraConfig
 
         config = self.config
-        settings: dict[str, Any] = {
+        settings: dict[str, object] = {
             "r": config.rank,
             "lora_alpha": peft_number(config.alpha),
             "lora_dropout": config.dropout,

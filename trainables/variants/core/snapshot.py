@@ -32,7 +32,7 @@ class Snapshot:
         self._parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
         self._backups: dict[int, tuple[nn.Parameter, torch.Tensor]] = {}
 
-    def _record(self, owner: Any, seen: set[int]) -> None:
+    def _record(self, owner: object, seen: set[int]) -> None:
         if id(owner) in seen:
             return
         seen.add(id(owner))
@@ -83,7 +83,7 @@ class Snapshot:
             parameter.grad = grad
 
 
-def _is_configuration(value: Any) -> bool:
+def _is_configuration(value: object) -> bool:
     """Model and generation configurations, told by their shape so that any library's will do."""
     return hasattr(value, "__dict__") and not isinstance(value, (nn.Module, type)) and hasattr(value, "to_diff_dict")
 

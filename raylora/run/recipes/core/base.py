@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,7 +43,7 @@ class Toolkit(ABC):
         """
 
 
-def write_yaml(folder: Path, settings: dict[str, Any], command: str) -> None:
+def write_yaml(folder: Path, settings: Mapping[str, object], command: str) -> None:
     """`recipe.yaml`; settings that are None are left out."""
     told = {name: value for name, value in settings.items() if value is not None}
     text = yaml.safe_dump(told, sort_keys=False, allow_unicode=True, width=110)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ def write_messages(turns: Iterable[Sequence[dict[str, str]]], file: Path) -> Non
     _write_lines(file, ({"messages": list(row)} for row in turns))
 
 
-def _write_lines(file: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _write_lines(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
     with file.open("w", encoding="utf-8") as lines:
         for row in rows:
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
