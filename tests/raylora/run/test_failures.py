@@ -40,7 +40,8 @@ def hosts(run: Path) -> list[int]:
 def until(condition: Callable[[], object], process, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline and process.poll() is None, "the run made no progress"
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "the run made no progress"
         time.sleep(0.05)
 
 
