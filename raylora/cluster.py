@@ -70,8 +70,8 @@ def _hold_back_notes() -> None:
         worker.print_to_stdstream = lambda *args, **kwargs: None
 
 
-def _start(address: str, options: Mapping[str, object], tries: int = 2) -> None:
-    """Start or join Ray; a local one that is not up in Ray's own patience, on a busy machine, is started once more."""
+def _start(address: str, options: Mapping[str, object], tries: int = 5) -> None:
+    """Start or join Ray; a local one that is not up in Ray's own patience, on a busy machine, is started again."""
     import ray
 
     for left in reversed(range(tries)):

@@ -5,7 +5,7 @@ How rows are split, all of it reproducible:
 - test: the source's own test split; where there is none, 10 % of train (at most 1,000 rows, or the task's
   `test_rows`), drawn with a constant seed, so that no other seed of a later run ever trains on them;
 - validation: the source's own validation split or else rows of train, drawn with `seed`; where as many as are wanted
-  would be more than half of train, a fifth of it;
+  would leave less than a fifth of train to train on, a fifth of it;
 - train: the rest, in source order, without rows whose prompt also occurs in validation or in a test set that
   was carved from train;
 - proxy: a subset of train drawn with `seed`; for one seed, a smaller fraction is a subset of a larger one.
@@ -191,7 +191,7 @@ def _validation(
         raise UserError.at("task.path", f"no row is left to validate with: {_all_held_out(pool, 0)}")
     if own is None and len(candidates) == 1:
         raise UserError.at("task.path", "one usable row is left to train and to validate with; give more rows")
-    if own is None and 2 * wanted > len(candidates):
+    if own is None and 5 * wanted > 4 * len(candidates):
         wanted = max(1, len(candidates) // 5)
     if not len(candidates):
         raise UserError.at(

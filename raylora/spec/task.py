@@ -65,7 +65,7 @@ class TaskSpec(Part):
         None, description="Role -> column where the names say too little: {prompt: input, response: output}."
     )
     train_rows: int | None = Field(None, ge=2, description="Rows read from train, validation rows included.")
-    validation_rows: int = Field(64, ge=1, description="Rows carved from train to score trials.")
+    validation_rows: int = Field(64, ge=1, description="Rows carved from train to score trials; of few rows, a fifth.")
     test_rows: int | None = Field(None, ge=1, description="Rows of the test split; only the final stage reads them.")
     proxy: float = Field(0.1, gt=0, le=1, description="Part of train that trials train on.")
     max_length: int | None = Field(

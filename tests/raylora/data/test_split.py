@@ -100,7 +100,7 @@ def test_an_unbounded_train_asks_for_all_rows_at_once():
     assert pool.asked[0] == 1000
 
 
-def test_of_few_rows_a_fifth_validates_where_more_were_wanted_than_half():
+def test_of_few_rows_a_fifth_validates_where_those_wanted_would_leave_less_to_train_on():
     def parts(rows: int, wanted: int):
         pool = TablePool(rows, 0)
         usable = int((pool.truth["usable"] & (pool.truth["prompts"] <= 24 - Limits().max_new_tokens)).sum())
