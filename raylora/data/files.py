@@ -128,9 +128,20 @@ def _by_names(files: Sequence[str], folder: Path) -> dict[str, list[str]]:
         split = next(filter(None, map(_split_of, reversed(inside))), None)
         if split is not None:
             found.setdefault(split, []).append(file)
-    return {split: _one_format(found[split]) for split in SPLITS if split in found} or {
+    return {split: _one_format(_without_selections(split, found[split])) for split in SPLITS if split in found} or {
         "train": _one_format(list(files))
     }
+
+
+def _without_selections(split: str, files: list[str]) -> list[str]:
+    """Without those that are named as a number of rows, `test500.parquet`, where the split itself is there."""
+    stems = {file: Path(file).name.partition(".")[0].lower() for file in files}
+    whole = {(Path(file).parent, stem) for file, stem in stems.items() if stem in _WORDS[split]}
+    return [
+        file
+        for file, stem in stems.items()
+        if stem in _WORDS[split] or (Path(file).parent, stem.rstrip("0123456789")) not in whole
+    ]
 
 
 def _one_format(files: list[str]) -> list[str]:

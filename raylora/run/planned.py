@@ -116,7 +116,7 @@ def estimated(spec: Spec, task: Task, data: Prepared, model_folder: str) -> Cost
         .remote(
             model_folder,
             tokens_per_row=counts["train_tokens"] / max(1, counts["train"]),
-            new_tokens=task.max_new_tokens,
+            new_tokens=task.max_new_tokens if "texts" in task.scoring.needs("validation") else 0,
             threads=threads_per_host(spec),
             dtype=spec.dtype,
             placement=placement if isinstance(placement, str) else tuple(placement),

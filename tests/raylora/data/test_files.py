@@ -37,6 +37,14 @@ def test_a_copy_in_another_format_is_read_once(tmp_path):
     assert names(find_splits(str(tmp_path))) == {"train": ["train.parquet"]}
 
 
+def test_a_selection_of_a_splits_rows_is_not_read_beside_the_split(tmp_path):
+    for name in ("train.parquet", "train2.parquet", "test.parquet", "test500.parquet"):
+        touch(tmp_path / name)
+    assert names(find_splits(str(tmp_path))) == {"train": ["train.parquet"], "test": ["test.parquet"]}
+    (tmp_path / "test.parquet").unlink()
+    assert names(find_splits(str(tmp_path)))["test"] == ["test500.parquet"]
+
+
 @pytest.mark.parametrize("made", ["nothing", "test only"])
 def test_a_folder_without_train_is_one_line(tmp_path, made):
     if made == "test only":

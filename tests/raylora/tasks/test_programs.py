@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from raylora.data.identity import task_hash
 from raylora.errors import UserError
 from raylora.tasks import make_task
 from raylora.tasks.sandbox import kinds, unsafe_code
@@ -52,6 +53,27 @@ def test_mbpp_trains_on_its_own_rows_in_the_published_prompt(folder, rows_of) ->
     assert row["prompt"].startswith("You are an expert Python programmer") and row["prompt"].endswith("[BEGIN]\n")
     assert row["response"] == "def double(n):\n    return 2 * n"
     assert task.metric == "pass@1" and task.sampling.stop == ("[DONE]",)
+
+
+def test_the_published_worked_examples_stand_before_the_question(files, rows_of) -> None:
+    examples = [{**MBPP, "task_id": number, "text": f"Task {number}."} for number in (1, 2, 3, 4)]
+    folder = files(mbpp__train=[MBPP], mbpp__test=[MBPP], mbpp__prompt=examples, train=[FEEDBACK])
+    plain, asked = (make_task("mbpp", path=str(folder / "mbpp"), shots=shots) for shots in (0, 3))
+    prompt = rows_of(asked, "test")[0]["prompt"]
+    assert [prompt.count(f"Task {number}.") for number in (1, 2, 3, 4)] == [0, 1, 1, 1]
+    assert prompt.endswith(rows_of(plain, "test")[0]["prompt"]) and prompt.count("[DONE]") == 3
+    assert task_hash(plain) != task_hash(asked)
+    feedback = make_task(
+        "code_feedback", path=str(folder / "train.jsonl"), test_sets={"mbpp": str(folder / "mbpp")}, shots=3
+    )
+    assert rows_of(feedback, "test.mbpp")[0]["prompt"] == prompt
+
+
+def test_worked_examples_that_are_not_there_are_one_line(folder) -> None:
+    with pytest.raises(UserError, match=r"task\.options\.shots: no worked examples with task_id 2, 3, 4; put MBPP's"):
+        make_task("mbpp", path=str(folder / "mbpp"), shots=3)
+    with pytest.raises(UserError, match=r"task\.options\.shots: 2 is not allowed; give 0, or 3"):
+        make_task("mbpp", path=str(folder / "mbpp"), shots=2)
 
 
 def test_several_samples_take_a_temperature(folder) -> None:
