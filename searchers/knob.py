@@ -51,6 +51,11 @@ class Knob:
     Raises:
         ValueError: empty or repeated values, a non-number in an ordinal knob, a log scale over values <= 0, a condition
             without values.
+
+    Example:
+        >>> knob = Knob("rank", (16, 4, 8), log=True)
+        >>> knob.values, knob.coordinates()[:, 0].round(3).tolist()
+        ((4, 8, 16), [0.0, 0.5, 1.0])
     """
 
     name: str

@@ -44,6 +44,10 @@ class Limit:
         knob: its name.
         values: those that remain, of the knob's own; with several limits that hold, those in all of them.
         given: `{name of an earlier knob: its values}`, all of them at once. Kept as a tuple of pairs.
+
+    Example:
+        >>> Limit("rank", (4, 8), {"variant": ["pissa"]}).given
+        (('variant', ('pissa',)),)
     """
 
     knob: str
@@ -296,6 +300,10 @@ class Space:
 
         Raises:
             ValueError: a missing knob, or a value outside the space; the message names both.
+
+        Example:
+            >>> Space.from_dict({"rank": [4, 8], "dropout": 0.0}).encode({"rank": 8.0})
+            1
         """
         return self.index(self._positions_of(config)[0])
 
@@ -381,6 +389,11 @@ class Space:
         """Indices that differ in one active knob: by one step for ordinals, by any value for categoricals.
 
         Knobs that this makes active take their first value, those whose value cannot be had beside it the nearest one.
+
+        Example:
+            >>> space = Space.from_dict({"rank": [4, 8, 16, 32]})
+            >>> [space.decode(index)["rank"] for index in space.neighbours(1)]
+            [4, 16]
         """
         here = list(self.positions(index))
         found: list[int] = []
@@ -434,6 +447,10 @@ def default_space() -> Space:
     """Table 1 of "Efficient hyper-parameter search for LoRA via language-aided Bayesian optimization": 45,360 points.
 
     Alpha is searched as `alpha_ratio` = alpha / rank, so its range follows the rank.
+
+    Example:
+        >>> len(default_space())
+        45360
     """
     return Space(
         (

@@ -47,6 +47,12 @@ class TunedModel:
 
         Returns:
             The answer, or a list of answers.
+
+        Example:
+            >>> tuned = raylora.open_run("runs/sums").load()
+            >>> answers = tuned.answer(["2 + 2 = ?", "3 + 4 = ?"], max_new_tokens=4)
+            >>> len(answers), answers[0] == tuned.answer("2 + 2 = ?", max_new_tokens=4)
+            (2, True)
         """
         from raylora.data.tokenise import encode
 

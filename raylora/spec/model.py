@@ -247,7 +247,12 @@ class Spec(Part):
 
     @property
     def budget_s(self) -> float | None:
-        """Seconds to wait for the whole run; None where the user set no budget."""
+        """Seconds to wait for the whole run; None where the user set no budget.
+
+        Example:
+            >>> raylora.load_spec("spec.yaml", overrides={"budget": "20m"}).budget_s
+            1200.0
+        """
         if self.budget is None:
             return None
         resources = self.resources
@@ -257,46 +262,94 @@ class Spec(Part):
             raise UserError(f"budget = {self.budget!r}: {error}", field="budget", value=self.budget) from None
 
     def chosen(self) -> frozenset[str]:
-        """Dotted names of the fields that were set to a value, as against left to their defaults."""
+        """Dotted names of the fields that were set to a value, as against left to their defaults.
+
+        Example:
+            >>> spec = raylora.Spec(model="smollm2-135m", task={"path": "rows.jsonl"}, search={"trials": 4})
+            >>> sorted(spec.chosen())
+            ['model', 'search.trials', 'task.path']
+        """
         return frozenset(_chosen(self))
 
     @property
     def space_size(self) -> int:
-        """Number of configurations in the space."""
+        """Number of configurations in the space.
+
+        Example:
+            >>> raylora.load_spec("spec.yaml", overrides={"space.rank": [2, 4, 8]}).space_size
+            6
+        """
         return len(self.to_space())
 
     @property
     def reports(self) -> int:
-        """Validations per trial, with the default filled in."""
+        """Validations per trial, with the default filled in.
+
+        Example:
+            >>> raylora.load_spec("spec.yaml", overrides={"search.scheduler": "asha"}).reports
+            4
+        """
         return self.train.reports or (1 if self.search.scheduler == "none" else 4)
 
     @property
     def mode(self) -> Literal["hosted", "train"]:
-        """Where trials run: on ModelHosts, or each in a Ray Train worker group."""
+        """Where trials run: on ModelHosts, or each in a Ray Train worker group.
+
+        Example:
+            >>> raylora.load_spec("spec.yaml").mode
+            'hosted'
+        """
         if self.execution is not None:
             return self.execution
         return "train" if self.resources.workers > 1 or self.resources.strategy == "deepspeed" else "hosted"
 
     def storage(self) -> str:
-        """`storage_path` as an absolute path, or the URI that it is (see `paths.absolute_storage`)."""
+        """`storage_path` as an absolute path, or the URI that it is (see `paths.absolute_storage`).
+
+        Example:
+            >>> raylora.load_spec("spec.yaml", overrides={"storage_path": "s3://bucket/runs"}).storage()
+            's3://bucket/runs'
+        """
         return absolute_storage(self.storage_path)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, every default written out; `from_dict` gives an equal spec back."""
+        """Plain data, every default written out; `from_dict` gives an equal spec back.
+
+        Example:
+            >>> spec = raylora.load_spec("spec.yaml")
+            >>> raylora.load_spec(spec.to_dict()) == spec
+            True
+        """
         return self.model_dump(mode="python")
 
     def to_yaml(self) -> str:
-        """YAML that `load` reads back as an equal spec."""
+        """YAML that `load` reads back as an equal spec.
+
+        Example:
+            >>> raylora.load_spec("spec.yaml").to_yaml().splitlines()[0]
+            'version: 1'
+        """
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
 
     def to_space(self) -> Space:
-        """The search space; knobs with one value are fixed ones, extra ones apply to the variants that read them."""
+        """The search space; knobs with one value are fixed ones, extra ones apply to the variants that read them.
+
+        Example:
+            >>> raylora.load_spec("spec.yaml").to_space().decode(0)["learning_rate"]
+            0.001
+        """
         from searchers.space import Space
 
         return Space.from_dict(self.space.knobs(), when=self.space.conditions())
 
     def recipe_to_knobs(self) -> dict[str, Any]:
-        """The default recipe as a configuration: the keys of the space, values that need not be in it."""
+        """The default recipe as a configuration: the keys of the space, values that need not be in it.
+
+        Example:
+            >>> recipe = raylora.load_spec("spec.yaml").recipe_to_knobs()
+            >>> recipe["rank"], recipe["alpha_ratio"]
+            (4, 2.0)
+        """
         recipe = self.default_recipe
         scale = {"alpha": recipe.alpha} if self.space.alpha is not None else {"alpha_ratio": recipe.alpha / recipe.rank}
         return {

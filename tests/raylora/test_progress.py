@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -92,3 +93,31 @@ def test_a_terminal_is_drawn_on_unless_ci_is_set(live, tmp_path, monkeypatch) ->
     assert "3 of 12 trials" in told and "a line above" in told
     monkeypatch.setenv("CI", "true")
     assert not shown.lively
+
+
+NOTEBOOK = """
+import time
+from pathlib import Path
+from pathlib import Path
+
+from raylora import progress
+
+progress.HEARTBEAT_S = 0.1
+shown = progress.Progress("accuracy")
+shown.say("data: 40 train rows")
+with shown.watching(Path("."), lambda: progress.Standing("search", searcher="searcher tpe: choosing")):
+    time.sleep(1)
+progress.Progress("accuracy", quiet=True).say("not this")
+"""
+
+
+@pytest.mark.real
+def test_in_a_notebook_the_lines_are_shown_below_the_cell(monkeypatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK)])
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    told = [output["data"]["text/plain"].strip() for output in notebook.cells[0].outputs]
+    assert told[0] == "data: 40 train rows" and set(told[1:]) == {"... searcher tpe: choosing"}

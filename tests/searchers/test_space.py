@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import doctest
 import pickle
 
 import numpy as np
 import pytest
 
+import searchers.knob as knob_module
+import searchers.space as space_module
 from searchers.space import Knob, Limit, Space, default_space
 
 SMALL = Space.from_dict({"variant": ["lora", "dora"], "rank": [8, 2, 4], "alpha_ratio": 1.0, "dropout": [0.0, 0.1]})
@@ -297,3 +300,13 @@ def test_limits_that_leave_nothing_or_name_no_earlier_knob_are_refused() -> None
         Space(knobs, [Limit("b", (7,), {"a": [2]})])
     with pytest.raises(ValueError, match="b: Tune knows no values that depend on others"):
         Space(knobs, [Limit("b", (1,), {"a": [2]})]).to_tune()
+
+
+@pytest.mark.parametrize("name", ["Knob", "Limit", "Space", "default_space"])
+def test_examples_of_a_public_name_hold(name: str) -> None:
+    scope = vars(space_module) | vars(knob_module)
+    tests = [
+        test for test in doctest.DocTestFinder().find(scope[name], name, module=False, globs=scope) if test.examples
+    ]
+    assert tests, f"{name} has no example"
+    assert [doctest.DocTestRunner().run(test).failed for test in tests] == [0] * len(tests)

@@ -45,7 +45,12 @@ VARIANTS: Registry[Variant] = Registry(
 
 
 def available() -> list[str]:
-    """Names of all variants, sorted."""
+    """Names of all variants, sorted.
+
+    Example:
+        >>> {"dora", "lora", "pissa"} <= set(available())
+        True
+    """
     return VARIANTS.names()
 
 
@@ -55,6 +60,10 @@ def get_variant(name: str) -> type[Variant]:
     Raises:
         ValueError: no variant has that name (the message lists those there are), or it is a plug-in that cannot be
             used.
+
+    Example:
+        >>> get_variant("rslora").scale_rule
+        'alpha / sqrt(rank)'
     """
     if name not in VARIANTS:
         raise ValueError(f"variant {name!r} is unknown: use one of {', '.join(available())}")
@@ -67,6 +76,10 @@ def declared(name: str) -> Declared:
 
     Raises:
         ValueError: as `get_variant`.
+
+    Example:
+        >>> declared("loft").rate_of
+        'full'
     """
     if name in VARIANTS and VARIANTS.origin(name) is None:
         return read_declared(Path(__file__).with_name(f"{name}.py"), name)
@@ -74,7 +87,12 @@ def declared(name: str) -> Declared:
 
 
 def scale_rules() -> dict[str, str]:
-    """How alpha scales each variant whose rule is not LoRA's, alpha / rank; of plug-ins, those that load."""
+    """How alpha scales each variant whose rule is not LoRA's, alpha / rank; of plug-ins, those that load.
+
+    Example:
+        >>> "lora" in scale_rules(), "rslora" in scale_rules()
+        (False, True)
+    """
     found = {}
     for name in available():
         try:
@@ -87,7 +105,12 @@ def scale_rules() -> dict[str, str]:
 
 
 def start_actors(names: Iterable[str], checkpoints: Path) -> dict[str, Any]:
-    """The actors that these variants declare, by variant; they write below the folder `checkpoints`."""
+    """The actors that these variants declare, by variant; they write below the folder `checkpoints`.
+
+    Example:
+        >>> start_actors(["lora", "dora"], Path("checkpoints"))  # neither has one
+        {}
+    """
     found = {}
     for name in sorted(set(names)):
         start = declared(name).actor
@@ -98,7 +121,12 @@ def start_actors(names: Iterable[str], checkpoints: Path) -> dict[str, Any]:
 
 
 def describe() -> list[dict[str, Any]]:
-    """One row per variant: name, summary, paper, parameters, exports_lora, saves, runs_on, options."""
+    """One row per variant: name, summary, paper, parameters, exports_lora, saves, runs_on, options.
+
+    Example:
+        >>> [row["options"] for row in describe() if row["name"] == "pissa"]
+        [{'niter': 4}]
+    """
     fields = ("name", "summary", "paper", "parameters", "exports_lora", "saves")
     return [
         {field: getattr(cls, field) for field in fields}

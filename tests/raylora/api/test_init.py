@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import inspect
 import os
 import subprocess
 import sys
@@ -49,6 +50,13 @@ def test_examples_of_a_public_name_hold(name, workplace, request, monkeypatch, t
     assert not runner.summarize(verbose=False).failed, "".join(told)
 
 
-@pytest.mark.parametrize("name", [name for name in vars(raylora.Run) if not name.startswith("_")])
-def test_every_part_of_a_run_has_an_example(name) -> None:
-    assert any(test.name == f"Run.{name}" for test in examples("Run"))
+def parts(name: str) -> list[str]:
+    """What a class offers by itself: its methods and properties, dotted."""
+    cls = getattr(raylora, name)
+    own = [part for part, value in vars(cls).items() if inspect.isfunction(value) or isinstance(value, property)]
+    return [f"{name}.{part}" for part in own if not part.startswith("_")]
+
+
+@pytest.mark.parametrize("name", [*parts("Run"), *parts("Spec"), *parts("TunedModel")])
+def test_every_part_of_a_class_has_an_example(name: str) -> None:
+    assert any(test.name == name for test in examples(name.partition(".")[0]))
