@@ -28,10 +28,16 @@ def run(options: argparse.Namespace) -> None:
 
     at_least_one(options, "rows", "shortest")
     if options.longest < options.shortest:
-        raise UserError(f"--longest: {options.longest}; allowed: at least --shortest, {options.shortest}")
+        raise UserError.at(
+            "--longest", f"{options.longest}; allowed: at least --shortest, {options.shortest}", value=options.longest
+        )
     batches = whole_numbers("--batches", options.batches) or []
     if min(batches, default=0) < 1:
-        raise UserError(f"--batches: {options.batches}; allowed: whole numbers above 0, separated by commas")
+        raise UserError.at(
+            "--batches",
+            f"{options.batches}; allowed: whole numbers above 0, separated by commas",
+            value=options.batches,
+        )
     figures = bench_evaluate(
         options.model,
         rows=options.rows,
