@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raylora.errors import UserError
 from raylora.spec import Spec
@@ -81,7 +81,7 @@ def build_data(
     )
 
 
-def inspect_data(spec: Spec, *, rows: int | None = None) -> dict[str, Any]:
+def inspect_data(spec: Spec, *, rows: int | None = None) -> dict[str, object]:
     """What is in the rows of the spec's task and what its model will see of them; see `data.inspect`.
 
     Args:

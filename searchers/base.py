@@ -207,7 +207,7 @@ class SpaceSearcher(Searcher):
         return list(self._observations.values())
 
     @property
-    def pending(self) -> dict[str, dict[str, Any]]:
+    def pending(self) -> dict[str, dict[str, object]]:
         """Running trials: `{trial id: configuration}`."""
         return {t: self._space().decode(i) for t, i in self._pending.items()}
 
@@ -301,7 +301,7 @@ class SpaceSearcher(Searcher):
             self._waits_since = None
         return suggested
 
-    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def _suggest(self, trial_id: str) -> dict[str, object] | str | None:
         space = self._space()
         if self._metric is None or self._mode is None:
             raise ValueError(
@@ -368,7 +368,7 @@ class SpaceSearcher(Searcher):
 
     # -- state -----------------------------------------------------------------------------------------------------
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {k: v for k, v in self.__dict__.items() if k not in self._transient}
 
     def __setstate__(self, state: Mapping[str, object]) -> None:
@@ -379,7 +379,7 @@ class SpaceSearcher(Searcher):
         for name in self._transient:
             self.__dict__.setdefault(name, None)
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, object]:
         return self.__getstate__()
 
     def set_state(self, state: Mapping[str, object]) -> None:

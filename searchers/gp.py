@@ -155,7 +155,7 @@ class GPSearch(SpaceSearcher):
 
     # -- the model -------------------------------------------------------------------------------------------------
 
-    def _encode(self, indices: Any) -> Any:
+    def _encode(self, indices: Any) -> object:
         """Encoded configurations, `(n, d)` float64."""
         from .surrogate.encoded_gp import MixedEncoding
 

@@ -49,7 +49,7 @@ class LatentBOSearch(GPSearch):
         self.width = width
         super().__init__(n_initial=n_initial, candidates=candidates, fit_steps=fit_steps, **common)
 
-    def _encode(self, indices: Any) -> Any:
+    def _encode(self, indices: Any) -> object:
         import torch
 
         return torch.from_numpy(self._space().features(indices))

@@ -34,14 +34,14 @@ class OptunaGPSearch(OptunaSamplerSearch):
     ) -> tuple[np.ndarray, np.ndarray]:
         return GPSearch.leave_one_out(space, indices, values, {}, seed)
 
-    def _sampler(self) -> Any:
+    def _sampler(self) -> object:
         import optuna
 
         # The random draws outside the model are the sampler's own: without the warning about each of them.
         return optuna.samplers.GPSampler(seed=self.seed, warn_independent_sampling=False)
 
     @staticmethod
-    def _distribution(knob: Knob) -> Any:
+    def _distribution(knob: Knob) -> object:
         from optuna.distributions import CategoricalDistribution, IntDistribution
 
         if knob.kind == "categorical":

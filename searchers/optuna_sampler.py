@@ -30,12 +30,12 @@ class OptunaSamplerSearch(SpaceSearcher):
         self._before_optuna: list[Observation] = []
         super().__init__(**common)
 
-    def _sampler(self) -> Any:
+    def _sampler(self) -> object:
         """A new sampler of Optuna's, seeded."""
         raise NotImplementedError
 
     @staticmethod
-    def _distribution(knob: Knob) -> Any:
+    def _distribution(knob: Knob) -> object:
         """How Optuna sees a knob: a distribution over the positions of its values."""
         from optuna.distributions import CategoricalDistribution
 

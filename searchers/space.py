@@ -218,7 +218,7 @@ class Space:
     def __hash__(self) -> int:
         return hash((self.knobs, self.limits))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"knobs": self.knobs, "limits": self.limits}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -325,7 +325,7 @@ class Space:
         return digits, active
 
     @staticmethod
-    def _value(knob: Knob, config: Mapping[str, object]) -> Any:
+    def _value(knob: Knob, config: Mapping[str, object]) -> object:
         if knob.name in config:
             return config[knob.name]
         if len(knob) == 1:
@@ -406,7 +406,7 @@ class Space:
             found.extend(self.index([*here[:j], p, *here[j + 1 :]]) for p in others)
         return found
 
-    def to_tune(self) -> dict[str, Any]:
+    def to_tune(self) -> dict[str, object]:
         """The same space for Ray Tune: `{name: tune.choice(values)}`.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from .optuna_sampler import OptunaSamplerSearch
 
@@ -18,7 +18,7 @@ class TPESearch(OptunaSamplerSearch):
     name: ClassVar[str] = "tpe"
     summary: ClassVar[str] = "Optuna's tree-structured Parzen estimator (may repeat a configuration)"
 
-    def _sampler(self) -> Any:
+    def _sampler(self) -> object:
         import optuna
 
         return optuna.samplers.TPESampler(seed=self.seed)

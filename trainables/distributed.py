@@ -62,7 +62,7 @@ def data_parallel() -> Parallel:
             # The base model is frozen and equal everywhere: only the adapter's gradients are exchanged.
             return DistributedDataParallel(module, broadcast_buffers=False), optimizer
 
-        def accumulating(self, module: Any, last: bool) -> contextlib.AbstractContextManager[Any]:
+        def accumulating(self, module: Any, last: bool) -> contextlib.AbstractContextManager[object]:
             return contextlib.nullcontext() if last else module.no_sync()
 
         def sum(self, values: Sequence[float]) -> list[float]:
@@ -113,7 +113,7 @@ def deepspeed_parallel(config_file: str, max_grad_norm: float) -> Parallel:
             self.engine, wrapped, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=dict(config))
             return self.engine, wrapped
 
-        def accumulating(self, module: Any, last: bool) -> contextlib.AbstractContextManager[Any]:
+        def accumulating(self, module: Any, last: bool) -> contextlib.AbstractContextManager[object]:
             module.set_gradient_accumulation_boundary(last)
             return contextlib.nullcontext()
 

@@ -122,7 +122,7 @@ def _prediction(row: Row, texts: Sequence[str], mark: Mark) -> dict[str, Any]:
     return {**kept, "completion": texts[0], **more, **_columns(mark)}
 
 
-def _columns(mark: Mark) -> dict[str, Any]:
+def _columns(mark: Mark) -> dict[str, object]:
     """The marks as columns: `score` where there is one metric, else one of each metric's name."""
     values = {name: _number(value) for name, value in mark["values"].items()}
     return {"score": next(iter(values.values()), None), **(values if len(values) > 1 else {})}

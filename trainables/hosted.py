@@ -46,7 +46,7 @@ class HostedTrial(tune.Trainable):
     def _knobs(self) -> dict[str, Any]:
         return dict(self.config)
 
-    def _call(self, method: str, *args: object, **kwargs: object) -> Any:
+    def _call(self, method: str, *args: object, **kwargs: object) -> object:
         """Call the host; wait for its restart where it died."""
         for attempt in range(RETRIES):
             try:
@@ -94,7 +94,7 @@ class HostedTrial(tune.Trainable):
             return None
         return self._failed(why, kind)
 
-    def _failed(self, why: str, kind: str) -> dict[str, Any]:
+    def _failed(self, why: str, kind: str) -> dict[str, object]:
         return {**self.worst, "failed": True, "done": True, "replayed": False, "message": why, "kind": kind}
 
     def reset_config(self, new_config: Mapping[str, object]) -> bool:
@@ -104,7 +104,7 @@ class HostedTrial(tune.Trainable):
         self.deaths = self.exhausted = 0
         return True
 
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any] | None:
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, object] | None:
         self._call("save", checkpoint_dir)
         return None
 

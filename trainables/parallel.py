@@ -30,7 +30,7 @@ class Parallel:
     def backward(self, module: nn.Module, loss: Tensor) -> None:
         loss.backward()
 
-    def accumulating(self, module: nn.Module, last: bool) -> contextlib.AbstractContextManager[Any]:
+    def accumulating(self, module: nn.Module, last: bool) -> contextlib.AbstractContextManager[object]:
         """Around each micro-batch; gradients are exchanged on the last one of a global batch."""
         return contextlib.nullcontext()
 

@@ -82,7 +82,7 @@ class Rows(Sequence[Row]):
         starts = range(0, len(self), rows_per_table)
         return Rows([ray.put(self[start : start + rows_per_table].table()) for start in starts])
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Rows, (self.parts, self.chosen)
 
 
@@ -184,7 +184,7 @@ class _LazyRow(Mapping[str, Any]):
     def __init__(self, batch: _Batch, at: int) -> None:
         self._batch, self._at = batch, at
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> object:
         return self._batch.value(name, self._at)
 
     def __iter__(self) -> Iterator[str]:
@@ -193,5 +193,5 @@ class _LazyRow(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._batch.columns)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return dict, (dict(self.items()),)

@@ -178,7 +178,7 @@ class ExactMatch:
         return {self.metric: 0.0}
 
 
-def tokenised_rows(tokenizer: Any, n: int, seed: int = 0) -> list[dict[str, Any]]:
+def tokenised_rows(tokenizer: Any, n: int, seed: int = 0) -> list[dict[str, object]]:
     """`n` sums of `make_arithmetic_rows` with `prompt_ids` and `response_ids`, as trials expect them."""
     rows = []
     for index, row in enumerate(make_arithmetic_rows(n, seed)):

@@ -140,7 +140,7 @@ def _with_transformers(
         def __init__(self, start: int, own: torch.Tensor) -> None:
             self.start, self.own = start, own
 
-        def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> object:
             return input_ids.shape[1] - self.start >= self.own
 
     device = next(model.parameters()).device

@@ -85,7 +85,7 @@ def bench_searchers(
     llm: str = "smollm2-135m",
     jobs: int | None = None,
     quiet: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Runs every searcher on every grid with every seed.
 
     Args:

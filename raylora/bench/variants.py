@@ -72,7 +72,7 @@ def bench_variants(
 
 
 @contextlib.contextmanager
-def _actors(arms: Mapping[str, Arm]) -> Iterator[dict[str, Any]]:
+def _actors(arms: Mapping[str, Arm]) -> Iterator[dict[str, object]]:
     """The actors that variants declare, by variant, on a local Ray; none is started where nothing asks for one."""
     from raylora.cluster import connected
     from trainables.variants import declared, start_actors
@@ -265,7 +265,7 @@ def _cpu_peak(work: Callable[[], None], base: torch.nn.Module) -> float:
             self.held = self.most = 0
             self.known = {t.untyped_storage()._cdata for t in [*base.parameters(), *base.buffers()]}
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> object:
             result = func(*args, **(kwargs or {}))
             for leaf in tree_leaves(result):
                 if isinstance(leaf, torch.Tensor):

@@ -79,7 +79,7 @@ def process_began() -> float:
     return time.monotonic()
 
 
-def machine_defaults() -> dict[str, Any]:
+def machine_defaults() -> dict[str, object]:
     """Fields for this machine where no spec says them: a host for each GPU."""
     from raylora.run.plan.machine import gpu_names
 

@@ -50,7 +50,7 @@ def show_summary(summary: Mapping[str, Any]) -> None:
                 console.print(f"  {folder}/{file}  ({what})")
 
 
-def _every_metric(summary: Mapping[str, Any], shown: list[str], names: Mapping[str, str]) -> Any:
+def _every_metric(summary: Mapping[str, Any], shown: list[str], names: Mapping[str, str]) -> object:
     """Each metric on each split, and by group, a row each."""
     from rich.table import Table
 

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         plot(figures, options.plot)
 
 
-def _measure(options: argparse.Namespace) -> dict[str, Any]:
+def _measure(options: argparse.Namespace) -> dict[str, object]:
     from raylora.curvature import measure as curvature
     from raylora.reports.sweep import read_sweep
     from raylora.run.checks import load_checked

@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raylora.cli._output import add_json, add_quiet, add_unsafe, answer, at_least_one, listed
 from raylora.errors import UserError
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     answer(options, found.to_dict(), lambda: show(found))
 
 
-def _metrics(text: str) -> Any:
+def _metrics(text: str) -> object:
     """Names separated by commas, or YAML where a metric has options."""
     import yaml
 

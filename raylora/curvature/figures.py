@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from raylora.errors import UserError
 
 
-def read_figures(path: str | Path) -> dict[str, Any]:
+def read_figures(path: str | Path) -> dict[str, object]:
     """What an earlier run of the command wrote with `--json`.
 
     Raises:

@@ -196,7 +196,9 @@ def curvature(spec: Spec, settings: Settings, *, quiet: bool = False) -> dict[st
     return run(spec, names, settings, measurer.about(), measurer.measure, progress.say)
 
 
-def measure_on_cluster(spec: Spec, folder: str, train: TrainSettings, proxy: object, say: Callable[[str], None]) -> Any:
+def measure_on_cluster(
+    spec: Spec, folder: str, train: TrainSettings, proxy: object, say: Callable[[str], None]
+) -> object:
     """As `curvature` with its defaults, in an actor where the hosts will be: this process imports no torch.
 
     Raises:

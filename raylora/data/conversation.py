@@ -51,7 +51,7 @@ def looks_like_turns(value: object) -> bool:
     return bool(found) and isinstance(found[0], Mapping) and bool({"role", "from"} & set(found[0]))
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object) -> list[object]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -106,7 +106,7 @@ def _content(value: object) -> str | None:
     return "".join(texts)
 
 
-def _call(call: object) -> Any:
+def _call(call: object) -> object:
     """A tool call with its arguments as an object, which templates expect, rather than as JSON text."""
     if not isinstance(call, Mapping):
         raise BadTurn(f"a tool call is {type(call).__name__}")

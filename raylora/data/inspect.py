@@ -50,7 +50,7 @@ def inspect_rows(
     max_length: int,
     max_new_tokens: int,
     rows: int | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Everything that is told of some data, as plain values.
 
     Args:
@@ -164,7 +164,7 @@ def _histogram(counts: np.ndarray) -> list[list[int]]:
     return [[start, start + width - 1, int(count)] for start, count in zip(starts, rows, strict=True)]
 
 
-def _shared(gathered: Mapping[str, _Split]) -> list[dict[str, Any]]:
+def _shared(gathered: Mapping[str, _Split]) -> list[dict[str, object]]:
     """Prompts that two splits have in common, with the first of them."""
     found, names = [], list(gathered)
     for at, one in enumerate(names):
@@ -176,7 +176,7 @@ def _shared(gathered: Mapping[str, _Split]) -> list[dict[str, Any]]:
     return found
 
 
-def _shown(gathered: Mapping[str, _Split], encoder: Encoder) -> list[dict[str, Any]]:
+def _shown(gathered: Mapping[str, _Split], encoder: Encoder) -> list[dict[str, object]]:
     rows = [row for split in gathered.values() for row in split.rows][:_SHOWN_ROWS]
     return [
         {"at": where(row["source_file"], row["source_row"]), "pieces": pieces(row, encoder.tokenizer)} for row in rows

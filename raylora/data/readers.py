@@ -274,7 +274,7 @@ class _Number(float):
     def __str__(self) -> str:
         return self.spelled
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _Number, (self.spelled,)
 
 

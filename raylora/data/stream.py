@@ -112,7 +112,7 @@ class Counter:
 # --- blocks on disk ---
 
 
-def write_block(tables: Iterable[pa.Table], folder: str) -> dict[str, Any]:
+def write_block(tables: Iterable[pa.Table], folder: str) -> dict[str, object]:
     """An Arrow IPC file of these tables' rows in `folder`: `{"file": its name, "rows": how many}`."""
     import pyarrow as pa
 
@@ -140,7 +140,9 @@ def _write_rows(table: pa.Table, *, folder: str) -> pa.Table:
     return _summary([write_block([table], folder)])
 
 
-def read_rows(source: ray.data.Dataset, folder: Path, *, shared: bool, quiet: bool, counter: Counter) -> dict[str, Any]:
+def read_rows(
+    source: ray.data.Dataset, folder: Path, *, shared: bool, quiet: bool, counter: Counter
+) -> dict[str, object]:
     """Execute `source` into blocks in `folder`: `{"blocks": file names, "rows": total, "block_rows": of each}`.
 
     Args:
@@ -208,7 +210,7 @@ def _tokenised(item: dict[str, Any], tokenise: Step) -> Iterator[pa.Table]:
         yield table.add_column(0, "row", numbers.slice(start, table.num_rows))
 
 
-def _keep(tables: Iterable[pa.Table], folder: str) -> dict[str, Any]:
+def _keep(tables: Iterable[pa.Table], folder: str) -> dict[str, object]:
     """Write tokenised tables as one block; what the driver has to know of it."""
     from raylora.data.problems import Problems
 

@@ -81,7 +81,7 @@ def _follows(kind: str, text: str, arguments: Mapping[str, object]) -> bool:
         ) from error
 
 
-def _instructions(row: MetricRow) -> list[tuple[str, dict[str, Any]]]:
+def _instructions(row: MetricRow) -> list[tuple[str, dict[str, object]]]:
     metadata = metadata_of(row)
     kinds, arguments = metadata.get("instruction_id_list"), metadata.get("kwargs")
     if isinstance(arguments, str):

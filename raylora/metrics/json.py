@@ -70,7 +70,7 @@ class Json(Metric):
         known, wanted = self._parse(row["answer"])
         return (1.0, float(matches), float(known and _same(found, wanted)))
 
-    def _parse(self, text: str) -> tuple[bool, Any]:
+    def _parse(self, text: str) -> tuple[bool, object]:
         texts = [text, *(_FENCED.findall(text) if self.fenced else ())]
         for one in texts:
             try:
@@ -83,7 +83,7 @@ class Json(Metric):
         return parts_estimate(values, KINDS, self.count)
 
 
-def _refuse(constant: str) -> Any:
+def _refuse(constant: str) -> object:
     raise ValueError(f"{constant} is no JSON")
 
 
@@ -99,7 +99,7 @@ def _read(path: str) -> Mapping[str, Any]:
     return found
 
 
-def _validator(schema: object, field: str) -> Any:
+def _validator(schema: object, field: str) -> object:
     jsonschema = library("jsonschema", "json")
     from referencing import Registry
 

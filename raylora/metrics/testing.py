@@ -143,7 +143,7 @@ class MetricConformance:
             assert math.isfinite(estimate.value)
             assert estimate.value >= metric.worst if metric.mode == "max" else estimate.value <= metric.worst
 
-    def odd_outputs(self, metric: Metric, case: Case) -> list[Any]:
+    def odd_outputs(self, metric: Metric, case: Case) -> list[object]:
         if metric.needs == "text":
             return list(ODD_TEXTS)
         if metric.needs == "samples":

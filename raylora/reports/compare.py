@@ -99,7 +99,7 @@ def known_run(task: str, seed: int, spec: Spec) -> Path | None:
     """
     from raylora.run.folder import RUN_MARK, read_run, settled
 
-    def meant(one: Spec) -> dict[str, Any]:
+    def meant(one: Spec) -> dict[str, object]:
         return settled(one).model_dump(exclude={"version", "name", "storage_path"})
 
     for folder in sorted(Path(spec.storage()).glob(f"compare-{glob.escape(task)}-seed{seed}-*")):

@@ -29,7 +29,7 @@ class RunCallback(Callback):
         self.recipe: Knobs | None = None
         self.values: dict[str, float] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "show": None, "say": None}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -188,7 +188,7 @@ def _named(text: str) -> tuple[str | None, str]:
     return (found.group(1), found.group(2)) if found else (None, text)
 
 
-def _source(path: str, split: str | None) -> dict[str, Any]:
+def _source(path: str, split: str | None) -> dict[str, object]:
     """A source with the split that is scored: the one asked for, its test split, or the only one."""
     if split is None:
         there = split_names(path)
@@ -332,7 +332,7 @@ def _told(
     )
 
 
-def _answer(called: str, one: Mapping[str, object], headline: str) -> dict[str, Any]:
+def _answer(called: str, one: Mapping[str, object], headline: str) -> dict[str, object]:
     """A row's answer, its scores apart from the rest."""
     kept = ("row", "prompt", "answer", "completion", "completions")
     scores = {name: value for name, value in one.items() if name not in (*kept, "score")}

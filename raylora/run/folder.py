@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -70,7 +69,7 @@ def _settled_path(name: str) -> str:
     return str(path.absolute()) if wild or path.exists() else name
 
 
-def _settled_source(source: object) -> Any:
+def _settled_source(source: object) -> object:
     if isinstance(source, list):
         return [_settled_source(one) for one in source]
     if isinstance(source, dict):
@@ -158,13 +157,13 @@ def check_same(folder: Path, spec: Spec) -> None:
             )
 
 
-def _at(data: object, field: str) -> Any:
+def _at(data: object, field: str) -> object:
     for name in field.split("."):
         data = data.get(name) if isinstance(data, dict) else None
     return data
 
 
-def _difference(field: str, now: object, before: object) -> tuple[str, Any, Any]:
+def _difference(field: str, now: object, before: object) -> tuple[str, object, object]:
     """The first field below this one that differs, with its two values."""
     if isinstance(now, dict) and isinstance(before, dict):
         for name in dict.fromkeys([*before, *now]):

@@ -145,7 +145,7 @@ class JournaledSearcher(Searcher):
             return []
         return [str(digest) for digest in found]
 
-    def _respell(self, config: Knobs) -> dict[str, Any]:
+    def _respell(self, config: Knobs) -> dict[str, object]:
         """The configuration in the space's own spelling of the values."""
         space = self._inner().space
         assert space is not None

@@ -6,7 +6,6 @@ import contextlib
 import time
 from functools import partial
 from itertools import product
-from typing import Any
 
 from raylora.errors import UserError
 from raylora.progress import Standing
@@ -107,7 +106,7 @@ def search(run: Run, again: bool) -> None:
         raise UserError(f"search: {told} failed; the last message: {message}", field="search.trials")
 
 
-def predicted_seconds(run: Run) -> dict[str, Any]:
+def predicted_seconds(run: Run) -> dict[str, object]:
     """What trials are predicted to take, by what of a configuration that depends on (see `searchers.gp`)."""
     from raylora import models
     from raylora.run.planned import estimated

@@ -58,7 +58,7 @@ def build_searcher(
 
 def _possible(
     prior: Mapping[str, Any], searcher: type[SpaceSearcher], space: Space, say: Callable[[str], None]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The beliefs that speak of the space: it has been fitted to the model since they were checked."""
     kept = dict(prior)
     for name, value in prior.items():
@@ -72,7 +72,7 @@ def _possible(
 
 def _known(
     want: str, spec: Spec, samples: int, quiet: bool, seconds: Callable[[], Mapping[str, Any]] | None = None
-) -> Any:
+) -> object:
     """What a run knows of what searchers may want, see `SpaceSearcher.wants`."""
     from raylora import models
     from raylora.run.earlier import read_source

@@ -17,7 +17,7 @@ class TrackingCallback(Callback):
         self.run_dir = run_dir
         self.tracking: Tracking | None = tracking
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "tracking": None}
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -8,7 +8,6 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from raylora.errors import UserError
 from raylora.run.trackers import TRACKERS, Tracker
@@ -114,7 +113,7 @@ class Tracking:
         self.followers = []
 
 
-def tracked_row(run_dir: str | Path, key: str) -> dict[str, Any] | None:
+def tracked_row(run_dir: str | Path, key: str) -> dict[str, object] | None:
     """What a tracker is told of a trial that has ended; None where it has not."""
     rows = [row for row in Journal(run_dir).rows() if row["key"] == key]
     end = next((row for row in rows if row["event"] in ("finish", "error")), None)

@@ -13,7 +13,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_default=False)
 
 
-def as_list(value: Any) -> Any:
+def as_list(value: Any) -> object:
     """A scalar is a list of one (a fixed knob); a list may not repeat a value."""
     values = value if isinstance(value, list) else [value]
     seen: list[Any] = []

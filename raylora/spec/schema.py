@@ -11,7 +11,7 @@ from raylora.spec.space import SpaceSpec
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def json_schema(examples: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+def json_schema(examples: Mapping[str, Sequence[str]] | None = None) -> dict[str, object]:
     """What pydantic says of `Spec`, and what it cannot know: a knob's scalar stands for a list of one.
 
     Args:
@@ -41,7 +41,7 @@ def _accept_scalars(field: dict[str, Any]) -> None:
     field["anyOf"] = [*options, *scalars]
 
 
-def _field(schema: dict[str, Any], key: str) -> dict[str, Any]:
+def _field(schema: dict[str, Any], key: str) -> dict[str, object]:
     """The schema of the field at a dotted key."""
     part = schema
     for name in key.split("."):

@@ -45,7 +45,7 @@ class SpaceSpec(Part):
 
     @field_validator("placement")
     @classmethod
-    def _placement(cls, value: Any) -> Any:
+    def _placement(cls, value: Any) -> object:
         if value != "all-linear" and not (
             isinstance(value, list) and value and all(isinstance(name, str) and name for name in value)
         ):

@@ -14,7 +14,7 @@ _Source = str | dict[str, Scalar | None]
 _Sources = _Source | list[_Source] | None
 
 
-def _as_entries(value: Any) -> Any:
+def _as_entries(value: Any) -> object:
     """One metric is a list of one; a mapping is a list of its pairs."""
     if isinstance(value, Mapping):
         return [{key: inner} for key, inner in value.items()]

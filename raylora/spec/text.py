@@ -19,7 +19,7 @@ from raylora.errors import UserError
 class _Loader(yaml.SafeLoader):
     """Safe YAML where 1e-3 is a number (YAML 1.1 asks for 1.0e-3) and a key given twice is an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
@@ -50,7 +50,7 @@ def choose(name: str, allowed: Sequence[str], limit: int = 12) -> str:
     return (f"did you mean {near[0]!r}? " if near else "") + f"allowed: {listed or 'nothing'}"
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, object]:
     """The mapping in a YAML file. Errors: UserError for a missing, unreadable or malformed file."""
     try:
         data = parse_value(path.read_text(encoding="utf-8"))
@@ -69,12 +69,12 @@ def _unread(path: Path, told: str) -> UserError:
     return UserError(f"spec = {str(path)!r}: {told}", field="spec", value=str(path))
 
 
-def apply_overrides(data: Mapping[str, object], overrides: Iterable[str]) -> dict[str, Any]:
+def apply_overrides(data: Mapping[str, object], overrides: Iterable[str]) -> dict[str, object]:
     """A copy of `data` with each `dotted.key=value` put in; later ones win. Errors: UserError."""
     return put(data, [parse_override(override) for override in overrides])
 
 
-def parse_override(override: str) -> tuple[str, Any]:
+def parse_override(override: str) -> tuple[str, object]:
     """Key and value of `dotted.key=value`. Errors: UserError."""
     key, equals, text = override.partition("=")
     key = key.strip()

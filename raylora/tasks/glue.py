@@ -27,7 +27,7 @@ class _Set:
     validation: str = "validation"
 
 
-def _accuracy(*labels: str) -> dict[str, Any]:
+def _accuracy(*labels: str) -> dict[str, object]:
     return {"accuracy": {"labels": list(labels)}}
 
 

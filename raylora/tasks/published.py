@@ -162,7 +162,7 @@ class PublishedTask(Task):
             raise UserError.at("task.path", f"{self.name} needs it; set task.path, or task.train")
         return data.hub["train"]
 
-    def _tests(self) -> dict[str, Any]:
+    def _tests(self) -> dict[str, object]:
         """Where the test sets come from, where `task.test_sets` does not say so."""
         if self.path is None or is_hub_id(self.path):
             found = {name: one.hub.get("test") for name, one in self.sets.items()}

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def _placeholder_pycosat() -> types.ModuleType:
     """Stands in for pycosat, which needs a compiler and which only the zebra puzzles use."""
 
-    def itersolve(*args: object, **kwargs: object) -> Any:
+    def itersolve(*args: object, **kwargs: object) -> object:
         raise ImportError("pycosat is not installed; reasoning_gym/zebra_puzzles needs it: pip install pycosat")
 
     module = types.ModuleType("pycosat")
@@ -63,7 +63,7 @@ def generators() -> list[str]:
 # Scorers compare metadata with ==, so a tuple must come back as a tuple and an integer key as an integer.
 
 
-def pack(value: object) -> Any:
+def pack(value: object) -> object:
     """`value` in plain JSON types; `unpack` can tell the tuples and the dicts with other keys than str."""
     if isinstance(value, dict):
         if all(type(key) is str for key in value) and "__tuple__" not in value and "__items__" not in value:
@@ -78,7 +78,7 @@ def pack(value: object) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def unpack(value: object) -> Any:
+def unpack(value: object) -> object:
     """Inverse of `pack`."""
     if isinstance(value, dict):
         if "__tuple__" in value:
@@ -170,7 +170,7 @@ class ReasoningGymTask(Task):
         except UserError:
             return []
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {
             **self.__dict__,
             "_scorer": None,
@@ -194,7 +194,7 @@ class ReasoningGymTask(Task):
                 "task.options", f"{self.name} refuses the options ({given}): {reason}", value=self.options
             ) from error
 
-    def _entries(self, split: str, chunk: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    def _entries(self, split: str, chunk: int) -> Iterator[tuple[int, int, dict[str, object]]]:
         """Endless `(seed, index, entry)` of a split.
 
         Most generators seed entry i with `seed + i`, so neighbouring seeds share nearly all their entries:

@@ -176,7 +176,7 @@ class Scoring:
         return {**found, self.metric: self.worst} if self._has_mean(list(found)) else found
 
 
-def _given(one: Measured, outputs: Outputs) -> list[Any]:
+def _given(one: Measured, outputs: Outputs) -> list[object]:
     """What a metric's `score` is called with."""
     if one.metric.needs == "samples":
         return [list(texts) for texts in outputs.texts]

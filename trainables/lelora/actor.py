@@ -244,12 +244,12 @@ class LeLoRAPolicyActor:
                 fresh.unlink(missing_ok=True)
 
 
-def start_shared_policy(checkpoints: Path) -> Any:
+def start_shared_policy(checkpoints: Path) -> object:
     """The actor that serves LeLoRA's strategies to all trials of a search, with its policies below `checkpoints`."""
     return start_policy(checkpoints / "policies")
 
 
-def start_policy(folder: str | Path, **options: object) -> Any:
+def start_policy(folder: str | Path, **options: object) -> object:
     """A `LeLoRAPolicyActor` that needs no CPU of its own and is restarted whenever it dies.
 
     It lives as long as the process that starts it. Further arguments are the actor's.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -30,7 +28,7 @@ class Dora(PeftVariant):
     rank_limited = False
     exports_lora = False
 
-    def lora_settings(self) -> dict[str, Any]:
+    def lora_settings(self) -> dict[str, object]:
         return {"use_dora": True}
 
     def initialise(self) -> None:

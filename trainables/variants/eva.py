@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ class Eva(PeftVariant):
         names = [name for name, rank in self._ranks.items() if rank]
         return super().peft_config(compact_names(self.module, names))
 
-    def lora_settings(self) -> dict[str, Any]:
+    def lora_settings(self) -> dict[str, object]:
         config = self.config
         ranks = {name: rank for name, rank in self._ranks.items() if rank not in (0, config.rank)}
         alphas = {name: config.alpha * rank / config.rank for name, rank in ranks.items()}

@@ -171,7 +171,7 @@ class LoftAdamW(torch.optim.Optimizer):
         v: Tensor | None,
         inverse: Tensor | None,
         betas: tuple[float, float],
-    ) -> tuple[dict[str, Any], int]:
+    ) -> tuple[dict[str, object], int]:
         """Carries the moments over to V, where V has changed, and takes in g `(p, r)`. Returns state and step."""
         state, rank = self.state[parameter], u.shape[1]
         if not state:

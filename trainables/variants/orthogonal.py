@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -35,7 +34,7 @@ class Orthogonal(PeftVariant):
                 f"variant orthogonal: rank {config.rank} is odd: use an even rank", field="rank", value=config.rank
             )
 
-    def lora_settings(self) -> dict[str, Any]:
+    def lora_settings(self) -> dict[str, object]:
         return {"init_lora_weights": False}
 
     def initialise(self) -> None:

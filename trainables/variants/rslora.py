@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trainables.variants.core.peft_variant import PeftVariant
 
 
@@ -20,5 +18,5 @@ class RsLora(PeftVariant):
     rank_limited = False
     scale_rule = "alpha / sqrt(rank)"
 
-    def lora_settings(self) -> dict[str, Any]:
+    def lora_settings(self) -> dict[str, object]:
         return {"use_rslora": True}

@@ -50,7 +50,7 @@ def _quietly() -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=8)
-def load_task(name: str, folder: str | None) -> tuple[Any, Any]:
+def load_task(name: str, folder: str | None) -> tuple[object, object]:
     """The harness's manager and the loaded task or group of that name; kept, for its rows are read once.
 
     Args:
@@ -127,7 +127,7 @@ def run(name: str, folder: str | None, model: Any, tokenizer: Any, **options: An
             raise UserError.at("task.metrics", f"harness/{name} failed ({reason})", value=f"harness/{name}") from error
 
 
-def make_adapter(model: Any, tokenizer: Any) -> Any:
+def make_adapter(model: Any, tokenizer: Any) -> object:
     """A model of transformers, as it stands, as an `lm_eval.api.model.LM`.
 
     Likelihoods and answers are computed as those of trials are.

@@ -20,7 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TextIO
 
 _MEMORY = 4 * 2**30
 _START_SECONDS = 300.0
@@ -76,7 +76,7 @@ class MathWorker:
             _end(self._process)
         self._process = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"seconds": self.seconds}
 
     def __setstate__(self, state: Mapping[str, object]) -> None:

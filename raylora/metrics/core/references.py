@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from raylora.errors import UserError
 from raylora.metrics.base import MetricRow
 
 
-def metadata_of(row: MetricRow) -> dict[str, Any]:
+def metadata_of(row: MetricRow) -> dict[str, object]:
     """A row's `metadata`, read; empty where it is no JSON object."""
     found = row.get("metadata")
     if isinstance(found, str):

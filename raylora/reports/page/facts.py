@@ -162,7 +162,7 @@ def read_facts(run_dir: str | Path) -> RunFacts:
     )
 
 
-def _json(path: Path) -> Mapping[str, Any]:
+def _json(path: Path) -> Mapping[str, object]:
     """What a file of the run holds; nothing where it is not there, torn, or no mapping."""
     try:
         found = json.loads(path.read_text())

@@ -121,7 +121,7 @@ def _script_safe(value: object) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028")
 
 
-def _rounded(value: object) -> Any:
+def _rounded(value: object) -> object:
     """Six digits are more than a plot shows; a figure that is no finite number is none."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if abs(value) < float("inf") else None

@@ -44,7 +44,7 @@ def rate_table(facts: Sequence[RunFacts], trials: Sequence[Row]) -> Table | None
     return table(columns, rows) if rows else None
 
 
-def _by_rate(run: RunFacts) -> list[dict[str, Any]]:
+def _by_rate(run: RunFacts) -> list[dict[str, object]]:
     """A record per variant and rate: the best value and the lowest loss of the trials there."""
     found: dict[tuple[str, float], dict[str, Any]] = {}
     for trial in run.trials:

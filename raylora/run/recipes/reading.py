@@ -16,7 +16,7 @@ Told = Mapping[str, Any]
 _PISSA = "pissa"
 
 
-def recipe_from(path: str | Path) -> dict[str, Any]:
+def recipe_from(path: str | Path) -> dict[str, object]:
     """A spec as plain data whose default recipe is the one in a file; nothing that the file does not say is in it.
 
     Args:
@@ -59,7 +59,7 @@ def _refused(file: Path, problem: str) -> UserError:
     )
 
 
-def _peft(told: Told, file: Path) -> dict[str, Any]:
+def _peft(told: Told, file: Path) -> dict[str, object]:
     if told["peft_type"] != "LORA":
         raise _refused(file, f"peft_type = {told['peft_type']!r} is no LoRA")
     start = told.get("init_lora_weights")
@@ -76,7 +76,7 @@ def _peft(told: Told, file: Path) -> dict[str, Any]:
     }
 
 
-def _axolotl(told: Told, file: Path) -> dict[str, Any]:
+def _axolotl(told: Told, file: Path) -> dict[str, object]:
     if told.get("adapter") not in ("lora", "qlora"):
         raise _refused(file, f"adapter = {told.get('adapter')!r} is no LoRA")
     ratio, start = told.get("loraplus_lr_ratio"), told.get("peft_init_lora_weights")
@@ -100,7 +100,7 @@ def _axolotl(told: Told, file: Path) -> dict[str, Any]:
     }
 
 
-def _llamafactory(told: Told, file: Path) -> dict[str, Any]:
+def _llamafactory(told: Told, file: Path) -> dict[str, object]:
     if told.get("finetuning_type", "lora") != "lora":
         raise _refused(file, f"finetuning_type = {told['finetuning_type']!r} is no LoRA")
     ratio, rank = told.get("loraplus_lr_ratio"), _whole(told.get("lora_rank", 8))
@@ -131,7 +131,7 @@ _READERS: dict[str, Callable[[Told, Path], dict[str, object]]] = {
 }
 
 
-def _training(told: Told) -> dict[str, Any]:
+def _training(told: Told) -> dict[str, object]:
     return {name: _number(told.get(name)) for name in ("warmup_ratio", "weight_decay", "max_grad_norm")}
 
 
@@ -145,17 +145,17 @@ def _variant(rslora: object, dora: object, start: object = None, ratio: object =
     return "lora_plus" if ratio else "lora"
 
 
-def _start_options(start: object) -> dict[str, Any]:
+def _start_options(start: object) -> dict[str, object]:
     if isinstance(start, str) and start.startswith(f"{_PISSA}_niter_"):
         return {"niter": int(start.rpartition("_")[2])}
     return {}
 
 
-def _ratio(ratio: object) -> dict[str, Any]:
+def _ratio(ratio: object) -> dict[str, object]:
     return {"ratio": _number(ratio)} if ratio else {}
 
 
-def _placement(told: Any) -> Any:
+def _placement(told: Any) -> object:
     """`all-linear`, or names of matrix types; None where nothing, or a pattern, is told."""
     if isinstance(told, str):
         if told in ("all", "all-linear"):
@@ -202,6 +202,6 @@ def _product(told: Told, *names: str) -> int | None:
     return first * second
 
 
-def _without_nothing(told: Mapping[str, object]) -> dict[str, Any]:
+def _without_nothing(told: Mapping[str, object]) -> dict[str, object]:
     kept = {name: _without_nothing(value) if isinstance(value, dict) else value for name, value in told.items()}
     return {name: value for name, value in kept.items() if value is not None and value != {}}

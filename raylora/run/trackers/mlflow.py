@@ -71,7 +71,7 @@ class Mlflow(Tracker):
         self.client.set_terminated(self.run)
 
 
-def _flat(part: Mapping[str, object], before: str = "") -> dict[str, Any]:
+def _flat(part: Mapping[str, object], before: str = "") -> dict[str, object]:
     """Dotted names of what is set."""
     found: dict[str, object] = {}
     for name, value in part.items():

@@ -17,7 +17,7 @@ _FORMS: dict[str, tuple[Callable[..., Program], tuple[str, ...]]] = {
 }
 
 
-def _fields(row: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(row: Mapping[str, Any]) -> dict[str, object]:
     metadata = row.get("metadata") or {}
     return json.loads(metadata) if isinstance(metadata, str) else dict(metadata)
 

@@ -88,7 +88,7 @@ def _assemble(row: Mapping[str, Any], code: str, name: str, challenge: bool) -> 
     return Program(code=code, tests=tests + "\n", entry_point=name, name=f"MBPP/{row.get('task_id', name)}")
 
 
-def _given(row: Mapping[str, Any], field: str) -> list[Any]:
+def _given(row: Mapping[str, Any], field: str) -> list[object]:
     # A Parquet file gives an array, whose truth value is undefined.
     value = row.get(field)
     return [] if value is None else list(value)

@@ -44,7 +44,7 @@ class PeftVariant(Variant):
         }
         return LoraConfig(**(settings | self.lora_settings()))
 
-    def lora_settings(self) -> dict[str, Any]:
+    def lora_settings(self) -> dict[str, object]:
         """What differs from PEFT's plain LoRA, as arguments of `LoraConfig`."""
         return {}
 
@@ -103,7 +103,7 @@ class RewritingVariant(PeftVariant):
     product in the residual, to the base's type, and OLoRA's fails on GPT-2's transposed matrices.
     """
 
-    def lora_settings(self) -> dict[str, Any]:
+    def lora_settings(self) -> dict[str, object]:
         return {"init_lora_weights": False}
 
     @abstractmethod

@@ -98,7 +98,7 @@ def formula_count(variant: Variant) -> int:
     return sum(each) + variant.shared_parameters()
 
 
-def structure(model: nn.Module) -> dict[str, Any]:
+def structure(model: nn.Module) -> dict[str, object]:
     """All of a model that `detach` must give back, apart from the bits of its weights."""
     hooks = (
         "_forward_hooks",

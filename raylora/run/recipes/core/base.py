@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import yaml
 
@@ -50,7 +50,7 @@ def write_yaml(folder: Path, settings: Mapping[str, object], command: str) -> No
     (folder / CONFIG).write_text(f"# {command}\n{text}", encoding="utf-8")
 
 
-def trainer_settings(recipe: Recipe) -> dict[str, Any]:
+def trainer_settings(recipe: Recipe) -> dict[str, object]:
     """The recipe in the words of `transformers.TrainingArguments`, which most toolkits share."""
     return {
         "output_dir": "adapter",
@@ -75,7 +75,7 @@ def trainer_settings(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def lora_settings(recipe: Recipe) -> dict[str, Any]:
+def lora_settings(recipe: Recipe) -> dict[str, object]:
     """The recipe in the words of `peft.LoraConfig`."""
     return {
         "task_type": "CAUSAL_LM",
