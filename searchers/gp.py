@@ -11,6 +11,8 @@ from .base import Common, SpaceSearcher
 from .errors import OptionError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .space import Space
     from .surrogate.encoded_gp import Surrogate
 
@@ -155,13 +157,13 @@ class GPSearch(SpaceSearcher):
 
     # -- the model -------------------------------------------------------------------------------------------------
 
-    def _encode(self, indices: Any) -> object:
+    def _encode(self, indices: Sequence[int]) -> Tensor:
         """Encoded configurations, `(n, d)` float64."""
         from .surrogate.encoded_gp import MixedEncoding
 
         return MixedEncoding(self._space())(indices)
 
-    def _fit(self, x: Any, y: Any) -> Surrogate:
+    def _fit(self, x: Tensor, y: Tensor) -> Surrogate:
         """The model of standardised targets `(n,)`, larger is better."""
         from .surrogate.encoded_gp import MixedEncoding, fit_mixed
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from .base import Common
 from .errors import OptionError
 from .gp import GPSearch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
     from .surrogate.encoded_gp import Surrogate
 
 
@@ -49,12 +53,12 @@ class LatentBOSearch(GPSearch):
         self.width = width
         super().__init__(n_initial=n_initial, candidates=candidates, fit_steps=fit_steps, **common)
 
-    def _encode(self, indices: Any) -> object:
+    def _encode(self, indices: Sequence[int]) -> Tensor:
         import torch
 
         return torch.from_numpy(self._space().features(indices))
 
-    def _fit(self, x: Any, y: Any) -> Surrogate:
+    def _fit(self, x: Tensor, y: Tensor) -> Surrogate:
         from .surrogate.encoded_gp import fit_latent
 
         return fit_latent(x, y, width=self.width, steps=self.fit_steps, seed=self.seed * 1000 + len(y))

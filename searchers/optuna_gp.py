@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from .gp import GPSearch
 from .knob import Knob
 from .optuna_sampler import OptunaSamplerSearch
 from .space import Space
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
 
 
 class OptunaGPSearch(OptunaSamplerSearch):
@@ -34,14 +38,14 @@ class OptunaGPSearch(OptunaSamplerSearch):
     ) -> tuple[np.ndarray, np.ndarray]:
         return GPSearch.leave_one_out(space, indices, values, {}, seed)
 
-    def _sampler(self) -> object:
+    def _sampler(self) -> BaseSampler:
         import optuna
 
         # The random draws outside the model are the sampler's own: without the warning about each of them.
         return optuna.samplers.GPSampler(seed=self.seed, warn_independent_sampling=False)
 
     @staticmethod
-    def _distribution(knob: Knob) -> object:
+    def _distribution(knob: Knob) -> BaseDistribution:
         from optuna.distributions import CategoricalDistribution, IntDistribution
 
         if knob.kind == "categorical":

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from .base import Common, Observation, SpaceSearcher
 from .knob import Knob
 from .space import Space
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
 
 # Proposals that are known to fail, before a random one is taken instead.
 _TRIES = 10
@@ -30,12 +34,12 @@ class OptunaSamplerSearch(SpaceSearcher):
         self._before_optuna: list[Observation] = []
         super().__init__(**common)
 
-    def _sampler(self) -> object:
+    def _sampler(self) -> BaseSampler:
         """A new sampler of Optuna's, seeded."""
         raise NotImplementedError
 
     @staticmethod
-    def _distribution(knob: Knob) -> object:
+    def _distribution(knob: Knob) -> BaseDistribution:
         """How Optuna sees a knob: a distribution over the positions of its values."""
         from optuna.distributions import CategoricalDistribution
 

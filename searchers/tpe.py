@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from .optuna_sampler import OptunaSamplerSearch
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
 
 
 class TPESearch(OptunaSamplerSearch):
@@ -18,7 +21,7 @@ class TPESearch(OptunaSamplerSearch):
     name: ClassVar[str] = "tpe"
     summary: ClassVar[str] = "Optuna's tree-structured Parzen estimator (may repeat a configuration)"
 
-    def _sampler(self) -> object:
+    def _sampler(self) -> BaseSampler:
         import optuna
 
         return optuna.samplers.TPESampler(seed=self.seed)

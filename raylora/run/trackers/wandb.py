@@ -41,11 +41,11 @@ class Wandb(Tracker):
         remember(folder, self.name, {"run": self.run})
         self._search().finish()
 
-    def _search(self) -> object:
+    def _search(self) -> Any:
         """The search's run: open for a moment at either end, since a run of a killed process would stay in use."""
         return self._open(self.folder.name, "search", self.spec, id=self.run, resume="allow")
 
-    def _open(self, name: str, kind: str, config: Mapping[str, Any], **more: Any) -> object:
+    def _open(self, name: str, kind: str, config: Mapping[str, Any], **more: Any) -> Any:
         import wandb
 
         return wandb.init(
