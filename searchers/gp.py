@@ -157,7 +157,7 @@ class GPSearch(SpaceSearcher):
 
     # -- the model -------------------------------------------------------------------------------------------------
 
-    def _encode(self, indices: Sequence[int]) -> Tensor:
+    def _encode(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         """Encoded configurations, `(n, d)` float64."""
         from .surrogate.encoded_gp import MixedEncoding
 

@@ -11,6 +11,7 @@ from .gp import GPSearch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from torch import Tensor
 
     from .surrogate.encoded_gp import Surrogate
@@ -53,7 +54,7 @@ class LatentBOSearch(GPSearch):
         self.width = width
         super().__init__(n_initial=n_initial, candidates=candidates, fit_steps=fit_steps, **common)
 
-    def _encode(self, indices: Sequence[int]) -> Tensor:
+    def _encode(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         import torch
 
         return torch.from_numpy(self._space().features(indices))

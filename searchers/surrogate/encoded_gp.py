@@ -50,7 +50,7 @@ class MixedEncoding:
         self.ordinal = [c for c, kind in enumerate(kinds) if kind == "ordinal"]
         self.categorical = [c for c, kind in enumerate(kinds) if kind == "categorical"]
 
-    def __call__(self, indices: Sequence[int]) -> Tensor:
+    def __call__(self, indices: Sequence[int] | np.ndarray) -> Tensor:
         """`(n, d)` float64, d the number of knobs with more than one value."""
         digits = self.space.digits(indices)
         x = np.zeros((len(digits), len(self.places)))
