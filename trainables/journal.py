@@ -11,6 +11,7 @@ One JSON object a line, appended under a file lock and fsynced before the writer
 - `error`: the trial failed with `message`; it is not tried again. `kind` says whether it is `infeasible` (it cannot be
   had on this model or machine) or `failed`.
 - `final`: a job of the final stage is done (`label`, `result`).
+- `request`: what somebody asked of the search while it ran, and what came of it (see `raylora.run.requests`).
 
 A trial is finished once its `finish` line is on disk. Tune's own snapshots are periodic and may be older.
 """

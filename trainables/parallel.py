@@ -53,6 +53,10 @@ class Parallel:
         """What each of the workers has, in the order of their ranks."""
         return [value]
 
+    def any(self, here: bool) -> bool:
+        """Whether it is so for some worker: all are told the same."""
+        return self.sum([float(here)])[0] > 0
+
     def late(self, deadline: float) -> bool:
         """Whether it is past the deadline (seconds since the epoch) for some worker: all are told the same."""
-        return math.isfinite(deadline) and self.sum([float(time.time() >= deadline)])[0] > 0
+        return math.isfinite(deadline) and self.any(time.time() >= deadline)

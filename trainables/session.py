@@ -22,6 +22,7 @@ from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
 from trainables.run import TrialRun
 from trainables.saved import saved
+from trainables.stops import asked_to_stop
 from trainables.variants.core.config import Surroundings
 
 if TYPE_CHECKING:
@@ -162,7 +163,11 @@ class TrialSession:
         return self.journal.fail(key, knobs, message, kind) if known is None else known
 
     def advance(self) -> Metrics:
-        """Train up to the next report, evaluate, journal and return the metrics; the last one has `done: true`."""
+        """Train up to the next report, evaluate, journal and return the metrics; the last one has `done: true`.
+
+        A trial that is past the run's deadline, or that somebody has asked to stop, ends at its next step: it is scored
+        as it stands.
+        """
         run = self._require()
         settings, scorer = self.setup.settings, self.setup.scorer
         interval = settings.samples / max(1, settings.reports)
@@ -174,7 +179,9 @@ class TrialSession:
             run.advance(run.samples + 1)
             self._show("training")
             self._maybe_checkpoint()
-            late = self.parallel.late(self.setup.deadline)
+            late = self.parallel.any(
+                time.time() >= self.setup.deadline or asked_to_stop(self.setup.run_dir, self.key)
+            )
         self._show("scoring")
         scores: Metrics = scorer.worst_figures("validation")
         if not run.diverged:

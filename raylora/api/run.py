@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from raylora.api.tuned import TunedModel
+    from raylora.run.requests import Answer
     from raylora.run.state import RunStatus, State
     from raylora.run.summary import Summary
 
@@ -202,6 +203,77 @@ class Run:
         from raylora.api.tuned import load_tuned
 
         return load_tuned(self.spec, self.adapter_dir, device)
+
+    def stop(self, trial: int | str | None = None) -> Answer:
+        """While a search runs, ask for a trial's end, or without one for that of the search: `raylora stop`.
+
+        A trial ends at its next step and is scored as it stands. Where nobody runs the search, this holds when it goes
+        on.
+
+        Args:
+            trial: its number, or the first digits of its key.
+
+        Returns:
+            `request`, `state` (`taken`, or `waiting` where nobody has looked yet) and `told`, that in words.
+
+        Raises:
+            UserError: No such trial, one that is over, or a run that is finished.
+
+        Example:
+            >>> raylora.open_run("runs/sums").stop(2)
+            Traceback (most recent call last):
+            ...
+            raylora.errors.UserError: RUN_DIR: ... is finished; for more trials raise search.trials ...
+        """
+        from raylora.run.requests import end_search, stop_trial
+
+        return end_search(self.folder) if trial is None else stop_trial(self.folder, trial)
+
+    def add(self, *, trials: int | None = None, **knobs: Any) -> Answer:
+        """While a search runs, give it a configuration to try next, or another number of trials: `raylora add`.
+
+        Args:
+            trials: how many are to finish, instead of a configuration.
+            knobs: changes to the default recipe, such as `rank=16`; values need not be in the space.
+
+        Returns:
+            As `stop`.
+
+        Raises:
+            UserError: A knob or a value that there is not, a configuration that was tried, or a run that is finished.
+
+        Example:
+            >>> raylora.open_run("runs/sums").add(rank=16, learning_rate=1e-4)
+            Traceback (most recent call last):
+            ...
+            raylora.errors.UserError: RUN_DIR: ... is finished; for more trials raise search.trials ...
+        """
+        from raylora.run.requests import add_trial, change_trials
+
+        return add_trial(self.folder, knobs) if trials is None else change_trials(self.folder, trials)
+
+    def clone(self, trial: int | str, **knobs: Any) -> Answer:
+        """While a search runs, have a trial's configuration tried next with some knobs changed: `raylora clone`.
+
+        Args:
+            trial: its number, or the first digits of its key.
+            knobs: what is changed; values need not be in the space.
+
+        Returns:
+            As `stop`.
+
+        Raises:
+            UserError: As `add`, and for a trial that there is not.
+
+        Example:
+            >>> raylora.open_run("runs/sums").clone(1, rank=16)
+            Traceback (most recent call last):
+            ...
+            raylora.errors.UserError: RUN_DIR: ... is finished; for more trials raise search.trials ...
+        """
+        from raylora.run.requests import clone_trial
+
+        return clone_trial(self.folder, trial, knobs)
 
     def __repr__(self) -> str:
         done = sum(count for name, count in self.status["counts"].items() if name != "unfinished")

@@ -111,6 +111,13 @@ def listed(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
+def knobs(changes: Iterable[str]) -> dict[str, Any]:
+    """Knobs and values of `knob=value`, read as YAML. Errors: UserError."""
+    from raylora.spec.text import apply_overrides
+
+    return apply_overrides({}, changes)
+
+
 def whole_numbers(option: str, text: str | None) -> list[int] | None:
     """Whole numbers separated by commas. Raises UserError for anything else."""
     try:

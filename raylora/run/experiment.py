@@ -28,6 +28,7 @@ from raylora.run.interrupt import interruptible
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run, prepare, stop_actors
 from raylora.run.search import search
+from raylora.run.requests import FOLDER as REQUESTS
 from raylora.run.state import held
 from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
 from raylora.run.tracking import Say, Tracking, make_trackers
@@ -36,6 +37,7 @@ from raylora.run.trouble import logged_apart, told_in_one_line
 from raylora.spec import Spec
 from trainables.journal import Journal, Knobs, trial_key
 from trainables.live import FOLDER as LIVE
+from trainables.stops import FOLDER as STOPS
 
 # What is done with the folder of a run that has just come to its end, before its trackers are told; the second
 # argument tells the user a line.
@@ -159,7 +161,7 @@ def _finish(run: Run, started: float) -> Summary:
     }
     summary = cast(Summary, found)
     write_summary(run.folder, summary)
-    for name in ("checkpoints", LIVE):
+    for name in ("checkpoints", LIVE, REQUESTS, STOPS):
         shutil.rmtree(run.folder / name, ignore_errors=True)
     if run.keeper is not None:
         run.keeper.write()

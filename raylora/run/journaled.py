@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search import Searcher
 
 from raylora.run.folder import STATE_FILE, STATE_MARK
+from raylora.run.requests import taken
 from trainables.journal import Ending, Journal, Knobs, trial_key
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ class JournaledSearcher(Searcher):
         self.enough: Callable[[], bool] | None = None
         self.choosing = False
         self._running: set[str] = set()
+        # Asked for by people, outside the space; and the trials of such configurations.
+        self._asked: list[dict[str, Any]] = []
+        self._outside: set[str] = set()
         self.finished = self.failed = 0
         # Of those that ran in this attempt; a resumed one may have been mended.
         self._failed_now = 0
@@ -86,11 +90,14 @@ class JournaledSearcher(Searcher):
         if space is None:
             raise ValueError("the searcher has no space to catch up in")
         known = {observation.index for observation in inner.observations}
+        asked = {key for what, key, _ in taken(Path(str(self.run_dir))) if what == "add"}
         for key, start in journal.started().items():
             if start.config not in space:
                 # Of a space that was not fitted to the model: what came of it stands, the searcher cannot place it.
                 if key in concluded:
                     self._replays.append(dict(start.config))
+                elif key in asked:
+                    self._asked.append(dict(start.config))
                 continue
             config = self._respell(start.config)
             if key not in concluded:
@@ -106,6 +113,18 @@ class JournaledSearcher(Searcher):
                 inner.forget(trial_id)
             else:
                 inner.enqueue([config])
+
+    def ask_for(self, config: Knobs) -> None:
+        """Propose a configuration next. One outside the space is tried as well; the searcher cannot place its result."""
+        inner = self._inner()
+        if inner.space is not None and config in inner.space:
+            inner.enqueue([self._respell(config)])
+        else:
+            self._asked.append(dict(config))
+
+    def knows_of(self, config: Knobs) -> bool:
+        """Whether a configuration that has not begun is about to."""
+        return trial_key(config) in map(trial_key, self._inner().pending.values())
 
     def _record(self, config: Knobs, end: Ending) -> None:
         """Tell the searcher of a trial that its state does not know."""
@@ -172,6 +191,10 @@ class JournaledSearcher(Searcher):
                 return Searcher.FINISHED
             if self.finished + len(self._running) + len(self._passive) >= self.trials:
                 return None  # one of those that run may have to be replaced
+        if self._asked:
+            self._running.add(trial_id)
+            self._outside.add(trial_id)
+            return self._asked.pop(0)
         self.choosing = True
         try:
             suggestion = self._inner().suggest(trial_id)
@@ -183,7 +206,7 @@ class JournaledSearcher(Searcher):
         return suggestion
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if trial_id not in self._passive:
+        if trial_id not in self._passive | self._outside:
             self._inner().on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -195,6 +218,9 @@ class JournaledSearcher(Searcher):
             return
         self._failed_now += failed
         self._running.discard(trial_id)
+        if trial_id in self._outside:
+            self._outside.discard(trial_id)
+            return
         self._inner().on_trial_complete(trial_id, result, error)
         self._write()
 

@@ -176,6 +176,12 @@ class Keeper:
             return plan.trials
         return min(self.asked.space_size, math.ceil(1.5 * plan.trials))
 
+    def change_trials(self, trials: int) -> None:
+        """Somebody asks for another number of trials; the time still counts."""
+        plan, _ = self._settled()
+        self.plan, self.chosen = replace(plan, trials=trials), self.chosen | {"search.trials"}
+        self.write()
+
     def enough(self, ended: int) -> bool:
         """Whether no further trial should start, now that so many have ended. The first one always may."""
         plan, cost = self._settled()

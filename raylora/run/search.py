@@ -14,6 +14,7 @@ from raylora.run.journaled import JournaledSearcher
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run
 from raylora.run.searcher import build_searcher, scheduler
+from raylora.run.steering import Steering
 from raylora.run.tracked import TrackingCallback
 from raylora.run.trials import write_trials
 from trainables.journal import ERRORS, Ending, Journal, Knobs, trial_key
@@ -47,6 +48,9 @@ def search(run: Run, again: bool) -> None:
     callback = RunCallback(
         str(run.folder), run.task.metric, run.task.mode, run.trials, partial(show_trial, run), run.progress.say
     )
+    steering = Steering(run, searcher, callback)
+    if again:
+        steering.go_on()
     trainable: object
     if run.group is None:
         from trainables.host import start_pool
@@ -76,8 +80,8 @@ def search(run: Run, again: bool) -> None:
             scheduler=scheduler(spec, setup.settings.samples),
             metric=run.task.metric,
             mode=run.task.mode,
-            # Those that fail are replaced; the searcher says when there are enough.
-            num_samples=max(2 * most, len(Journal(run.folder).concluded())),
+            # Those that fail are replaced, and people may ask for more; the searcher says when there are enough.
+            num_samples=-1,
             max_concurrent_trials=spec.resources.hosts,
             reuse_actors=run.group is None,
             time_budget_s=spec.search.time_s if run.keeper is None else run.keeper.hard_stop_s(),
@@ -88,13 +92,14 @@ def search(run: Run, again: bool) -> None:
             name=run.folder.name,
             storage_path=str(run.folder.parent),
             failure_config=ray_tune.FailureConfig(max_failures=spec.search.max_failures),
-            callbacks=[callback, *([TrackingCallback(str(run.folder), run.tracking)] if run.tracking else [])],
+            callbacks=[callback, steering, *([TrackingCallback(str(run.folder), run.tracking)] if run.tracking else [])],
             verbose=0,
         ),
     )
     started = time.monotonic()
     with run.progress.watching(run.folder, partial(standing, run, callback, searcher)):
         tuner.fit()
+    steering.refuse()
     write_trials(run.folder)
     _log_searcher(run, searcher, time.monotonic() - started)
     if searcher.failed:
