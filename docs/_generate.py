@@ -3,11 +3,13 @@
 - `reference/fields.md`: every field of the spec, from the pydantic model's types, defaults and descriptions.
 - `reference/commands.md`: every command with its arguments, from the command line's own parser.
 - `reference/api/*.md`: one page per package, its modules' public names, for mkdocstrings to fill.
+- `notebooks/*.md`: the notebooks, which are kept without outputs.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,8 @@ from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("raylora", "searchers", "trainables", "clusters")
+
+NOTEBOOKS = ROOT / "notebooks"
 
 sys.path.insert(0, str(ROOT))
 
@@ -37,6 +41,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     pages = {"reference/fields.md": fields(), "reference/commands.md": commands()}
     pages |= {_page(name): package_page(name) for name in packages()}
+    pages |= {f"notebooks/{path.stem}.md": notebook_page(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     return files
@@ -55,6 +60,21 @@ def package_page(package: str) -> str:
     modules = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
     blocks = [f"# {package}", f"::: {package}\n    options:\n      show_root_heading: false"]
     blocks += [f"## {package}.{name}\n\n::: {package}.{name}\n    options:\n      heading_level: 3" for name in modules]
+    return "\n\n".join(blocks) + "\n"
+
+
+def notebook_page(path: Path) -> str:
+    """A notebook's cells, text as it is and code as such, and where the file lies."""
+    import nbformat
+
+    cells = nbformat.read(path, as_version=4).cells
+    blocks = [
+        re.sub(r"\((\w+)\.ipynb\)", r"(\1.md)", cell.source)
+        if cell.cell_type == "markdown"
+        else f"```python\n{cell.source}\n```"
+        for cell in cells
+    ]
+    blocks.insert(1, f"*To run it yourself: `notebooks/{path.name}`.*")
     return "\n\n".join(blocks) + "\n"
 
 

@@ -179,9 +179,7 @@ class TrialSession:
             run.advance(run.samples + 1)
             self._show("training")
             self._maybe_checkpoint()
-            late = self.parallel.any(
-                time.time() >= self.setup.deadline or asked_to_stop(self.setup.run_dir, self.key)
-            )
+            late = self.parallel.any(time.time() >= self.setup.deadline or asked_to_stop(self.setup.run_dir, self.key))
         self._show("scoring")
         scores: Metrics = scorer.worst_figures("validation")
         if not run.diverged:

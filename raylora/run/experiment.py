@@ -27,8 +27,8 @@ from raylora.run.folder import (
 from raylora.run.interrupt import interruptible
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run, prepare, stop_actors
-from raylora.run.search import search
 from raylora.run.requests import FOLDER as REQUESTS
+from raylora.run.search import search
 from raylora.run.state import held
 from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
 from raylora.run.tracking import Say, Tracking, make_trackers

@@ -178,7 +178,17 @@ def archive_attempt(folder: Path) -> None:
     The resumed experiment lists all trials anew, the finished ones answered from the journal, so Tune's
     analysis of the run's folder shows one whole experiment.
     """
-    kept = {"spec.yaml", "trials.jsonl", "checkpoints", "strategies", "final", "attempts", "requests", "stops", *TRACKER_FOLDERS}
+    kept = {
+        "spec.yaml",
+        "trials.jsonl",
+        "checkpoints",
+        "strategies",
+        "final",
+        "attempts",
+        "requests",
+        "stops",
+        *TRACKER_FOLDERS,
+    }
     # Of a finished run that is given more trials: they are replaced when those are over.
     kept |= {"summary.json", "best.yaml", "adapter"}
     kept |= {path.name for path in folder.glob("tracker-*.json")}

@@ -115,7 +115,7 @@ class JournaledSearcher(Searcher):
                 inner.enqueue([config])
 
     def ask_for(self, config: Knobs) -> None:
-        """Propose a configuration next. One outside the space is tried as well; the searcher cannot place its result."""
+        """Propose a configuration next; one outside the space is tried as well, but nothing is learnt from it."""
         inner = self._inner()
         if inner.space is not None and config in inner.space:
             inner.enqueue([self._respell(config)])

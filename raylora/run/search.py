@@ -72,6 +72,7 @@ def search(run: Run, again: bool) -> None:
         f"search: {spec.search.searcher}, {run.trials} of {len(run.space or spec.to_space())} configurations, "
         f"{setup.settings.samples} samples each"
     )
+    callbacks = [callback, steering, *([TrackingCallback(str(run.folder), run.tracking)] if run.tracking else [])]
     tuner = ray_tune.Tuner(
         # The work is done on hosts and worker groups; Tune insists on a request above zero.
         ray_tune.with_resources(trainable, {"cpu": 0.001}),
@@ -92,7 +93,7 @@ def search(run: Run, again: bool) -> None:
             name=run.folder.name,
             storage_path=str(run.folder.parent),
             failure_config=ray_tune.FailureConfig(max_failures=spec.search.max_failures),
-            callbacks=[callback, steering, *([TrackingCallback(str(run.folder), run.tracking)] if run.tracking else [])],
+            callbacks=callbacks,
             verbose=0,
         ),
     )

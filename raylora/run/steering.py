@@ -26,8 +26,8 @@ EVERY_S = 0.5
 class Steering(Callback):
     """Answers each request once, and says what came of it.
 
-    What was taken holds for a run that is resumed as well: stops are marks in the folder, the number of trials stands in
-    its spec.yaml or its plan, and configurations that were asked for are found in the journal.
+    What was taken holds for a run that is resumed as well: stops are marks in the folder, the number of trials stands
+    in its spec.yaml or its plan, and configurations that were asked for are found in the journal.
     """
 
     def __init__(self, run: Run, searcher: JournaledSearcher, booking: RunCallback) -> None:

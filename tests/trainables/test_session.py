@@ -8,6 +8,7 @@ import torch
 from trainables.journal import ERRORS, Journal, trial_key
 from trainables.protocols import TrainSettings
 from trainables.session import TrialSession, pick_device, pick_dtype
+from trainables.stops import ask_to_stop
 from trainables.variants.core.snapshot import fingerprint
 
 KNOBS = {"variant": "lora", "rank": 4, "alpha_ratio": 2, "learning_rate": 1e-3, "batch_size": 4, "dropout": 0.0}
@@ -76,6 +77,15 @@ def test_what_the_model_cannot_have_is_an_error_line_and_is_not_tried_again(sess
 def test_past_the_deadline_a_trial_is_scored_as_it_is(session, tmp_path) -> None:
     made = session(deadline=0.0)
     made.begin(KNOBS)
+    metrics = made.advance()
+    assert metrics["done"] and metrics["samples"] == 4 and "accuracy" in metrics
+    assert Journal(tmp_path).concluded()[trial_key(KNOBS)].stopped
+
+
+def test_a_trial_that_is_asked_to_stop_is_scored_as_it_is(session, tmp_path) -> None:
+    made = session()
+    made.begin(KNOBS)
+    ask_to_stop(tmp_path, trial_key(KNOBS))
     metrics = made.advance()
     assert metrics["done"] and metrics["samples"] == 4 and "accuracy" in metrics
     assert Journal(tmp_path).concluded()[trial_key(KNOBS)].stopped

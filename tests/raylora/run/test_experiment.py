@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,8 +16,6 @@ from raylora.run.trials import trial_table
 from raylora.spec import load
 from trainables.journal import Journal
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 def test_the_summary_is_what_its_file_holds(finished_run) -> None:
     assert finished_run.summary == json.loads((finished_run.folder / "summary.json").read_text())
@@ -32,16 +29,6 @@ def test_the_summary_scores_base_default_and_best(finished_run) -> None:
         assert {"config", "validation", "validation_se", "test", "test_se"} == set(summary[label])
     assert summary["default"]["config"]["alpha"] == 8
     assert summary["default"]["config"]["alpha_ratio"] == 2
-
-
-def test_the_notebook_reads_a_run_cell_by_cell(finished_run) -> None:
-    notebook = json.loads((ROOT / "notebooks" / "reading_a_run.ipynb").read_text())
-    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    scope: dict = {}
-    for cell in cells:
-        exec(cell.replace("../runs/RUN", str(finished_run.folder)), scope)
-    assert scope["best_so_far"].iloc[-1] == trial_table(finished_run.folder)["accuracy"].max()
-    assert len(scope["answers"]) > 0
 
 
 def test_a_second_run_in_the_same_folder_is_refused(finished_run) -> None:
