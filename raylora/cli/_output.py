@@ -111,7 +111,7 @@ def listed(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def knobs(changes: Iterable[str]) -> dict[str, Any]:
+def knobs(changes: Iterable[str]) -> dict[str, object]:
     """Knobs and values of `knob=value`, read as YAML. Errors: UserError."""
     from raylora.spec.text import apply_overrides
 
