@@ -88,7 +88,7 @@ class Plan:
         """The plan in words."""
         guess = " (estimated, not measured)" if self.estimated else ""
         told = [
-            f"plan{guess}: {self.trials} trials of {self.samples} samples on {self.proxy:.2g} of train, "
+            f"plan{guess}: {in_words(self.trials)} of {self.samples} samples on {self.proxy:.2g} of train, "
             f"{self.validation_rows} validation rows; about {duration(self.trial_s)} each, "
             f"{duration(self.search_s)} in all" + (f" on {self.hosts} hosts" if self.hosts > 1 else "")
         ]
@@ -103,6 +103,11 @@ class Plan:
         told += [f"plan: {reason}" for reason in self.reasons]
         told += [f"plan: {line}" for line in self.contradictions]
         return told
+
+
+def in_words(trials: int) -> str:
+    """So many trials."""
+    return f"{trials} trial" if trials == 1 else f"{trials} trials"
 
 
 def margin(budget_s: float) -> float:

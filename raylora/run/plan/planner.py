@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from raylora.run.plan.cost import CostModel
-from raylora.run.plan.plan import Plan, margin
+from raylora.run.plan.plan import Plan, in_words, margin
 from raylora.spec import Spec
 from raylora.spec.budget import duration
 
@@ -298,7 +298,7 @@ class _Planner:
             fewer -= 1
         samples = max(min(whole, SAMPLES_EVER), self.costs.samples_in(slots / fewer, least, price))
         self.reasons.append(
-            f"the budget is small for this model: {fewer} trials of {samples} samples say little about a recipe"
+            f"the budget is small for this model: {in_words(fewer)} of {samples} samples can say little about a recipe"
         )
         return fewer, samples
 
