@@ -45,7 +45,7 @@ class Wire:
         self._read_fd = read_fd
         self._write_fd = write_fd
 
-    def send(self, frame: Any) -> None:
+    def send(self, frame: object) -> None:
         """Raises `WireError` for a frame over 64 MiB, `Gone` where nobody reads any more."""
         body = json.dumps(frame, separators=(",", ":")).encode()
         if len(body) > MAX_FRAME_BYTES:
@@ -90,17 +90,17 @@ class Codec:
 
     def __init__(self, remote: Callable[[int], Any]) -> None:
         self._make_remote = remote
-        self._kept: dict[int, Any] = {}
+        self._kept: dict[int, object] = {}
         self._remotes: dict[int, Any] = {}
 
-    def kept(self, number: int) -> Any:
+    def kept(self, number: int) -> object:
         """The object of this side that `number` names; `WireError` where there is none."""
         try:
             return self._kept[number]
         except (KeyError, TypeError):
             raise WireError("a reference to nothing") from None
 
-    def encode(self, value: Any, depth: int = 0) -> Any:
+    def encode(self, value: object, depth: int = 0) -> Any:
         kind = type(value)
         if value is None or kind is bool or kind is str or kind is float:
             return value
@@ -224,10 +224,10 @@ class Remote:
     def __getattr__(self, name: str) -> Any:
         return _ask(self, "getattr", name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         _ask(self, "setattr", name, value)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         peer: Peer = object.__getattribute__(self, "_peer")
         return peer.call(object.__getattribute__(self, "_number"), args, kwargs)
 
@@ -248,13 +248,13 @@ class Remote:
     def __len__(self) -> int:
         return int(_ask(self, "len"))
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> Any:
         return _ask(self, "getitem", key)
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         _ask(self, "setitem", key, value)
 
-    def __contains__(self, item: Any) -> bool:
+    def __contains__(self, item: object) -> bool:
         return any(item == mine for mine in self)
 
     def __bool__(self) -> bool:
@@ -266,10 +266,10 @@ class Remote:
     def __repr__(self) -> str:
         return str(_ask(self, "repr"))
 
-    def __instancecheck__(self, instance: Any) -> bool:
+    def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, Remote) and bool(_ask(self, "isinstance", instance))
 
-    def __eq__(self, other: Any) -> bool:
+    def __eq__(self, other: object) -> bool:
         """The same object, or two of one class whose attributes are equal as data."""
         if self is other:
             return True
@@ -282,7 +282,7 @@ class Remote:
         return hash(object.__getattribute__(self, "_number"))
 
 
-def _ask(remote: Any, operation: str, *parts: Any) -> Any:
+def _ask(remote: Any, operation: str, *parts: object) -> Any:
     if not isinstance(remote, Remote):
         raise WireError("a reference was expected")
     peer: Peer = object.__getattribute__(remote, "_peer")
@@ -303,12 +303,12 @@ class Peer:
         self._serve = serve
         self.gone = False
 
-    def ask(self, operation: str, number: int, *parts: Any) -> Any:
+    def ask(self, operation: str, number: int, *parts: object) -> Any:
         """The answer, decoded. Raises what the other side raised, as a built-in exception or `RemoteError`."""
         self._send(["ask", operation, number, [self.codec.encode(part) for part in parts]])
         return self.codec.decode(self._answer()[0])
 
-    def call(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(self, number: int, args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
         """Call from afar; lists, sets and dicts among the arguments come back as the callee left them."""
         self._send(["ask", "call", number, [self.codec.encode(args), self.codec.encode(kwargs)]])
         result, changed = self._answer()
@@ -324,7 +324,7 @@ class Peer:
         except Gone:
             return
 
-    def _send(self, frame: Any) -> None:
+    def _send(self, frame: object) -> None:
         if self.gone:
             raise Gone
         try:
