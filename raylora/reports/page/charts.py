@@ -15,10 +15,12 @@ from raylora.reports.page.marks import (
     Views,
     amount,
     chart,
+    dots,
     faded,
     name,
     only,
     sized,
+    spread,
     told,
 )
 
@@ -27,7 +29,7 @@ def progress(metric: str, mode: str, several: bool, defaults: Sequence[Row]) -> 
     """Best so far, with all trials behind it and the default recipe's line."""
     views = {}
     for title, axis in (("over trials", "count"), ("over time", "minutes")):
-        colour = {"color": name("run", "run")} if several else {}
+        colour: Spec = {"color": name("run", "run")} if several else {}
         x = amount(axis, "trials that ended" if axis == "count" else "minutes since the first trial")
         if axis == "count":
             x["axis"] = {"tickMinStep": 1, "format": "d"}
@@ -35,15 +37,7 @@ def progress(metric: str, mode: str, several: bool, defaults: Sequence[Row]) -> 
             {
                 "data": {"name": "trials"},
                 "transform": [only("isValid(datum.value) && isValid(datum.count)")],
-                "mark": {"type": "point", "filled": True},
-                "encoding": {
-                    "x": x,
-                    "y": amount("value", metric),
-                    "opacity": faded(0.35),
-                    "size": sized(35),
-                    "tooltip": TRIAL,
-                    **colour,
-                },
+                **dots(x=x, y=amount("value", metric), opacity=0.35, size=35, **colour),
             },
             {
                 "data": {"name": "progress"},
@@ -106,14 +100,10 @@ def _rate_view(field: str, y: Spec, kind: str, best: str, several: bool) -> Spec
         scale={"type": "log", "nice": False, "padding": 16},
         axis={"format": "~e", "labelOverlap": True, "grid": False},
     )
-    colour = {"color": name("variant", "variant")}
+    colour: Spec = {"color": name("variant", "variant")}
     dash = {"strokeDash": name("run", "run")} if several else {}
     finished = [only(f"isValid(datum.rate) && isValid(datum.{field})")]
-    points: Spec = {
-        "transform": finished,
-        "mark": {"type": "point", "filled": True},
-        "encoding": {"x": x, "y": y, "opacity": faded(0.6), "size": sized(), "tooltip": TRIAL, **colour},
-    }
+    points: Spec = {"transform": finished, **dots(x=x, y=y, opacity=0.6, **colour)}
     by = ["rate", "variant", *(["run"] if several else [])]
     at = {**y, "field": "at"}
     line: Spec = {
@@ -139,7 +129,7 @@ def _rate_view(field: str, y: Spec, kind: str, best: str, several: bool) -> Spec
                 {"calculate": "datum.value + datum.error", "as": "high"},
             ],
             "mark": {"type": "rule", "clip": True},
-            "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "opacity": faded(0.3), **colour},
+            "encoding": {**spread(x, y, "low", "high"), **colour},
         }
     lost: Spec = {
         "transform": [only("datum.status === 'diverged' || datum.status === 'failed'")],
@@ -190,18 +180,7 @@ def tradeoffs(metric: str, mode: str, rows: Sequence[Row]) -> Views:
         )
         y = amount("value", metric)
         shown = [only(f"isValid(datum.value) && isValid(datum.{cost})")]
-        points: Spec = {
-            "transform": shown,
-            "mark": {"type": "point", "filled": True},
-            "encoding": {
-                "x": x,
-                "y": y,
-                "color": name("variant", "variant"),
-                "opacity": faded(),
-                "size": sized(),
-                "tooltip": TRIAL,
-            },
-        }
+        points: Spec = {"transform": shown, **dots(x=x, y=y, color=name("variant", "variant"))}
         line: Spec = {
             "transform": [*shown, only(f"datum.front_{cost}")],
             "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [5, 3], "strokeWidth": 1.5},
@@ -217,19 +196,8 @@ def _by_rank(metric: str, mode: str) -> Spec:
     x = amount("parameters", "trainable parameters", scale={"type": "log"}, axis={"format": "~s", "labelOverlap": True})
     y = amount("value", metric)
     shown = [only("isValid(datum.value) && datum.parameters > 0 && isValid(datum.rank)")]
-    points: Spec = {
-        "transform": shown,
-        "mark": {"type": "point", "filled": True},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "color": {"field": "rank", "type": "ordinal", "title": "rank", "scale": {"range": "ramp"}},
-            "shape": name("variant", "variant"),
-            "opacity": faded(),
-            "size": sized(),
-            "tooltip": TRIAL,
-        },
-    }
+    ramp: Spec = {"field": "rank", "type": "ordinal", "title": "rank", "scale": {"range": "ramp"}}
+    points: Spec = {"transform": shown, **dots(x=x, y=y, color=ramp, shape=name("variant", "variant"))}
     line: Spec = {
         "transform": [
             *shown,
@@ -339,22 +307,12 @@ def belief(metric: str) -> Views:
     bars: Spec = {
         "data": {"name": "belief"},
         "mark": "rule",
-        "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "opacity": faded(0.3)},
+        "encoding": spread(x, y, "low", "high"),
     }
+    range_ = told(("observed", "observed"), ("predicted", "predicted"), ("low", "from"), ("high", "to"))
     points: Spec = {
         "data": {"name": "belief"},
-        "mark": {"type": "point", "filled": True},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "color": name("variant", "variant"),
-            "opacity": faded(),
-            "size": sized(),
-            "tooltip": [
-                *LINE,
-                *told(("observed", "observed"), ("predicted", "predicted"), ("low", "from"), ("high", "to")),
-            ],
-        },
+        **dots(x=x, y=y, color=name("variant", "variant"), tooltip=[*LINE, *range_]),
     }
     return {"": chart([points, bars, diagonal])}
 

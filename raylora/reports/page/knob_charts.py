@@ -13,10 +13,10 @@ from raylora.reports.page.marks import (
     Views,
     amount,
     chart,
+    dots,
     faded,
     name,
     only,
-    sized,
     told,
 )
 
@@ -42,15 +42,7 @@ def slices(metric: str, knobs: Sequence[Knob]) -> Views:
         place, compute = _on("x", knob)
         points: Spec = {
             "transform": [only(f"isValid(datum.value) && isValid(datum.{knob.column})"), *compute],
-            "mark": {"type": "point", "filled": True},
-            "encoding": {
-                **place,
-                "y": amount("value", metric),
-                "color": name("variant", "variant"),
-                "opacity": faded(0.65),
-                "size": sized(),
-                "tooltip": TRIAL,
-            },
+            **dots(**place, y=amount("value", metric), color=name("variant", "variant"), opacity=0.65),
         }
         views[knob.name] = chart([points], "trials", zoom=not compute)
     return views
@@ -107,22 +99,11 @@ def ranks(knobs: Sequence[Knob]) -> Views:
     views = {}
     for a, b in combinations(ordered, 2):
         (x, compute_x), (y, compute_y) = _on("x", a), _on("y", b)
+        colour = amount("share", "rank, 0 the best") | {"scale": {"range": "ranks", "domain": [0, 1]}}
+        tooltip = [*TRIAL, *told(("place", "place"))]
         points: Spec = {
             "transform": [only("isValid(datum.value)"), *compute_x, *compute_y],
-            "mark": {"type": "point", "filled": True},
-            "encoding": {
-                **x,
-                **y,
-                "color": {
-                    "field": "share",
-                    "type": "quantitative",
-                    "title": "rank, 0 the best",
-                    "scale": {"range": "ranks", "domain": [0, 1]},
-                },
-                "opacity": faded(0.9),
-                "size": sized(70),
-                "tooltip": [*TRIAL, {"field": "place", "title": "place"}],
-            },
+            **dots(**x, **y, color=colour, opacity=0.9, size=70, tooltip=tooltip),
         }
         views[f"{a.name} x {b.name}"] = chart([points], "trials", zoom=not compute_x and not compute_y)
     return views

@@ -64,6 +64,17 @@ def chart(layers: Sequence[Spec], data: str | None = None, *, zoom: bool = True,
     return {"width": "container", "height": HEIGHT, "params": [CHOSEN], **source, "layer": layers, **more}
 
 
+def dots(*, opacity: float = 0.75, size: float = 55, tooltip: Sequence[Spec] | None = None, **channels: Spec) -> Spec:
+    """A point for each trial: what is not chosen steps back, what is chosen stands out, and its tooltip is TRIAL."""
+    shown = {"opacity": faded(opacity), "size": sized(size), "tooltip": TRIAL if tooltip is None else list(tooltip)}
+    return {"mark": {"type": "point", "filled": True}, "encoding": {**channels, **shown}}
+
+
+def spread(x: Spec, y: Spec, low: str, high: str) -> Spec:
+    """The channels of a bar from one field to another, along y."""
+    return {"x": x, "y": {**y, "field": low}, "y2": {"field": high}, "opacity": faded(0.3)}
+
+
 # A chart is a choice of views: what the reader sees in the list -> its description.
 Views = dict[str, Spec]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from raylora.run.recipes.core.base import CONFIG, Toolkit, trainer_settings, write_yaml
+from raylora.run.recipes.core.base import CONFIG, Toolkit, adapter_settings, trainer_settings, write_yaml
 from raylora.run.recipes.core.notes import changed_rows_note, schedule_notes
 from raylora.run.recipes.core.recipe import Recipe
 from raylora.run.recipes.core.rows import Example, changed_by_text, turns_of, write_messages
@@ -45,13 +45,9 @@ class LlamaFactory(Toolkit):
             "stage": "sft",
             "do_train": True,
             "finetuning_type": "lora",
-            "lora_rank": recipe.rank,
-            "lora_alpha": int(recipe.alpha),
-            "lora_dropout": recipe.dropout,
+            **adapter_settings(recipe),
             "lora_target": "all" if isinstance(placement, str) else ",".join(placement),
-            "use_rslora": recipe.variant == "rslora",
-            "use_dora": recipe.variant == "dora",
-            "pissa_init": recipe.variant == "pissa",
+            "pissa_init": bool(recipe.pissa),
             "pissa_iter": recipe.extra.get("niter", 4) if recipe.pissa else None,
             "loraplus_lr_ratio": recipe.rate_ratio,
             "dataset_dir": ".",

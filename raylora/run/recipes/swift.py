@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raylora.run.recipes.core.base import CONFIG, Toolkit, trainer_settings, write_yaml
+from raylora.run.recipes.core.base import CONFIG, Toolkit, adapter_settings, trainer_settings, write_yaml
 from raylora.run.recipes.core.notes import changed_rows_note, schedule_notes
 from raylora.run.recipes.core.recipe import Recipe
 from raylora.run.recipes.core.rows import Example, changed_by_text, turns_of, write_messages
@@ -46,12 +46,8 @@ class Swift(Toolkit):
             "use_hf": True,
             "torch_dtype": recipe.dtype,
             "tuner_type": "lora",
-            "lora_rank": recipe.rank,
-            "lora_alpha": int(recipe.alpha),
-            "lora_dropout": recipe.dropout,
+            **adapter_settings(recipe),
             "target_modules": [recipe.placement] if isinstance(recipe.placement, str) else list(recipe.placement),
-            "use_rslora": recipe.variant == "rslora",
-            "use_dora": recipe.variant == "dora",
             "init_weights": recipe.pissa or "true",
             "lorap_lr_ratio": recipe.rate_ratio,
             "dataset": ["train.jsonl"],

@@ -75,6 +75,17 @@ def trainer_settings(recipe: Recipe) -> dict[str, object]:
     }
 
 
+def adapter_settings(recipe: Recipe) -> dict[str, object]:
+    """The recipe in the words that LLaMA-Factory and ms-swift share."""
+    return {
+        "lora_rank": recipe.rank,
+        "lora_alpha": int(recipe.alpha),
+        "lora_dropout": recipe.dropout,
+        "use_rslora": recipe.variant == "rslora",
+        "use_dora": recipe.variant == "dora",
+    }
+
+
 def lora_settings(recipe: Recipe) -> dict[str, object]:
     """The recipe in the words of `peft.LoraConfig`."""
     return {
