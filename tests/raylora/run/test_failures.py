@@ -70,11 +70,8 @@ def test_a_trial_whose_host_is_killed_is_a_line_and_is_replaced(write_spec, star
     assert "failed: its host died 1 times; the last time: its process was ended from outside" in output
 
 
-@pytest.mark.real
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of other processes are a matter of the kernel")
-@pytest.mark.parametrize("spare", [0, 40])
-def test_an_address_space_that_is_full_ends_no_run(spare, write_spec, start_raylora, run) -> None:
-    """The limit comes as the first trial starts: so many MB above what the host has by then."""
+def with_address_space(spare: int, write_spec, start_raylora, run: Path):
+    """A run whose host may, as its first trial starts, take so many MB more than it has."""
     train = {"samples": 256, "micro_batch_tokens": 65536}
     file = write_spec(train=train, search__trials=2, space__batch_size=[4, 256], final={"samples": 8})
     process = start_raylora("tune", file)
@@ -82,8 +79,33 @@ def test_an_address_space_that_is_full_ends_no_run(spare, write_spec, start_rayl
     for host in hosts(run):
         size = int(Path(f"/proc/{host}/statm").read_text().split()[0]) * resource.getpagesize() + spare * 2**20
         resource.prlimit(host, resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
-    ended_well(process, run)
+    return process
+
+
+LIMITS = pytest.mark.skipif(
+    not hasattr(resource, "prlimit"), reason="limits of other processes: a matter of the kernel"
+)
+
+
+@pytest.mark.real
+@LIMITS
+def test_an_address_space_with_little_left_ends_no_run(write_spec, start_raylora, run) -> None:
+    ended_well(with_address_space(40, write_spec, start_raylora, run), run)
     assert list(trial_table(run)["status"]).count("finished") == 2
+
+
+@pytest.mark.real
+@LIMITS
+def test_an_address_space_with_nothing_left_ends_the_run_with_the_reason(write_spec, start_raylora, run) -> None:
+    process = with_address_space(0, write_spec, start_raylora, run)
+    output, _ = process.communicate(timeout=400)
+    assert "Traceback" not in output
+    if process.returncode:  # else the host itself has died of it, and was started again without the limit
+        assert process.returncode == 2
+        assert set(trial_table(run)["status"]) == {"infeasible"} and "Traceback" in (run / ERRORS).read_text()
+        assert (
+            output.strip().splitlines()[-1].startswith("raylora: search: the first 2 trials failed; the last message")
+        )
 
 
 @pytest.fixture
