@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from raylora.progress import Progress
@@ -38,8 +39,9 @@ def bench_evaluate(
         batches: sizes at which transformers is measured.
 
     Returns:
-        `ours` and `transformers` (by batch size): `seconds`, `rows_per_s`, `tokens_per_s` each. `best_batch` of
-        transformers; `speedup`, its seconds there over ours; `equal_rows`, how many answers are the same there token
+        `ours` and `transformers` (by batch size): `seconds`, `cpu_s` (of this process on all its threads, which tells
+        more on a busy machine), `rows_per_s`, `tokens_per_s` each. `best_batch` of transformers; `speedup` and
+        `cpu_speedup`, its seconds there over ours; `equal_rows`, how many answers are the same there token
         for token, and `differ_at`, for each other row its first other token's place; `rows`, `tokens`, `threads`.
     """
     import torch
@@ -71,26 +73,29 @@ def bench_evaluate(
 
     tokens = sum(lengths)
 
-    def figures(seconds: float) -> dict[str, float]:
-        return {"seconds": seconds, "rows_per_s": rows / seconds, "tokens_per_s": tokens / seconds}
+    def timed(work: Callable[[], list[list[int]]]) -> tuple[dict[str, float], list[list[int]]]:
+        started, before = time.perf_counter(), time.process_time()
+        answers = work()
+        seconds = time.perf_counter() - started
+        speeds = {"rows_per_s": rows / seconds, "tokens_per_s": tokens / seconds}
+        return {"seconds": seconds, "cpu_s": time.process_time() - before, **speeds}, answers
 
     ours(min(2, rows))  # what only the first pass has to do is left out
     progress.say(f"{rows} answers of {shortest} to {longest} tokens")
-    started = time.perf_counter()
-    found = ours(rows)
-    result: dict[str, Any] = {"ours": figures(time.perf_counter() - started), "transformers": {}}
+    own, found = timed(lambda: ours(rows))
+    result: dict[str, Any] = {"ours": own, "transformers": {}}
     theirs: dict[int, list[list[int]]] = {}
     for size in batches:
         progress.say(f"transformers, batches of {size}")
-        started = time.perf_counter()
-        theirs[size] = _with_transformers(base, questions, lengths, size, pad)
-        result["transformers"][str(size)] = figures(time.perf_counter() - started)
+        told, theirs[size] = timed(partial(_with_transformers, base, questions, lengths, size, pad))
+        result["transformers"][str(size)] = told
     best = min(batches, key=lambda size: result["transformers"][str(size)]["seconds"])
     differ = [_first_other(*pair) for pair in zip(found, theirs[best], strict=True)]
     return {
         **result,
         "best_batch": best,
-        "speedup": result["transformers"][str(best)]["seconds"] / result["ours"]["seconds"],
+        "speedup": result["transformers"][str(best)]["seconds"] / own["seconds"],
+        "cpu_speedup": result["transformers"][str(best)]["cpu_s"] / own["cpu_s"],
         "equal_rows": differ.count(None),
         "differ_at": {str(row): place for row, place in enumerate(differ) if place is not None},
         "rows": rows,

@@ -105,6 +105,11 @@ def _costs(
     return estimated(spec, task, data, model_folder)
 
 
+def answer_tokens(task: Task) -> int:
+    """The longest answer that scoring a trial generates, in tokens: none where no metric reads text."""
+    return task.max_new_tokens if "texts" in task.scoring.needs("validation") else 0
+
+
 def estimated(spec: Spec, task: Task, data: Prepared, model_folder: str) -> CostModel:
     """Costs from the model's shape and this machine, in a process of its own: this one imports no torch."""
     import ray
@@ -116,7 +121,7 @@ def estimated(spec: Spec, task: Task, data: Prepared, model_folder: str) -> Cost
         .remote(
             model_folder,
             tokens_per_row=counts["train_tokens"] / max(1, counts["train"]),
-            new_tokens=task.max_new_tokens if "texts" in task.scoring.needs("validation") else 0,
+            new_tokens=answer_tokens(task),
             threads=threads_per_host(spec),
             dtype=spec.dtype,
             placement=placement if isinstance(placement, str) else tuple(placement),

@@ -54,13 +54,20 @@ def _show(figures: Mapping[str, Any]) -> None:
     sides = {"raylora": figures["ours"]}
     sides |= {f"transformers, batch {size}": told for size, told in figures["transformers"].items()}
     print_table(
-        ["side", "seconds", "rows/s", "tokens/s"],
+        ["side", "seconds", "processor, s", "rows/s", "tokens/s"],
         [
-            [name, f"{told['seconds']:.1f}", f"{told['rows_per_s']:.2f}", f"{told['tokens_per_s']:.1f}"]
+            [
+                name,
+                f"{told['seconds']:.1f}",
+                f"{told['cpu_s']:.1f}",
+                f"{told['rows_per_s']:.2f}",
+                f"{told['tokens_per_s']:.1f}",
+            ]
             for name, told in sides.items()
         ],
     )
     print(
-        f"{figures['speedup']:.2f} times as fast as transformers at its best batch, {figures['best_batch']}; "
+        f"{figures['speedup']:.2f} times as fast as transformers at its best batch, {figures['best_batch']} "
+        f"({figures['cpu_speedup']:.2f} by processor time); "
         f"{figures['equal_rows']} of {figures['rows']} answers are equal token for token"
     )

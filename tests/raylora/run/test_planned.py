@@ -3,8 +3,18 @@ from __future__ import annotations
 import json
 
 from raylora.run import experiment
+from raylora.run.planned import answer_tokens
 from raylora.spec import load
+from raylora.tasks import make_task
 from trainables.journal import Journal
+
+
+def test_trials_that_are_scored_by_their_loss_generate_nothing(tmp_path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "response": "b"}')
+    task = make_task("instruct", path=str(tmp_path / "rows.jsonl"), max_new_tokens=9)
+    assert answer_tokens(task) == 9
+    task.aim(["loss"])
+    assert answer_tokens(task) == 0
 
 
 def test_a_run_with_a_budget_plans_keeps_to_it_and_answers(write_spec, ray_local, tmp_path, capsys) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-TOLD = {"seconds": 2.0, "rows_per_s": 4.0, "tokens_per_s": 321.0}
+TOLD = {"seconds": 2.0, "cpu_s": 3.5, "rows_per_s": 4.0, "tokens_per_s": 321.0}
 
 
 def test_figures_are_shown(monkeypatch, table, answer) -> None:
-    figures = {"ours": TOLD, "transformers": {"8": TOLD}, "speedup": 1.0, "best_batch": 8, "equal_rows": 8, "rows": 8}
+    figures = {"ours": TOLD, "transformers": {"8": TOLD}, "speedup": 1.0, "cpu_speedup": 1.0, "best_batch": 8}
+    figures |= {"equal_rows": 8, "rows": 8}
     monkeypatch.setattr("raylora.bench.evaluate.bench_evaluate", lambda *given, **options: figures)
     assert answer("bench", "evaluate") == figures
     assert "321.0" in table("bench", "evaluate")
