@@ -23,6 +23,6 @@ def run(options: argparse.Namespace) -> None:
     from raylora.api.tuning import open_run
 
     if bool(options.changes) == (options.trials is not None):
-        raise UserError("knob=value, --trials: give one of them")
+        raise UserError.at("knob=value, --trials", "give one of them")
     told = open_run(options.run_dir).add(trials=options.trials, **knobs(options.changes))
     answer(options, told, lambda: print(told["told"]))

@@ -160,12 +160,21 @@ def changed(spec: Spec, config: Knobs, changes: Mapping[str, Any]) -> dict[str, 
     unknown = [name for name in changes if name not in (*_KNOBS, "alpha_ratio", *options)]
     if unknown:
         known = [*_KNOBS, "alpha_ratio", *options]
-        raise UserError(f"{unknown[0]}: no such knob of {recipe['variant']}; {choose(unknown[0], known)}")
+        raise UserError.at(
+            unknown[0],
+            f"no such knob of {recipe['variant']}; {choose(unknown[0], known)}",
+            value=changes[unknown[0]],
+            allowed=known,
+        )
     recipe["extra"] = {name: told[name] for name in options if name in told}
     try:
         return from_dict(put(spec.model_dump(exclude_unset=True), {"default_recipe": recipe})).recipe_to_knobs()
     except UserError as error:
-        raise UserError(str(error).replace("default_recipe.extra.", "").replace("default_recipe.", "")) from None
+        told, field = (
+            text.replace("default_recipe.extra.", "").replace("default_recipe.", "")
+            for text in (str(error), error.field)
+        )
+        raise UserError(told, field=field, value=error.value, allowed=error.allowed) from None
 
 
 def _options(variant: str, asked: list[str]) -> list[str]:
@@ -203,7 +212,9 @@ def _add(folder: Path, config: dict[str, Any]) -> Answer:
     if key in keys:
         raise UserError(
             f"trial {keys.index(key) + 1} of {folder} has this configuration, and trials of a run share their seed; "
-            "change a knob"
+            "change a knob",
+            field="knob=value",
+            value=config,
         )
     return _ask(folder, Request("add", key, config))
 
