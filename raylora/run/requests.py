@@ -170,11 +170,11 @@ def changed(spec: Spec, config: Knobs, changes: Mapping[str, Any]) -> dict[str, 
     try:
         return from_dict(put(spec.model_dump(exclude_unset=True), {"default_recipe": recipe})).recipe_to_knobs()
     except UserError as error:
-        told, field = (
+        line, field = (
             text.replace("default_recipe.extra.", "").replace("default_recipe.", "")
             for text in (str(error), error.field)
         )
-        raise UserError(told, field=field, value=error.value, allowed=error.allowed) from None
+        raise UserError(line, field=field, value=error.value, allowed=error.allowed) from None
 
 
 def _options(variant: str, asked: list[str]) -> list[str]:
