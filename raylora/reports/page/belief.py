@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from raylora.reports.page.datasets import Row, page_key
 from raylora.reports.page.facts import RunFacts
-from searchers import SEARCHERS
-
-if TYPE_CHECKING:
-    from searchers.base import SpaceSearcher
+from searchers import SEARCHERS, belief_of
 
 LEAST_TRIALS = 8
 
 
 def surrogate_of(run: RunFacts) -> str:
     """In words, the model that the predictions of a run come from; empty for a searcher that has none."""
-    cls = _searcher(run)
-    return "" if cls is None else cls.belief
-
-
-def _searcher(run: RunFacts) -> type[SpaceSearcher] | None:
-    """The class of a run's searcher; None for one of a package that is not here, or does not load."""
     try:
-        return SEARCHERS.get(run.spec.search.searcher)
-    except ValueError:
-        return None
+        return belief_of(run.spec.search.searcher)
+    except ValueError:  # of a package that is not here, or does not load
+        return ""
 
 
 def belief_rows(run: RunFacts) -> list[Row]:
@@ -34,8 +23,7 @@ def belief_rows(run: RunFacts) -> list[Row]:
     The model is fitted once to all trials; each value is then predicted from the others. Imports what the searcher's
     model is made with, such as torch, for runs that have a model alone.
     """
-    cls = _searcher(run)
-    if cls is None or not cls.belief:
+    if not surrogate_of(run):
         return []
     space, search = run.spec.to_space(), run.spec.search
     known = [(trial, space.encode(trial.config), run.value(trial)) for trial in run.trials if trial.config in space]
@@ -44,7 +32,7 @@ def belief_rows(run: RunFacts) -> list[Row]:
     if len(known) < LEAST_TRIALS or len(set(values)) < 2:
         return []
     indices = [index for _, index, _ in known]
-    predicted, spread = cls.leave_one_out(space, indices, values, search.options, run.spec.seed)
+    predicted, spread = SEARCHERS[search.searcher].leave_one_out(space, indices, values, search.options, run.spec.seed)
     return [
         {
             "key": page_key(run, trial),
