@@ -105,7 +105,9 @@ def test_options_are_those_of_the_constructors_without_what_all_share() -> None:
         def __init__(self, *, depth: int = 2, **others: Any) -> None:
             super().__init__(**others)
 
-    assert Deeper.options() == {"depth", "width", "n_initial", "candidates", "fit_steps"}
+    shared = LatentBOSearch.options()
+    assert {"width", "n_initial"} <= shared and not {"space", "metric", "seed"} & shared
+    assert Deeper.options() == {"depth", *shared}
     assert RandomSearch.options() == frozenset()
 
 
