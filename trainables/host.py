@@ -91,6 +91,10 @@ class ModelHost:
         self.session = TrialSession(setup, self.model, self.tokenizer, where=f"host-{self.index}")
         self.owner = ""
 
+    def unshared(self) -> str | None:
+        """Why no two trials can share a pass here; None where they can, or where each has the host to itself."""
+        return None
+
     def calibrate(self, ranks: Sequence[int], batch_sizes: Sequence[int], limit_s: float) -> Calibration:
         """What a few steps and one evaluation cost here; see `trainables.calibration.calibrate`."""
         from trainables.calibration import calibrate
@@ -247,17 +251,25 @@ def start_hosts(
     cpus: float = 0,
     gpus: float = 0,
     latest: ActorHandle | None = None,
+    packs: bool | None = None,
     **options: object,
 ) -> list[ActorHandle]:
     """Create `count` ModelHost actors, spread over the nodes, and wait until their models are loaded.
 
     Args:
         latest: see `change_setup`; without it the setup stays as it is.
+        packs: whether they can train several trials together; by default, where the setup says so.
 
     Raises:
         RayActorError: a model cannot be loaded; what was started is ended.
     """
-    remote = ray.remote(ModelHost).options(
+    packs = setup.pack > 1 if packs is None else packs
+    kind: type[ModelHost] = ModelHost
+    if packs:
+        from trainables.packed.host import CALLS, PackedHost
+
+        kind, options = PackedHost, {"max_concurrency": CALLS, **options}
+    remote = ray.remote(kind).options(
         num_cpus=cpus, num_gpus=gpus, max_restarts=-1, scheduling_strategy="SPREAD", **options
     )
     for index in range(count):

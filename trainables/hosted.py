@@ -30,12 +30,19 @@ class HostedTrial(tune.Trainable):
 
     A trial that fails for a reason of its own ends with `failed: true` and the worst value: it is not retried. A dead
     host is restarted by Ray; the trial asks again and goes on from its last checkpoint, `deaths` times at most, and
-    with half the micro-batch where the kernel ended the host for want of memory. A second time is one too many.
+    with half the micro-batch where the kernel ended the host for want of memory. A second time is one too many. Of a
+    host that trains `pack` trials together the pack is halved first, until they are one after the other.
     """
 
     def setup(
-        self, config: dict[str, Any], pool: Any = None, worst: Mapping[str, float] | None = None, deaths: int = 3
+        self,
+        config: dict[str, Any],
+        pool: Any = None,
+        worst: Mapping[str, float] | None = None,
+        deaths: int = 3,
+        pack: int = 1,
     ) -> None:
+        self.most_exhausted = pack.bit_length()
         self.pool, self.worst, self.most_deaths = pool, dict(worst or {}), deaths
         self.owner = uuid.uuid4().hex
         self.host = ray.get(pool.assign.remote(self.owner))
@@ -86,7 +93,7 @@ class HostedTrial(tune.Trainable):
 
     def _given_up(self, error: RayActorError) -> dict[str, Any] | None:
         """The ending of a trial whose hosts die too often; nobody else has booked it."""
-        if self.exhausted > 1:
+        if self.exhausted > self.most_exhausted:
             why, kind = "the kernel ended its host for want of memory, with half the micro-batch too", "infeasible"
         elif self.deaths > self.most_deaths:
             why, kind = f"its host died {self.deaths} times; the last time: {last_line(error)}", "failed"

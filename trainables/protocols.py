@@ -138,6 +138,7 @@ class TrialSetup:
         actors: Handles of the actors that variants declare, by variant.
         run_dir: Where `trials.jsonl` and `checkpoints/` live. Shared storage on a cluster.
         deadline: When a trial stops training and is scored as it is, in seconds since the epoch.
+        pack: Trials that a host trains together (`trainables.packed`); 1 for one after the other.
     """
 
     model_folder: str
@@ -153,3 +154,4 @@ class TrialSetup:
     threads: int = 0
     actors: Mapping[str, object] = field(default_factory=dict)
     deadline: float = math.inf
+    pack: int = 1

@@ -166,8 +166,7 @@ class TrialRun:
             for group in self.optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
             self.parameters = self.variant.trainable_parameters()
-            # Dropout draws from the global generator: seed it so that a trial depends on its seed alone.
-            torch.manual_seed(settings.seed * 1000 + self.parallel.rank)
+            self._seed(settings.seed * 1000 + self.parallel.rank)
             self._plan = self._batches()
         except BaseException:
             self.close()
@@ -235,13 +234,23 @@ class TrialRun:
     def train_step(self) -> float:
         """One optimizer step on the next global batch; returns its loss (nats per completion token)."""
         started = time.perf_counter()
-        indices = next(self._plan)
-        rows = [self.train[i] for i in indices]
+        rows = self._begin_step()
+        loss = self._backward_that_fits(rows)
+        self._end_step(rows, loss)
+        self._train_s += time.perf_counter() - started
+        return loss
+
+    def _begin_step(self) -> list[Row]:
+        """The rows of the next global batch, with rate and variant ready for it."""
+        rows = [self.train[i] for i in next(self._plan)]
         factor = rate_factor(self.step, self.steps, self.settings.warmup_ratio)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         self.variant.before_step(self.step)
-        loss = self._backward_that_fits(rows)
+        return rows
+
+    def _end_step(self, rows: Sequence[Row], loss: float) -> None:
+        """Move by the gradients of these rows, unless loss or gradient is not finite, and book the step."""
         self.variant.after_backward(self.step)
         if math.isfinite(loss) and self.parallel.step(self.optimizer, self.parameters, self.settings.max_grad_norm):
             self.variant.after_step(self.step)
@@ -254,15 +263,13 @@ class TrialRun:
         self.last_loss = loss
         self._loss_sum += loss
         self._loss_steps += 1
-        self._train_s += time.perf_counter() - started
-        return loss
 
     def _backward_that_fits(self, rows: Sequence[Row]) -> float:
         """`_backward`, again from the same random numbers and with smaller micro-batches where memory runs out.
 
         Workers of a group cannot repeat a step alone: there the error stands.
         """
-        before = _random_state(self.device)
+        before = random_state(self.device)
         while True:
             try:
                 return self._backward(rows)
@@ -270,11 +277,15 @@ class TrialRun:
                 if not is_exhausted(error) or self.parallel.world > 1:
                     raise
                 self._halve(rows, error)
-            _set_random_state(self.device, before)
-            for parameter in self.adapted.parameters():
-                if parameter.grad is not None:
-                    parameter.grad.zero_()
-            self.variant.restart_step()
+            set_random_state(self.device, before)
+            self._forget_gradients()
+
+    def _forget_gradients(self) -> None:
+        """The step's passes are made once more, from the first."""
+        for parameter in self.adapted.parameters():
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+        self.variant.restart_step()
 
     def _backward(self, rows: Sequence[Row]) -> float:
         """Accumulate gradients of the mean loss over the global batch's trained tokens."""
@@ -326,7 +337,7 @@ class TrialRun:
             "step_time_s": self._train_s / steps,
             "train_s": self._train_s,
             "attach_s": self.attach_s,
-            "peak_memory_gb": peak_memory_gb(self.device),
+            "peak_memory_gb": self._peak_gb(),
             "trainable_parameters": self.variant.parameter_count(),
             "adapter_parameters": costs.adapter_parameters,
             "hypernetwork_parameters": costs.hypernetwork_parameters,
@@ -338,6 +349,9 @@ class TrialRun:
         self._loss_sum, self._loss_steps, self._train_s = 0.0, 0, 0.0
         self._generating_s = costs.hypernetwork_s
         return {**cast(dict[str, float], figures), **self.variant.figures()}
+
+    def _peak_gb(self) -> float:
+        return peak_memory_gb(self.device)
 
     def _optimizer_mb(self) -> float:
         """Size of the optimizer's state, in MB."""
@@ -352,7 +366,7 @@ class TrialRun:
             state = {name: tensor.contiguous() for name, tensor in self.variant.state().items()}
             save_file(state, fresh / "adapter.safetensors")
             torch.save(self.optimizer.state_dict(), fresh / "optimizer.pt")
-            torch.save(torch.get_rng_state(), fresh / "rng.pt")
+            self._save_random(fresh)
             position = {
                 "knobs": self.knobs,
                 "step": self.step,
@@ -369,12 +383,22 @@ class TrialRun:
         position = json.loads((folder / "position.json").read_text())
         self.variant.load_state(load_file(folder / "adapter.safetensors"))
         self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
-        torch.set_rng_state(torch.load(folder / "rng.pt", weights_only=True))
+        self._load_random(folder)
         self.step, self.samples, self.tokens = position["step"], position["samples"], position["tokens"]
         self._loss_sum, self._loss_steps = position["loss_sum"], position["loss_steps"]
         self._plan = self._batches()
         for _ in range(self.step):
             next(self._plan)
+
+    def _seed(self, seed: int) -> None:
+        """Dropout draws from the global generator: it is seeded so that a trial depends on its seed alone."""
+        torch.manual_seed(seed)
+
+    def _save_random(self, folder: Path) -> None:
+        torch.save(torch.get_rng_state(), folder / "rng.pt")
+
+    def _load_random(self, folder: Path) -> None:
+        torch.set_rng_state(torch.load(folder / "rng.pt", weights_only=True))
 
     def close(self) -> None:
         """Detach the adapter; the base model is as it was before."""
@@ -385,13 +409,13 @@ class TrialRun:
         self.variant.detach()
 
 
-def _random_state(device: torch.device) -> list[Tensor]:
+def random_state(device: torch.device) -> list[Tensor]:
     """Of the generators that dropout draws from."""
     cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return [torch.get_rng_state(), *cuda]
 
 
-def _set_random_state(device: torch.device, state: list[Tensor]) -> None:
+def set_random_state(device: torch.device, state: list[Tensor]) -> None:
     torch.set_rng_state(state[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)

@@ -118,16 +118,7 @@ class TrialSession:
         if self.leader and not known:
             self.journal.append("start", key, config=dict(knobs), trial_id=trial_id, host=self.where)
         try:
-            self.run = TrialRun(
-                self.model,
-                knobs,
-                self.train,
-                self.setup.settings,
-                pad_id=pad_token(self.tokenizer),
-                parallel=self.parallel,
-                surroundings=surroundings(self.setup, knobs, key, Path(self.setup.run_dir)),
-                halvings=halvings,
-            )
+            self.run = self._made(knobs, key, halvings)
             state = saved(self.checkpoint_folder(key))
             if state is not None:
                 self.run.load(state)
@@ -140,6 +131,18 @@ class TrialSession:
         self.beacon.begin(self.run.samples)
         self._show("training")
         return None
+
+    def _made(self, knobs: Knobs, key: str, halvings: int) -> TrialRun:
+        return TrialRun(
+            self.model,
+            knobs,
+            self.train,
+            self.setup.settings,
+            pad_id=pad_token(self.tokenizer),
+            parallel=self.parallel,
+            surroundings=surroundings(self.setup, knobs, key, Path(self.setup.run_dir)),
+            halvings=halvings,
+        )
 
     def _show(self, phase: Phase) -> None:
         run = self._require()
@@ -168,22 +171,37 @@ class TrialSession:
         A trial that is past the run's deadline, or that somebody has asked to stop, ends at its next step: it is scored
         as it stands.
         """
-        run = self._require()
-        settings, scorer = self.setup.settings, self.setup.scorer
-        interval = settings.samples / max(1, settings.reports)
-        # A tolerance keeps float division from asking for one more report at the very end.
-        reached = int((run.samples + 1e-6) / interval)
-        target = min(settings.samples, round(interval * (reached + 1)))
-        late = False
+        run, target, late = self._require(), self.next_report(), False
         while not (run.done or late) and run.samples < target:
             run.advance(run.samples + 1)
-            self._show("training")
-            self._maybe_checkpoint()
-            late = self.parallel.any(time.time() >= self.setup.deadline or asked_to_stop(self.setup.run_dir, self.key))
+            late = self.stepped()
         self._show("scoring")
-        scores: Metrics = scorer.worst_figures("validation")
+        scores: Metrics = self.setup.scorer.worst_figures("validation")
         if not run.diverged:
-            scores = run.evaluate(self.validation, scorer, self.tokenizer)
+            scores = run.evaluate(self.validation, self.setup.scorer, self.tokenizer)
+        return self.report(scores, late)
+
+    def next_report(self) -> int:
+        """Samples of the budget after which the next report is due."""
+        settings = self.setup.settings
+        interval = settings.samples / max(1, settings.reports)
+        # A tolerance keeps float division from asking for one more report at the very end.
+        reached = int((self._require().samples + 1e-6) / interval)
+        return min(settings.samples, round(interval * (reached + 1)))
+
+    def stepped(self) -> bool:
+        """After an optimizer step: say so, and keep it. Returns whether it was the last one: see `advance`."""
+        self._show("training")
+        self._maybe_checkpoint()
+        return self.parallel.any(time.time() >= self.setup.deadline or asked_to_stop(self.setup.run_dir, self.key))
+
+    def report(self, scores: Metrics, late: bool) -> Metrics:
+        """Journal and return the metrics of a report, and conclude the trial where it is the last one.
+
+        Args:
+            late: whether the trial ends here, before its budget is used.
+        """
+        run = self._require()
         metrics: Metrics = {**run.metrics(), **scores, "done": run.done or late}
         if metrics["done"]:
             self.conclude(metrics, stopped=not run.done)

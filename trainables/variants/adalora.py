@@ -49,6 +49,7 @@ class AdaLora(PeftVariant):
     summary = "singular triplets, the least important of which are pruned while training"
     paper = "arXiv 2303.10512"
     parameters = "ceil(1.5 r) (m + n + 1)"
+    shares_pass = "layer"
     step_time = 1.02
     rank_limited = False
     # PEFT's scores read `Parameter.grad`, which DeepSpeed takes away.

@@ -32,6 +32,7 @@ class Corda(DataStart):
     summary = "LoRA that starts from the directions that the first batch's inputs use"
     paper = "arXiv 2406.05223"
     parameters = "r (m + n)"
+    shares_pass = "factors"
     options = {"mode": "ipm"}
 
     @classmethod

@@ -23,6 +23,7 @@ class Dora(PeftVariant):
     summary = "LoRA on the direction of each weight row, with a trained magnitude"
     paper = "arXiv 2402.09353"
     parameters = "r (m + n) + m"
+    shares_pass = "layer"
     step_time = 1.33
     activations = 1.9
     rank_limited = False

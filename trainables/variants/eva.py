@@ -35,6 +35,7 @@ class Eva(PeftVariant):
     summary = "LoRA that starts from the inputs' principal components and shares ranks out by their variance"
     paper = "arXiv 2410.07170"
     parameters = "r_i (m + n), mean of r_i = r"
+    shares_pass = "factors"
     options = {"rho": 2.0, "label_mask": True}
 
     @classmethod

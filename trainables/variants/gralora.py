@@ -35,6 +35,7 @@ class Gralora(PeftVariant):
     summary = "a k x k grid of LoRAs of rank r / k"
     paper = "arXiv 2505.20355"
     parameters = "r (m + n)"
+    shares_pass = "layer"
     step_time = 1.1
     rank_limited = False
     options = {"k": 2}

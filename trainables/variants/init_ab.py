@@ -29,6 +29,7 @@ class InitAB(RewritingVariant):
     summary = "LoRA with both factors random; the base gives way (or not: plus)"
     paper = "arXiv 2505.23194"
     parameters = "r (m + n)"
+    shares_pass = "factors"
     rank_limited = False
     options = {"plus": False}
 

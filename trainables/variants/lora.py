@@ -15,4 +15,5 @@ class Lora(PeftVariant):
     summary = "low-rank adaptation, W0 + (alpha / r) B A"
     paper = "arXiv 2106.09685"
     parameters = "r (m + n)"
+    shares_pass = "factors"
     rank_limited = False

@@ -24,6 +24,7 @@ class LoraFa(OneFactor):
     summary = "LoRA with A frozen, B trained by the projected gradient"
     paper = "arXiv 2308.03303"
     parameters = "r m"
+    shares_pass = "factors"
     step_time = 0.95
     rank_limited = False
     runs_on = frozenset({"hosted", "ddp"})

@@ -29,6 +29,7 @@ class LoraGa(DataStart):
     summary = "LoRA that starts along the first batch's full gradient"
     paper = "arXiv 2407.05000"
     parameters = "r (m + n)"
+    shares_pass = "factors"
     options = {"gamma": 16}
 
     @classmethod

@@ -22,6 +22,7 @@ class LoraPlus(PeftVariant):
     summary = "LoRA with a larger learning rate for B"
     paper = "arXiv 2402.12354"
     parameters = "r (m + n)"
+    shares_pass = "factors"
     rank_limited = False
     options = {"ratio": 16}
 

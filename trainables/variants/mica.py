@@ -20,6 +20,7 @@ class Mica(OneFactor):
     summary = "LoRA that trains A only, with B the bottom left singular directions"
     paper = "arXiv 2604.01694"
     parameters = "r n"
+    shares_pass = "factors"
     frozen = "B"
 
     def start(self, weight: torch.Tensor, a: nn.Parameter, b: nn.Parameter) -> None:

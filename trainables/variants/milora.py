@@ -21,6 +21,7 @@ class Milora(RewritingVariant):
     summary = "LoRA that starts from the bottom singular directions and freezes the rest"
     paper = "arXiv 2406.09044"
     parameters = "r (m + n)"
+    shares_pass = "factors"
 
     def start(self, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
         u, s, v = bottom_svd(weight, self.config.rank)  # (m, r), (r,), (n, r)

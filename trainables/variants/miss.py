@@ -31,6 +31,7 @@ class Miss(PeftVariant):
     summary = "one trained matrix on the sums of the input's shards"
     paper = "arXiv 2409.15371"
     parameters = "r m"
+    shares_pass = "layer"
     scale_rule = "1"
     trains_factors = False
 

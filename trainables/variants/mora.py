@@ -84,6 +84,7 @@ class Mora(Variant):
     summary = "one square matrix between sums or rotations: a high-rank update"
     paper = "arXiv 2405.12130"
     parameters = "q^2, q = sqrt(r (m + n)) rounded down to even"
+    shares_pass = "layer"
     step_time = 1.15
     trains_factors = False
     exports_lora = False

@@ -19,6 +19,7 @@ class Olora(RewritingVariant):
     summary = "LoRA that starts from an orthonormal basis of the weight's first r columns"
     paper = "arXiv 2406.01775"
     parameters = "r (m + n)"
+    shares_pass = "factors"
 
     def start(self, weight: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
         q, r = first_qr(weight, self.config.rank)  # (m, r), (r, n)

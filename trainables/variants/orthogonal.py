@@ -25,6 +25,7 @@ class Orthogonal(PeftVariant):
     summary = "LoRA that starts from two random factors with product zero"
     paper = "https://datta0.github.io/posts/rethink-lora-init"
     parameters = "r (m + n)"
+    shares_pass = "factors"
     rank_limited = False
 
     @classmethod

@@ -26,6 +26,7 @@ class Pissa(RewritingVariant):
     summary = "LoRA that starts from the top singular directions and freezes the rest"
     paper = "arXiv 2404.02948"
     parameters = "r (m + n)"
+    shares_pass = "factors"
     options = {"niter": 4}
 
     @classmethod

@@ -31,6 +31,7 @@ class RandLora(PeftVariant):
     summary = "trained scalings of many shared random bases, full rank"
     paper = "arXiv 2502.00987"
     parameters = "N (r + min(m, n)), N = ceil(min(m, n) / r)"
+    shares_pass = "layer"
     step_time = 1.5
     activations = 1.5
     trains_factors = False

@@ -15,6 +15,7 @@ class RsLora(PeftVariant):
     summary = "LoRA with scale alpha / sqrt(r)"
     paper = "arXiv 2312.03732"
     parameters = "r (m + n)"
+    shares_pass = "factors"
     rank_limited = False
     scale_rule = "alpha / sqrt(rank)"
 

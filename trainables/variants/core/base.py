@@ -20,6 +20,7 @@ from trainables.variants.core.costs import Benchmark, Costs
 from trainables.variants.core.declared import Declared
 from trainables.variants.core.exported import Exported
 from trainables.variants.core.matrices import Matrix, select_matrices
+from trainables.variants.core.shared import LoraPart
 from trainables.variants.core.snapshot import Snapshot, seeded
 
 
@@ -56,8 +57,8 @@ class Variant(Exported):
             decomposition of it. Elsewhere a larger r only repeats directions, and PEFT allows it.
         trains_factors: whether what is trained on a matrix are factors of its update (A, B, or one of them), so that
             its curvature compares with LoRA's (`trainables.curvature`).
-        scale_rule, rate_of, actor, step_time, activations, trains_whole: see `Declared`; constants in the class's own
-            body, because its file is read for them.
+        scale_rule, rate_of, actor, step_time, activations, trains_whole, shares_pass: see `Declared`; constants in the
+            class's own body, because its file is read for them.
         validation_rows: rows of train that it wants as `Surroundings.validation`.
         benchmark: how it wants to be measured.
     """
@@ -76,6 +77,7 @@ class Variant(Exported):
     step_time: ClassVar[float] = Declared.step_time
     activations: ClassVar[float] = Declared.activations
     trains_whole: ClassVar[bool] = Declared.trains_whole
+    shares_pass: ClassVar[str] = Declared.shares_pass
     validation_rows: ClassVar[int] = 0
     benchmark: ClassVar[Benchmark] = Benchmark()
 
@@ -249,6 +251,10 @@ class Variant(Exported):
     def matrix_rank(self, name: str) -> int:
         """r of one matrix: the configuration's, unless the variant shares ranks out among the matrices."""
         return self.config.rank
+
+    def lora_part(self, name: str) -> LoraPart | None:
+        """The update of one matrix as live factors, where `shares_pass` is "factors"; None where it has none there."""
+        raise NotImplementedError
 
     def parameter_count(self) -> int:
         """Number of trainable scalars."""

@@ -72,9 +72,12 @@ class Surroundings:
         actor: handle of the actor that the variant declared, shared by all its trials of a search.
         trial: name of the trial, fit for a file name.
         log_folder: where the variant may write what is worth looking at afterwards.
+        shared: whether the base computes for others too while this adapter is on it: its weights are not rewritten, and
+            what a variant would take out of them it tells by `Variant.lora_part`.
     """
 
     validation: Batches = ()
     actor: Any = None
     trial: str = ""
     log_folder: Path | None = None
+    shared: bool = False

@@ -26,6 +26,10 @@ class Declared:
             measures them (docs/variants.md).
         trains_whole: whether the adapted matrices themselves are trained, so that gradients and optimizer are of their
             size.
+        shares_pass: how its trials share forward passes with trials of other adapters (`trainables.packed`): "factors"
+            where its update is that of `Variant.lora_part`; "layer" where it is a layer around each matrix
+            (`base_layer`) that adds to the base's product and keeps nothing from one call to the next; "" where they
+            cannot.
     """
 
     scale_rule: str = "alpha / rank"
@@ -34,6 +38,7 @@ class Declared:
     step_time: float = 1.0
     activations: float = 1.0
     trains_whole: bool = False
+    shares_pass: str = ""
 
 
 _FIELDS = tuple(field.name for field in fields(Declared))

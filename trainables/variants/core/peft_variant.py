@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from trainables.variants.core.config import Batches
 from trainables.variants.core.export import ADAPTER, peft_number, save_native
 from trainables.variants.core.matrices import Matrix, compact_names
 from trainables.variants.core.plain import PlainLora
+from trainables.variants.core.shared import LoraPart
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -75,6 +77,11 @@ class PeftVariant(Variant):
     def scale(self, name: str) -> float:
         """s of one matrix, as PEFT computes it."""
         return self.layer(name).scaling[ADAPTER]
+
+    def lora_part(self, name: str) -> LoraPart | None:
+        if not self.matrix_rank(name):
+            return None
+        return LoraPart(*self.factors(name), self.scale(name), self.config.dropout)
 
     def to_lora(self) -> PlainLora | None:
         factors = {}
@@ -138,12 +145,23 @@ class RewritingVariant(PeftVariant):
                 self.take_out(matrix, _cpu(a0), _cpu(b0))
 
     def take_out(self, matrix: Matrix, a0: torch.Tensor, b0: torch.Tensor) -> None:
-        """Remembers the factors and makes the base weight the residual of the *original* without them."""
+        """Remembers the factors and makes the base weight the residual of the *original* without them.
+
+        Where the base is shared it stays as it is, and `lora_part` has the factors that were taken out.
+        """
         self.initial[matrix.name] = (a0, b0)
+        if self.surroundings.shared:
+            return
         original = self.snapshot.original(matrix.weight)
         device, weight = original.device, matrix.oriented(original).float()
         residual = torch.addmm(weight, b0.to(device), a0.to(device), alpha=-self.scale(matrix.name))
         self.snapshot.rewrite(matrix.weight, matrix.oriented(residual).to(original.dtype).contiguous())
+
+    def lora_part(self, name: str) -> LoraPart | None:
+        part = super().lora_part(name)
+        assert part is not None
+        a0, b0 = (factor.to(part.a.device) for factor in self.initial[name])
+        return replace(part, taken=(a0, b0))
 
     def state(self) -> dict[str, torch.Tensor]:
         state = super().state()

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.journal import Ending, Journal, trial_key
+from trainables.protocols import TrainSettings, TrialSetup
+from trainables.testing import ExactMatch, make_tiny_tokenizer
+
+KNOBS = {"variant": "lora", "rank": 4, "alpha_ratio": 2, "learning_rate": 1e-3, "batch_size": 4, "dropout": 0.1}
+
+
+def trials(count: int, **knobs) -> list[dict]:
+    return [{**KNOBS, "learning_rate": 1e-3 * (k + 1), "batch_size": 2 + k, **knobs} for k in range(count)]
+
+
+@pytest.fixture
+def make_setup(tiny_model, train_rows, tmp_path):
+    def make(folder: str = "run", pack: int = 4, **settings) -> TrialSetup:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return TrialSetup(
+            model_folder=str(tiny_model),
+            scorer=ExactMatch(),
+            settings=TrainSettings(**{"samples": 24, "reports": 2, **settings}),
+            train=train_rows,
+            validation=train_rows[:6],
+            run_dir=str(tmp_path / folder),
+            dtype="float32",
+            pack=pack,
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_pack(base, make_setup):
+    from trainables.packed.pack import Pack
+
+    def make(*args, **settings) -> Pack:
+        return Pack(make_setup(*args, **settings), base, make_tiny_tokenizer(), where="host-0")
+
+    return make
+
+
+def run_all(pack, configurations) -> list[list]:
+    """Every trial to its end, all at once; the answers of each."""
+
+    def run(place: int) -> list:
+        answers = []
+        while not answers or not (isinstance(answers[-1], Ending) or answers[-1]["done"]):
+            answers.append(pack.advance(f"owner-{place}", configurations[place]))
+        return answers
+
+    with ThreadPoolExecutor(len(configurations)) as threads:
+        return list(threads.map(run, range(len(configurations))))
+
+
+def finished(folder: Path) -> dict:
+    return {key: end.metrics for key, end in Journal(folder).concluded().items()}
+
+
+def test_trials_of_a_pack_report_what_they_report_one_at_a_time(base, make_setup, make_pack) -> None:
+    from trainables.session import TrialSession
+
+    alone = make_setup("alone")
+    asked = [*trials(3), {**KNOBS, "variant": "dora"}, {**KNOBS, "variant": "full", "learning_rate": 1e-4}]
+    session = TrialSession(alone, base, make_tiny_tokenizer())
+    for knobs in asked:
+        assert session.begin(knobs) is None
+        while not session.advance()["done"]:
+            pass
+    answers = run_all(make_pack("packed"), asked)
+    expected, found = finished(Path(alone.run_dir)), finished(Path(alone.run_dir).parent / "packed")
+    assert found.keys() == expected.keys() == {trial_key(knobs) for knobs in asked}
+    for key, metrics in expected.items():
+        for name in ("loss", "validation_loss", "accuracy", "samples", "tokens", "step"):
+            assert found[key][name] == pytest.approx(metrics[name], abs=1e-4), name
+    assert [len(own) for own in answers] == [2] * 5
+    assert all(own[-1]["train_s"] > 0 and own[-1]["eval_s"] > 0 for own in answers)
+
+
+def test_a_trial_that_diverges_or_fails_leaves_and_the_others_go_on(make_pack, make_setup, monkeypatch) -> None:
+    from trainables.variants.lora_plus import LoraPlus
+
+    def broken(self, step: int) -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(LoraPlus, "after_backward", broken)
+    wild = {**KNOBS, "learning_rate": 1e30}
+    asked = [*trials(2), wild, {**KNOBS, "variant": "lora_plus"}, {**KNOBS, "variant": "pissa", "rank": 4096}]
+    first, second, diverged, failed, impossible = run_all(make_pack(pack=5), asked)
+    assert diverged[-1]["diverged"] and diverged[-1]["accuracy"] == 0.0
+    assert failed[-1].message == "RuntimeError: broken on purpose" and failed[-1].kind == "failed"
+    assert impossible[-1].kind == "infeasible"
+    for own in (first[-1], second[-1]):
+        assert own["done"] and not own["diverged"] and math.isfinite(own["loss"])
+
+
+def test_memory_that_runs_out_makes_the_passes_smaller_and_not_the_trials(make_pack, monkeypatch) -> None:
+    from trainables.packed import pack as module
+
+    real, sizes = module.make_pass, []
+
+    def tight(trunk, runs, pad_id):
+        sizes.append(len(runs))
+        if len(runs) > 2:
+            for run in runs[:1]:
+                for parameter in run.parameters:  # a pass may fail half-way
+                    parameter.grad = torch.full_like(parameter, 3.0)
+            raise RuntimeError("CUDA out of memory")
+        return real(trunk, runs, pad_id)
+
+    asked = trials(4, batch_size=4)
+    free = run_all(make_pack("free"), asked)
+    monkeypatch.setattr(module, "make_pass", tight)
+    pack = make_pack("tight")
+    answers = run_all(pack, asked)
+    assert max(sizes) > 2 and sizes[-1] <= 2
+    for own, expected in zip(answers, free, strict=True):
+        assert own[-1]["loss"] == pytest.approx(expected[-1]["loss"], abs=1e-4)
+
+
+def test_more_trials_than_places_wait_until_one_is_over(make_pack) -> None:
+    pack, most, watched = make_pack(pack=2), [], threading.Event()
+    real = pack._turn
+
+    def turn() -> None:
+        most.append(len(pack.members))
+        real()
+
+    pack._turn = turn
+    assert all(own[-1]["done"] for own in run_all(pack, trials(5, batch_size=4)))
+    assert max(most) == 2 and not watched.is_set() and not pack.members
+
+
+def test_a_stopped_trial_leaves_at_once_and_goes_on_later_from_there(make_pack, make_setup) -> None:
+    pack = make_pack()
+    one, other = trials(2)
+    uninterrupted = run_all(make_pack("whole"), [one])[0]
+    assert not pack.advance("a", one)["done"]
+    pack.end("a")
+    assert not pack.members
+    assert pack.advance("b", other)["samples"] > 0
+    again = pack.advance("c", one)
+    assert again["done"] and again["loss"] == pytest.approx(uninterrupted[-1]["loss"], abs=1e-4)
+    events = [row["event"] for row in Journal(pack.setup.run_dir).rows() if row["key"] == trial_key(one)]
+    assert events == ["start", "report", "continue", "finish"]
+
+
+def test_the_base_is_as_it_was_after_trials_that_rewrite_it_alone(make_pack, base) -> None:
+    from trainables.variants.core.snapshot import fingerprint
+
+    before = fingerprint(base)
+    pack = make_pack()
+    run_all(pack, [{**KNOBS, "variant": name, "learning_rate": 1e-3} for name in ("pissa", "olora", "lora_ga", "full")])
+    assert fingerprint(base) == before == fingerprint(pack._twins[0])

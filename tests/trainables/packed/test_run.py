@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from trainables.variants import available, get_variant
+
+PACKABLE = [name for name in available() if get_variant(name).shares_pass]
+SETTINGS = {"micro_batch_tokens": 64, "samples": 400}
+
+
+def knobs_of(place: int, variant: str) -> dict:
+    """Unequal in all that trials of a pack may differ in; some accumulate."""
+    ranks, placements = (2, 4, 6), ("all-linear", ["q_proj", "down_proj"], ["up_proj", "v_proj"])
+    return {
+        "variant": variant,
+        "rank": ranks[place % 3],
+        "batch_size": (1, 3, 8)[place % 3],
+        "dropout": (0.1, 0.0, 0.1, 0.3)[place % 4],
+        "placement": placements[place % 3] if place > 4 else "all-linear",
+    }
+
+
+@pytest.mark.parametrize("steps", [10, pytest.param(50, marks=pytest.mark.real)])
+def test_every_variant_has_in_one_pack_the_losses_that_it_has_alone(make_run, train_packed, steps) -> None:
+    configurations = [knobs_of(place, variant) for place, variant in enumerate(PACKABLE)]
+    expected = []
+    for knobs in configurations:
+        run = make_run(knobs, alone=True, **SETTINGS)
+        expected.append([run.train_step() for _ in range(steps)])
+    packed = [make_run(knobs, **SETTINGS) for knobs in configurations]
+    assert all(run.shares for run in packed)
+    losses = train_packed(packed, steps)
+    far = {
+        knobs["variant"]: max(abs(a - b) for a, b in zip(own, alone, strict=True))
+        for knobs, own, alone in zip(configurations, losses, expected, strict=True)
+        if own != pytest.approx(alone, abs=1e-4)
+    }
+    assert not far

@@ -1,0 +1,1 @@
+"""Several adapters over one frozen base: trials whose rows share forward and backward passes."""

@@ -1,0 +1,137 @@
+"""The base model as a pass calls it: each matrix computes for the rows of several trials."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainables.packed.product import Use, packed_linear
+from trainables.packed.route import Adapter, Route, Segment
+from trainables.packed.twin import twin
+from trainables.variants.core.layers import place
+from trainables.variants.core.matrices import Matrix, find_matrices
+
+
+class PackedLinear(nn.Module):
+    """A matrix of the base with the updates of the pass's trials beside it; without a pass, the base's own."""
+
+    def __init__(self, matrix: Matrix, route: Route) -> None:
+        super().__init__()
+        self.base_layer, self.name, self.route = matrix.module, matrix.name, route
+        # Quantised layers multiply in their own way.
+        plain = type(matrix.module) is nn.Linear or matrix.transposed
+        self.oriented = matrix.oriented if plain and matrix.weight.dtype.is_floating_point else None
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's weight: model code asks layers for its type and device."""
+        return self.base_layer.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        route, name = self.route, self.name
+        segments = route.segments
+        uses = [Use(s, s.adapter.parts[name]) for s in segments if name in s.adapter.parts]
+        called = any(name in s.adapter.layers for s in segments)
+        if not uses and not called:
+            return self.base_layer(x)
+        if self.oriented is not None:
+            y = packed_linear(x, self.oriented(self.base_layer.weight), self.base_layer.bias, uses, route.training)
+        else:
+            y = self._beside(x, uses)
+        return self._through_layers(x, y, segments) if called else y
+
+    def _beside(self, x: Tensor, uses: Sequence[Use]) -> Tensor:
+        """As `packed_linear`, beside a layer that multiplies in its own way."""
+        y = self.base_layer(x)
+        if not uses:
+            return y
+        nothing = x.new_zeros(y.shape[-1], x.shape[-1])
+        return y + packed_linear(x, nothing, None, uses, self.route.training)
+
+    def _through_layers(self, x: Tensor, y: Tensor, segments: Sequence[Segment]) -> Tensor:
+        """The products of the rows of trials whose update is a layer of its own, through that layer."""
+        sizes = [len(x)] if len(segments) == 1 else [s.stop - s.start for s in segments]
+        pieces = []
+        for segment, rows, product in zip(segments, x.split(sizes), y.split(sizes), strict=True):
+            if self.name not in segment.adapter.layers:
+                pieces.append(product)
+                continue
+            layer, given = segment.adapter.layers[self.name]
+            padding = x.shape[1] - segment.width if segment.width else 0
+            # Of its own: some layers add to it in place.
+            given.product = product[:, padding:].clone()
+            try:
+                own = layer(rows[:, padding:])
+            finally:
+                given.product = None
+            pieces.append(torch.cat([product[:, :padding], own], dim=1) if padding else own)
+        return torch.cat(pieces)
+
+
+class Trunk:
+    """A twin of the base model whose matrices follow the route of a pass.
+
+    Attributes:
+        module: to be called as the base is.
+        unfit: matrices that the model does not call once with all rows of a batch, such as those of experts: trials
+            on them cannot share a pass.
+    """
+
+    def __init__(self, base: nn.Module) -> None:
+        self.module = twin(base)
+        self.route = Route()
+        matrices = find_matrices(self.module)
+        self.unfit = _unfit(self.module, matrices)
+        for matrix in matrices:
+            if matrix.name not in self.unfit:
+                place(self.module, matrix, PackedLinear(matrix, self.route))
+
+    @contextmanager
+    def routed(self, segments: Sequence[Segment], training: bool = False) -> Iterator[nn.Module]:
+        """The module, whose batches within are of these segments."""
+        self.route.segments, self.route.training = tuple(segments), training
+        try:
+            yield self.module
+        finally:
+            self.route.segments, self.route.training = (), False
+
+    def alone(self, adapter: Adapter) -> AbstractContextManager[nn.Module]:
+        """The module with one trial's adapter on all rows of whatever batches it is called with."""
+        return self.routed([Segment(adapter, 0, sys.maxsize)])
+
+
+def why_not(base: nn.Module) -> str | None:
+    """Why no two trials can share a pass over this model, in words; None where they can."""
+    if any(isinstance(part, nn.Dropout) and part.p > 0 for part in base.modules()):
+        return "the base model has dropout of its own"
+    config: Any = getattr(base, "config", None)
+    settings: Mapping[str, Any] = {} if config is None else config.to_dict()
+    if any(settings.get(name) for name in ("attention_dropout", "attn_pdrop")):
+        return "the base model has dropout of its own in attention"
+    return None
+
+
+def _unfit(module: nn.Module, matrices: Sequence[Matrix]) -> frozenset[str]:
+    """Matrices whose input on a small batch is not that batch's, once."""
+    rows, length = 2, 3
+    calls: dict[str, list[tuple[int, ...]]] = {matrix.name: [] for matrix in matrices}
+    handles = [
+        matrix.module.register_forward_pre_hook(lambda _, inputs, name=matrix.name: calls[name].append(inputs[0].shape))
+        for matrix in matrices
+    ]
+    device = next(module.parameters()).device
+    try:
+        with torch.inference_mode():
+            ids = torch.zeros((rows, length), dtype=torch.long, device=device)
+            module(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return frozenset(
+        name for name, shapes in calls.items() if [tuple(shape[:-1]) for shape in shapes] != [(rows, length)]
+    )
