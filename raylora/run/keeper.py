@@ -189,14 +189,15 @@ class Keeper:
             return False
         trial = Costs(cost, self.asked).trial(plan.samples, plan.validation_rows, plan.batch_sizes)
         # A trial that is cut off is worth little, and it is cut off only where it costs more than it should.
-        return trial > self.search_left_s()
+        # Those of a pack take the time of all of them, should sharing passes gain nothing.
+        return trial * self.asked.resources.pack > self.search_left_s()
 
     def ended(self, journal: Journal) -> None:
         """A trial has ended: what trials cost, and with that the plan, follow what the journal says."""
         plan, cost = self._settled()
         starts = {row["key"]: row["time"] for row in journal.rows() if row["event"] in ("start", "continue")}
         for key, end in journal.concluded().items():
-            figures = None if key in self.taken else _figures(end, starts.get(key))
+            figures = None if key in self.taken else _figures(end, starts.get(key), self.asked.resources.pack)
             if figures is None:
                 continue
             config = figures["variant"], figures["rank"], figures["batch_size"]
@@ -264,7 +265,7 @@ class Keeper:
         return time.time() + max(1.0, left / max(1, jobs) - scoring)
 
 
-def _figures(end: Ending, started: float | None) -> dict[str, Any] | None:
+def _figures(end: Ending, started: float | None, pack: int = 1) -> dict[str, Any] | None:
     """What of a trial's ending tells what it cost; None where it does not."""
     told: Mapping[str, Any] = end.metrics
     needed = ("samples", "step", "step_time_s", "eval_s")
@@ -272,7 +273,8 @@ def _figures(end: Ending, started: float | None) -> dict[str, Any] | None:
         return None
     train = told["step"] * told["step_time_s"]
     attach = told.get("attach_s") or 0.0
-    wall = end.time - started if started is not None else train + told["eval_s"] + attach
+    # The others of a pack have their part of that time.
+    wall = (end.time - started) / pack if started is not None else train + told["eval_s"] + attach
     return {
         "variant": str(end.config.get("variant", "lora")),
         "rank": int(end.config["rank"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
 from trainables.protocols import TrainSettings, TrialSetup
 from trainables.rows import Rows
-from trainables.variants import start_actors
+from trainables.variants import declared, start_actors
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -101,6 +101,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
         dtype=spec.dtype,
         threads=threads_per_host(spec),
         deadline=math.inf if keeper is None or keeper.plan is None or not keeper.bounded else keeper.deadline(),
+        pack=spec.resources.pack,
     )
     # Their checkpoints lie with those of the trials: on shared storage on a cluster, gone when the run is finished.
     variants = {*spec.space.variant, spec.default_recipe.variant}
@@ -112,6 +113,8 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
         progress.say(f"hosts: loading the model on {spec.resources.hosts}")
         run.latest = start_latest() if keeper is not None else None
         run.hosts = start_hosts(setup, spec.resources.hosts, latest=run.latest, **host_options(spec))
+        if spec.resources.pack > 1:
+            progress.say(packing(spec, run.hosts))
     try:
         if keeper is not None and keeper.plan is None:
             planned = plan_run(
@@ -162,6 +165,18 @@ def measured_ratios(
     told = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
     progress.say(f"expected best rates, as multiples of LoRA's: {told or 'nothing but LoRA was measured'}")
     return ratios
+
+
+def packing(spec: Spec, hosts: Sequence[ActorHandle]) -> str:
+    """What is trained together and what is not, in a line."""
+    import ray
+
+    told = f"hosts: up to {spec.resources.pack} trials at a time on each"
+    reason = ray.get(hosts[0].unshared.remote())
+    if reason is not None:
+        return f"{told}, in turns: {reason}"
+    alone = [name for name in spec.space.variant if not declared(name).shares_pass]
+    return f"{told}, in passes together" + (f"; in passes of their own: {', '.join(alone)}" if alone else "")
 
 
 def rows_kept(counts: Mapping[str, int]) -> str:

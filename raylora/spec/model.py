@@ -136,6 +136,7 @@ class ResourcesSpec(Part):
     """What one experiment uses. Hosts run trials side by side; workers share one trial (Ray Train)."""
 
     hosts: int = Field(1, ge=1, description="Trials at a time.")
+    pack: int = Field(1, ge=1, le=64, description="Trials that a host trains together over one base model.")
     cpus_per_host: int | None = Field(None, ge=1, description="CPU threads per host or worker; default: share evenly.")
     gpus_per_host: float = Field(0.0, ge=0, description="GPUs per host or worker; below 1 for a share of one.")
     workers: int = Field(1, ge=1, description="Ray Train workers per trial.")
@@ -225,6 +226,13 @@ class Spec(Part):
                 f"{self.resources.strategy!r}; allowed: execution = 'train', or one worker with ddp",
                 field="execution",
                 value=self.execution,
+            )
+        if self.mode == "train" and self.resources.pack > 1:
+            raise UserError(
+                f"resources.pack = {self.resources.pack}: trials of Ray Train worker groups are not packed; "
+                "allowed: 1, or execution = 'hosted'",
+                field="resources.pack",
+                value=self.resources.pack,
             )
         if self.reports < 2 and self.search.scheduler != "none":
             raise UserError(

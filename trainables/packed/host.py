@@ -25,8 +25,8 @@ CALLS = 96
 class PackedHost(ModelHost):
     """As a ModelHost, for up to `setup.pack` owners at once; its calls come from several threads.
 
-    A trial that fails, or another owner's, puts nobody aside: see `Pack`. Killed, it is restarted as a ModelHost is, and
-    each owner's next call goes on from its own checkpoint.
+    A trial that fails, or another owner's, puts nobody aside: see `Pack`. Killed, it is restarted as a ModelHost is,
+    and each owner's next call goes on from its own checkpoint.
     """
 
     def __init__(self, setup: TrialSetup, index: int = 0, latest: ActorHandle | None = None) -> None:

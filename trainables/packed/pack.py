@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 # Seconds that a pass waits for trials that have just been given their report: they come back after a word with Tune.
 SETTLE_S = 0.3
 
+# Seconds after its report in which nobody has asked for a trial's next one, when another may take its place.
+ABANDONED_S = 60.0
+
 Answer = TypeVar("Answer")
 
 
@@ -41,7 +44,7 @@ class Member:
     Attributes:
         asked: who waits for its next report; None while nobody does.
         target: samples after which that is due.
-        late: whether there is no time for a further step.
+        late: whether it ends with the step that it has taken; see `TrialSession.advance`.
         served: tokens of the passes that it had a part in.
         answered: when its last report was given, on the monotonic clock.
     """
@@ -185,7 +188,20 @@ class Pack:
             for call in calls:
                 call()
             if self._wanted():
-                self._turn()
+                try:
+                    self._turn()
+                except Exception as error:  # of the pack itself: nobody is to wait for an answer in vain
+                    self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Let all who wait know that the pack has failed; their trials go on from their checkpoints."""
+        waiting, self._waiting = self._waiting, []
+        members, self.members = list(self.members.values()), {}
+        for asked in [one.asked for one in waiting] + [member.asked for member in members]:
+            if asked is not None:
+                asked.set_exception(error)
+        for member in members:
+            member.session.leave()
 
     def _adopt(self, setup: TrialSetup) -> None:
         self.setup = setup
@@ -221,15 +237,11 @@ class Pack:
 
     def _ask(self, one: _Waiting) -> None:
         try:
-            found = self._known(one.owner, one.knobs)
-            if (
-                found is None
-                and len(self._others(one.owner)) >= self._limit(one.halvings)
-                and not self._put_idle_aside()
-            ):
+            full = len(self._others(one.owner)) >= self._limit(one.halvings)
+            if self._known(one.owner, one.knobs) is None and full and not self._put_idle_aside():
                 self._waiting.append(one)
                 return
-            found = found or self._join(one.owner, one.knobs, one.trial_id, one.halvings)
+            found = self._join(one.owner, one.knobs, one.trial_id, one.halvings)
         except Crowded:
             self.limit = max(1, len(self.members))
             self._waiting.append(one)
@@ -313,7 +325,8 @@ class Pack:
 
     def _put_idle_aside(self) -> bool:
         """Make a place by putting the trial aside that nobody has asked for longest. Returns whether there is one."""
-        idle = [member for member in self.members.values() if member.asked is None]
+        now = time.monotonic()
+        idle = [m for m in self.members.values() if m.asked is None and now - m.answered > ABANDONED_S]
         if not idle:
             return False
         self._leave(min(idle, key=lambda member: member.answered).owner)

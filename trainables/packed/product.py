@@ -80,12 +80,13 @@ class _PackedLinear(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, x, *inner = ctx.saved_tensors
         grad_x = grad @ weight if ctx.needs_input_grad[0] else None
         grads: list[Tensor | None] = []
         for i, (use, mask, h) in enumerate(zip(ctx.uses, ctx.masks, inner, strict=True)):
-            part, wants_a, wants_b = use.part, *ctx.needs_input_grad[5 + 2 * i : 7 + 2 * i]
+            part: LoraPart = use.part
+            wants_a, wants_b = ctx.needs_input_grad[5 + 2 * i : 7 + 2 * i]
             g = _flat(use.view(grad)).to(part.b.dtype)  # (t, m)
             grad_h = (g @ part.b).mul_(part.scale)  # (t, r)
             tokens = None if x is None else _dropped(_flat(use.view(x)).to(part.a.dtype), mask, part.dropout)

@@ -49,7 +49,7 @@ class PackedRun(TrialRun):
         self._global: list[Tensor] = []
         self._rows: list[Row] = []
         self._groups: list[list[Row]] = []
-        self._loss = 0.0
+        self._step_loss = 0.0
         self._before: Tensor | None = None
         self._highest_gb = 0.0
         super().__init__(model, *others, **named)
@@ -100,7 +100,7 @@ class PackedRun(TrialRun):
         if self._before is None:
             self._before = self._generator.get_state()
         self._groups = micro_batches(self._rows, self.micro_batch_tokens)
-        self._loss = 0.0
+        self._step_loss = 0.0
 
     def loss(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """What `logits` `(n, k, vocabulary)` of the next micro-batch add to the step's loss, and what to differentiate.
@@ -122,10 +122,10 @@ class PackedRun(TrialRun):
         """
         started = time.perf_counter()
         self._groups.pop(0)
-        self._loss += loss
+        self._step_loss += loss
         if not self._groups:
             self._before = None
-            self._end_step(self._rows, self._loss)
+            self._end_step(self._rows, self._step_loss)
         self._train_s += seconds + time.perf_counter() - started
 
     def repeat_step(self, error: Exception | None = None) -> None:

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import math
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
 from trainables.journal import Ending, Journal, trial_key
 from trainables.protocols import TrainSettings, TrialSetup
+from trainables.rows import Rows
 from trainables.testing import ExactMatch, make_tiny_tokenizer
 
 KNOBS = {"variant": "lora", "rank": 4, "alpha_ratio": 2, "learning_rate": 1e-3, "batch_size": 4, "dropout": 0.1}
@@ -20,15 +21,25 @@ def trials(count: int, **knobs) -> list[dict]:
 
 
 @pytest.fixture
-def make_setup(tiny_model, train_rows, tmp_path):
+def tables(train_rows, tmp_path) -> list:
+    table, files = pa.Table.from_pylist(train_rows), []
+    for name, part in (("train", table), ("validation", table.slice(0, 6))):
+        files.append(Rows([str(tmp_path / f"{name}.arrow")]))
+        with pa.ipc.new_file(files[-1].parts[0], part.schema) as writer:
+            writer.write_table(part)
+    return files
+
+
+@pytest.fixture
+def make_setup(tiny_model, tables, tmp_path):
     def make(folder: str = "run", pack: int = 4, **settings) -> TrialSetup:
         (tmp_path / folder).mkdir(exist_ok=True)
         return TrialSetup(
             model_folder=str(tiny_model),
             scorer=ExactMatch(),
             settings=TrainSettings(**{"samples": 24, "reports": 2, **settings}),
-            train=train_rows,
-            validation=train_rows[:6],
+            train=tables[0],
+            validation=tables[1],
             run_dir=str(tmp_path / folder),
             dtype="float32",
             pack=pack,
@@ -77,6 +88,7 @@ def test_trials_of_a_pack_report_what_they_report_one_at_a_time(base, make_setup
     answers = run_all(make_pack("packed"), asked)
     expected, found = finished(Path(alone.run_dir)), finished(Path(alone.run_dir).parent / "packed")
     assert found.keys() == expected.keys() == {trial_key(knobs) for knobs in asked}
+    assert not [own[-1] for own in answers if isinstance(own[-1], Ending)]
     for key, metrics in expected.items():
         for name in ("loss", "validation_loss", "accuracy", "samples", "tokens", "step"):
             assert found[key][name] == pytest.approx(metrics[name], abs=1e-4), name
@@ -126,7 +138,7 @@ def test_memory_that_runs_out_makes_the_passes_smaller_and_not_the_trials(make_p
 
 
 def test_more_trials_than_places_wait_until_one_is_over(make_pack) -> None:
-    pack, most, watched = make_pack(pack=2), [], threading.Event()
+    pack, most = make_pack(pack=2), []
     real = pack._turn
 
     def turn() -> None:
@@ -135,7 +147,7 @@ def test_more_trials_than_places_wait_until_one_is_over(make_pack) -> None:
 
     pack._turn = turn
     assert all(own[-1]["done"] for own in run_all(pack, trials(5, batch_size=4)))
-    assert max(most) == 2 and not watched.is_set() and not pack.members
+    assert max(most) == 2 and not pack.members
 
 
 def test_a_stopped_trial_leaves_at_once_and_goes_on_later_from_there(make_pack, make_setup) -> None:
