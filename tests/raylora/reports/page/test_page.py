@@ -80,7 +80,7 @@ def test_every_part_is_there_and_drawn_from_tables_that_are(long_page) -> None:
     charts, tables = long_page.json("page-charts"), long_page.json("page-data")
     assert set(charts) == {
         *("best", "rates", "tradeoffs", "curves", "slices", "pairs", "parallel", "importance", "ranks"),
-        *("distribution", "timeline"),
+        *("distribution", "timeline", "map"),
     }
     named = {name for views in charts.values() for view in views.values() for name in _sources(view)}
     assert named and named <= set(tables)
