@@ -67,4 +67,9 @@ class LlamaFactory(Toolkit):
         notes = schedule_notes(recipe) + changed_rows_note(changed_by_text(examples, turns, tokenizer), len(examples))
         if recipe.dtype == "bfloat16":
             notes.append("Its training is under bf16 autocast; here the adapter was fp32 over a bf16 base without any.")
+        else:
+            notes.append(
+                "The base is held in bf16 where its checkpoint is and the device can: no setting says otherwise. Here it "
+                "was held in float32, and losses fell faster."
+            )
         return notes

@@ -168,3 +168,8 @@ def test_matrix_types_are_named_where_the_placement_names_them(name, recipe, exa
 def test_a_script_beside_the_configuration_is_code(name, recipe, examples, tmp_path) -> None:
     written(name, recipe, examples, tmp_path)
     compile((tmp_path / "train.py").read_text(), "train.py", "exec")
+
+
+def test_llamafactory_says_that_it_keeps_the_checkpoints_type(recipe, examples, tmp_path) -> None:
+    _, _, notes = written("llamafactory", recipe, examples, tmp_path)
+    assert any("was held in float32" in note for note in notes)
