@@ -69,7 +69,7 @@ class LlamaFactory(Toolkit):
             notes.append("Its training is under bf16 autocast; here the adapter was fp32 over a bf16 base without any.")
         else:
             notes.append(
-                "The base is held in bf16 where its checkpoint is and the device can: no setting says otherwise. Here it "
-                "was held in float32, and losses fell faster."
+                "The base is held in bf16 where its checkpoint is and the device can: no setting says otherwise. Here "
+                "it was held in float32, and losses fell faster."
             )
         return notes
