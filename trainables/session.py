@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainables.errors import OptionError
 from trainables.evaluation import pad_token
 from trainables.exhausted import is_exhausted
 from trainables.journal import Ending, Journal, Knobs, Metrics, log_traceback, trial_key
@@ -158,7 +159,8 @@ class TrialSession:
         """
         key = trial_key(knobs)
         known = self.journal.concluded().get(key)
-        message = " ".join(f"{type(error).__name__}: {error}".split())
+        told = str(error) if isinstance(error, OptionError) else f"{type(error).__name__}: {error}"
+        message = " ".join(told.split())
         # Attaching refuses by ValueError what the model cannot have.
         kind = "infeasible" if is_exhausted(error) or (self.run is None and isinstance(error, ValueError)) else "failed"
         log_traceback(self.setup.run_dir, f"{key}  {dict(knobs)}", error)

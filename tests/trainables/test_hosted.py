@@ -46,6 +46,7 @@ def trial(monkeypatch) -> Callable[[Host, int], HostedTrial]:
         made = HostedTrial.__new__(HostedTrial)
         made.host, made.owner, made.config, made._trial_info = host, "owner", {}, None
         made.worst, made.most_deaths, made.over, made.deaths, made.exhausted = {"accuracy": 0.0}, deaths, False, 0, 0
+        made.most_exhausted = 1
         return made
 
     return make

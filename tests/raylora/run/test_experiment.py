@@ -146,7 +146,7 @@ def test_trials_that_fail_are_counted_and_replaced_until_enough_have_finished(
     assert diverged["accuracy"] == 0.0
     shown = capsys.readouterr().err
     assert "Traceback" not in shown and "Traceback" in (run / "errors.log").read_text()
-    assert shown.count("infeasible: ValueError: variant pissa: rank 64 exceeds") == 2
+    assert shown.count("infeasible: variant pissa: rank 64 exceeds") == 2
     assert "trial 1: pissa rank=64" in shown and "2 trials failed" in shown
 
 
@@ -156,9 +156,7 @@ def test_where_the_first_trials_all_fail_the_search_stops_and_says_why(
     file = write_spec(space__variant="pissa", space__rank=[4096], search__trials=8)
     assert main(["tune", str(file)]) == 2
     shown = capsys.readouterr().err.strip().splitlines()
-    assert shown[-1].startswith(
-        "raylora: search: the first 3 trials failed; the last message: ValueError: variant pissa"
-    )
+    assert shown[-1].startswith("raylora: search: the first 3 trials failed; the last message: variant pissa")
     assert not any("Traceback" in line for line in shown)
     assert list(trial_table(tmp_path / "runs" / "run")["status"]) == ["infeasible"] * 3
 
