@@ -203,8 +203,8 @@ def _tokenised(item: dict[str, Any], tokenise: Step) -> Iterator[pa.Table]:
 
     from trainables.rows import Rows
 
-    rows = Rows(item["parts"], np.frombuffer(item["inside"], dtype=np.int64))
-    numbers = pa.array(np.frombuffer(item["positions"], dtype=np.int64))
+    rows = Rows(item["parts"], _unpacked(item["inside"], item["rows"]))
+    numbers = pa.array(_unpacked(item["positions"], item["rows"]))
     for start in range(0, len(rows), ROWS_PER_BATCH):
         table = tokenise(rows[start : start + ROWS_PER_BATCH].table())
         yield table.add_column(0, "row", numbers.slice(start, table.num_rows))
@@ -243,8 +243,19 @@ def _items(blocks: list[str], block_rows: list[int], positions: np.ndarray) -> l
         first, last = np.searchsorted(ends, part[[0, -1]], side="right")
         inside = part - (ends[first - 1] if first else 0)
         parts = blocks[first : last + 1]
-        items.append({"parts": parts, "inside": inside.tobytes(), "positions": part.tobytes()})
+        items.append({"parts": parts, "rows": len(part), "inside": _packed(inside), "positions": _packed(part)})
     return items
+
+
+def _packed(positions: np.ndarray) -> bytes:
+    """Ascending positions; of a run without gaps its ends."""
+    whole = positions[-1] - positions[0] == len(positions) - 1
+    return (positions[[0, -1]] if whole else positions).tobytes()
+
+
+def _unpacked(packed: bytes, count: int) -> np.ndarray:
+    positions = np.frombuffer(packed, dtype=np.int64)
+    return positions if len(positions) == count else np.arange(positions[0], positions[-1] + 1)
 
 
 def write_tokens(
@@ -269,28 +280,29 @@ def write_tokens(
     import ray.data
 
     items = _items(blocks, block_rows, positions)
-    made: list[dict[str, Any]] = []
+    figures: dict[str, np.ndarray] = {name: np.empty(len(positions), kind) for name, kind in FIGURES.items()}
+    files: list[str] = []
+    problems: list[dict[str, Any]] = []
     with data_context(quiet):
         if shared:
             work = ray.data.from_arrow([pa.Table.from_pylist([item]) for item in items])
             step = partial(_write_tokens, tokenise=tokenise, folder=str(folder))
             told: Iterable[dict[str, Any]] = (
-                figures
+                part
                 for table in _blocks(work.map_batches(step, batch_format="pyarrow", batch_size=None))
-                for figures in table.to_pylist()
+                for part in table.to_pylist()
             )
         else:
             told = (_keep([table], str(folder)) for table in _handed_over(items, tokenise))
-        for figures in told:
-            made.append(figures)
-            counter.add(figures["rows"])
-    for name, kind in FIGURES.items():
-        np.save(folder / f"{name}.npy", np.frombuffer(b"".join(figures[name] for figures in made), dtype=kind))
-    return {
-        "blocks": [figures["file"] for figures in made],
-        "rows": len(positions),
-        "problems": [json.loads(figures["problems"]) for figures in made if json.loads(figures["problems"])["counts"]],
-    }
+        for part in told:
+            for name, kind in FIGURES.items():
+                figures[name][counter.done : counter.done + part["rows"]] = np.frombuffer(part[name], dtype=kind)
+            files.append(part["file"])
+            problems.append(json.loads(part["problems"]))
+            counter.add(part["rows"])
+    for name, values in figures.items():
+        np.save(folder / f"{name}.npy", values)
+    return {"blocks": files, "rows": len(positions), "problems": [one for one in problems if one["counts"]]}
 
 
 def _handed_over(items: list[dict[str, Any]], tokenise: Step) -> Iterator[pa.Table]:
@@ -302,8 +314,8 @@ def _handed_over(items: list[dict[str, Any]], tokenise: Step) -> Iterator[pa.Tab
 
     for start in range(0, len(items), _TASKS_PER_WINDOW):
         window = items[start : start + _TASKS_PER_WINDOW]
-        numbers = np.concatenate([np.frombuffer(item["positions"], dtype=np.int64) for item in window])
-        rows = [Rows(item["parts"], np.frombuffer(item["inside"], dtype=np.int64)).table() for item in window]
+        numbers = np.concatenate([_unpacked(item["positions"], item["rows"]) for item in window])
+        rows = [Rows(item["parts"], _unpacked(item["inside"], item["rows"])).table() for item in window]
         done = 0
         for table in _blocks(ray.data.from_arrow(rows).map_batches(tokenise, batch_format="pyarrow", batch_size=None)):
             yield table.add_column(0, "row", pa.array(numbers[done : done + table.num_rows]))

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pyarrow as pa
+import pytest
 
 from raylora.data import stream
 from raylora.data.stream import prompt_keys
@@ -29,3 +31,11 @@ def test_how_far_it_is_is_said_while_no_row_is_done(monkeypatch):
         heard.clear()
         assert heard.wait(10)
     assert said[0] == "data: 0 of 2,000 rows tokenised" and said[-1] == "data: 1,500 of 2,000 rows tokenised"
+
+
+@pytest.mark.parametrize("positions", [[3], [3, 4], [3, 5], [0, 1, 2, 3], [0, 1, 3], [2, 3, 4, 6]])
+def test_work_is_cut_into_rows_of_blocks_whether_or_not_rows_are_left_out(positions):
+    (item,) = stream._items(["a", "b", "c"], [2, 3, 2], np.array(positions))
+    begin = {"a": 0, "b": 2, "c": 5}[item["parts"][0]]
+    assert stream._unpacked(item["positions"], item["rows"]).tolist() == positions
+    assert (stream._unpacked(item["inside"], item["rows"]) + begin).tolist() == positions
