@@ -20,7 +20,7 @@ import numpy as np
 from raylora.data.identity import blocks_hash, code_hash, files_hash, table_hash, task_hash, tokenizer_hash
 from raylora.data.problems import Problems, dropped
 from raylora.data.rows import RowSource, Source, table_of
-from raylora.data.split import proxy_rows, split, test_rows
+from raylora.data.split import among, proxy_rows, split, test_rows
 from raylora.data.store import cache_root, digest, obtain
 from raylora.data.stream import FIGURES, Counter, data_context, folder_is_shared, heard_of, read_rows, write_tokens
 from raylora.data.tokenise import Tokenising, model_positions, tokenise, tokenizer_files
@@ -88,7 +88,8 @@ class TokenPool:
             setattr(self, figure, np.zeros(self.count, dtype=kind))
         self.problems = Problems()
         self.blocks: list[str] = []
-        self._place = np.full(self.count, -1, dtype=np.int64)  # of each row in the blocks
+        # Of each row in the blocks.
+        self._place: np.ndarray = np.full(self.count, -1, dtype=np.int32 if self.count < 2**31 else np.int64)
         self._tokenised = 0
 
     prompts: np.ndarray
@@ -160,8 +161,7 @@ class TokenPool:
 
     def rows(self, positions: np.ndarray) -> Rows:
         """The rows at `positions`, in that order, wherever the hosts are."""
-        at = self._place[positions]
-        rows = Rows(self.blocks, at.astype(np.int32) if self._tokenised < 2**31 else at)
+        rows = Rows(self.blocks, self._place[positions])
         return rows if self.settings.shared else rows.in_object_store()
 
 
@@ -271,7 +271,7 @@ def build(
             own, rows, found = train_pool, parts.test, {"test": len(parts.test), "test_dropped_too_long": 0}
             if not len(rows):
                 raise _none_left(own, max_length, name)
-        repeated = int(np.isin(own.keys[rows], train_pool.keys[parts.train]).sum())
+        repeated = int(among(own.keys[rows], train_pool.keys[parts.train]).sum())
         return own.rows(rows), found | {"test_prompts_in_train": repeated}
 
     train = train_pool.rows(parts.train)

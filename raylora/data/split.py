@@ -22,6 +22,7 @@ import numpy as np
 from raylora.errors import UserError
 
 TEST_FRACTION, TEST_AT_MOST, TEST_SEED = 0.1, 1000, 0
+_KEYS_AT_ONCE = 2**16
 _VALIDATION, _PROXY, _TRAIN, _TEST = range(4)  # one random stream for each draw
 
 
@@ -67,6 +68,17 @@ def proxy_rows(count: int, fraction: float, seed: int) -> np.ndarray:
     """
     size = max(1, round(fraction * count))
     return np.sort(shuffled(count, seed, _PROXY)[:size])
+
+
+def among(keys: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Mask `(n,)` of the keys that are in `held`; no copy of all keys is sorted for it, as `numpy.isin` would."""
+    found, held = np.zeros(len(keys), dtype=bool), np.unique(held)
+    if len(held):
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            part = keys[start : start + _KEYS_AT_ONCE]
+            at = np.minimum(np.searchsorted(held, part), len(held) - 1)
+            found[start : start + len(part)] = held[at] == part
+    return found
 
 
 def _first(pool: Pool, order: np.ndarray, wanted: int, good: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -124,13 +136,12 @@ def split(
         held_out = pool.keys[test]
 
     def clean(at: np.ndarray) -> np.ndarray:
-        return pool.usable[at] & ~np.isin(pool.keys[at], held_out)
+        return pool.usable[at] & ~among(pool.keys[at], held_out)
 
     if task.train_rows is None:
-        candidates = np.flatnonzero(left)
-        unique = clean(candidates)
-        duplicates = int((pool.usable[candidates] & ~unique).sum())
-        left[candidates[~unique]] = False
+        unique = pool.usable & ~among(pool.keys, held_out)
+        duplicates = int((left & pool.usable & ~unique).sum())
+        left &= unique
     else:
         order = shuffled(count, seed, _TRAIN)
         order = order[left[order]]
@@ -145,18 +156,16 @@ def split(
     )
     before = int(left.sum())
     held_out = (own_validation or pool).keys[validation]
-    at = np.flatnonzero(left)
-    left[at[np.isin(pool.keys[at], held_out)]] = False
+    left &= ~among(pool.keys, held_out)
     duplicates += before - int(left.sum()) - (len(validation) if own_validation is None else 0)
 
-    at = np.flatnonzero(left)
-    lengths = pool.prompts[at].astype(np.int64) + pool.responses[at]
-    train = at[lengths <= max_length]
-    if not len(at):
+    remaining, lengths = int(left.sum()), pool.prompts + pool.responses
+    train = np.flatnonzero(left & (lengths <= max_length))
+    if not remaining:
         raise UserError.at("task.path", f"no row is left to train on: {_all_held_out(pool, duplicates)}")
     if not len(train):
         raise UserError.at(
-            "task.max_length", f"{max_length} leaves no train row of {len(at)}; raise max_length", value=max_length
+            "task.max_length", f"{max_length} leaves no train row of {remaining}; raise max_length", value=max_length
         )
     return Parts(
         train,
@@ -166,10 +175,10 @@ def split(
             "source": count,
             "train": len(train),
             "validation": len(validation),
-            "train_dropped_too_long": len(at) - len(train),
+            "train_dropped_too_long": remaining - len(train),
             "train_dropped_duplicate": duplicates,
             "validation_dropped_too_long": considered - eligible,
-            "train_tokens": int(lengths[lengths <= max_length].sum()),
+            "train_tokens": int(lengths[train].sum(dtype=np.int64)),
             "train_responses_over_max_new_tokens": int((pool.responses[train] > task.max_new_tokens).sum()),
         },
     )

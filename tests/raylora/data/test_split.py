@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raylora.data.split import TEST_AT_MOST, TEST_FRACTION, TEST_SEED, proxy_rows, shuffled, split
+from raylora.data.split import TEST_AT_MOST, TEST_FRACTION, TEST_SEED, among, proxy_rows, shuffled, split
 from raylora.errors import UserError
 
 VALIDATION, TRAIN, TEST = 0, 2, 3
@@ -135,3 +135,10 @@ def test_rows_that_share_one_prompt_are_told_as_the_reason(carve_test, own):
     with pytest.raises(UserError, match=r"no row is left to .*: all \d+ rows have the same prompt") as caught:
         split(pool, validation, carve_test=carve_test, task=Limits(), seed=0, validation_rows=4, max_length=24)
     assert "max_length" not in str(caught.value)
+
+
+@pytest.mark.parametrize("held", [[], [7], [3, 3, 2**63], list(range(50))])
+def test_keys_are_found_among_others_however_many_there_are(held, monkeypatch):
+    monkeypatch.setattr("raylora.data.split._KEYS_AT_ONCE", 4)
+    keys = np.array([3, 7, 49, 50, 2**63, 2**64 - 1, 0, 3, 7], dtype=np.uint64)
+    assert among(keys, np.array(held, dtype=np.uint64)).tolist() == [key in held for key in keys.tolist()]
