@@ -73,7 +73,8 @@ def test_a_trial_whose_host_is_killed_is_a_line_and_is_replaced(write_spec, star
 def with_address_space(spare: int, write_spec, start_raylora, run: Path):
     """A run whose host may, as its first trial starts, take so many MB more than it has."""
     train = {"samples": 256, "micro_batch_tokens": 65536}
-    file = write_spec(train=train, search__trials=2, space__batch_size=[4, 256], final={"samples": 8})
+    # Without a final stage: what a host loads for the first time there may need more than is left of its addresses.
+    file = write_spec(train=train, search__trials=2, space__batch_size=[4, 256], final={"enabled": False})
     process = start_raylora("tune", file)
     until(lambda: started(run), process)
     for host in hosts(run):
@@ -90,7 +91,10 @@ LIMITS = pytest.mark.skipif(
 @pytest.mark.real
 @LIMITS
 def test_an_address_space_with_little_left_ends_no_run(write_spec, start_raylora, run) -> None:
-    ended_well(with_address_space(40, write_spec, start_raylora, run), run)
+    process = with_address_space(40, write_spec, start_raylora, run)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output and (run / "summary.json").is_file()
     assert list(trial_table(run)["status"]).count("finished") == 2
 
 
