@@ -108,7 +108,8 @@ def generate_and_score_loss(
         chosen = [rows[i] for i in group]
         parts = []
         for places in prompt_batches(chosen, max_tokens, max(found.tokens[i] for i in group)):
-            part, losses = _prompted(model, [chosen[place] for place in places], pad_id, device)
+            part, total, losses = _prompted(model, [chosen[place] for place in places], pad_id, device)
+            found.loss_sum += total
             for place, loss in zip(places, losses, strict=True):
                 found.losses[group[place]] = loss
             parts.append((places, part))
@@ -124,7 +125,6 @@ def generate_and_score_loss(
                 found.answers[i] = [next(answers) for _ in range(sampling.n)]
 
     by_halves(prompt_batches(rows, held, sampling.max_new_tokens, most=ROWS // sampling.n), answer)
-    found.loss_sum = math.fsum(found.losses)
     whole = Ends(stops, sampling.max_new_tokens + 1, ended)
     full = [ids for answers in found.answers for ids in answers if len(ids) == sampling.max_new_tokens]
     found.cut = sum(not whole.reached(0, ids) for ids in full)
@@ -166,26 +166,26 @@ def score_loss(
 
 def _prompted(
     model: nn.Module, rows: Sequence[Row], pad_id: int, device: torch.device | str
-) -> tuple[Prompted, list[float]]:
-    """The prompts as the model has read them, and the loss of each reference response, from one run of them."""
+) -> tuple[Prompted, float, list[float]]:
+    """The prompts as the model has read them, and the loss of their references, in all and of each, from one run."""
     inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"] for r in rows], pad_id).items()}
     last = last_positions(inputs["input_ids"], 1)
     out = model(**inputs, use_cache=True, logits_to_keep=last)
     first, cache, width = out.logits[:, -1], out.past_key_values, inputs["input_ids"].shape[1]
-    losses = _reference_loss(model, rows, first, cache, inputs, pad_id)
+    total, losses = _reference_loss(model, rows, first, cache, inputs, pad_id)
     if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
         # A sliding window has dropped what a crop would need: run the prompt again.
         out = model(**inputs, use_cache=True, logits_to_keep=last)
         first, cache = out.logits[:, -1], out.past_key_values
     elif cache.get_seq_length() > width:
         cache.crop(width - cache.get_seq_length())
-    return Prompted(first, cache, inputs["attention_mask"]), losses
+    return Prompted(first, cache, inputs["attention_mask"]), total, losses
 
 
 def _reference_loss(
     model: nn.Module, rows: Sequence[Row], first: Tensor, cache: object, inputs: dict[str, Tensor], pad_id: int
-) -> list[float]:
-    """Teacher-forced loss of each response over the cached prompts, `(n,)`; the cache grows."""
+) -> tuple[float, list[float]]:
+    """Teacher-forced loss of the responses over the cached prompts, in all and of each row; the cache grows."""
     device = first.device
     longest = max(len(row["response_ids"]) for row in rows)
     ids = torch.full((len(rows), longest), pad_id, dtype=torch.long, device=device)
@@ -202,9 +202,9 @@ def _reference_loss(
         out = model(input_ids=ahead, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         logits = torch.cat([logits, out.logits], dim=1)  # n x longest x vocabulary
     logits = logits.float()
-    each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="none")
-    losses: list[float] = each.view(labels.shape).sum(1).tolist()
-    return losses
+    total = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE, reduction="sum")
+    each = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORE, reduction="none").sum(1)
+    return float(total), each.tolist()
 
 
 @torch.no_grad()
