@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from trainables.files import replace_text
 from trainables.journal import Knobs
 
 FOLDER = "live"
@@ -78,9 +78,7 @@ class Beacon:
         # Who watches may miss a line; a trial must not fail for it.
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(exist_ok=True)
-            fresh = self.path.with_suffix(".fresh")
-            fresh.write_text(json.dumps(told, default=str))
-            os.replace(fresh, self.path)
+            replace_text(self.path, json.dumps(told, default=str))
 
     def end(self) -> None:
         """Nothing runs here any more."""

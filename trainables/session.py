@@ -52,14 +52,25 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def load_base(setup: TrialSetup) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     """The base model in evaluation mode on its device, and its tokenizer."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     if setup.threads:
         torch.set_num_threads(setup.threads)
     folder = str(setup.resolve_model(setup.model_folder) if setup.resolve_model else setup.model_folder)
-    device = pick_device(setup.device)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(setup.dtype, device))
-    return model.to(device).eval(), AutoTokenizer.from_pretrained(setup.tokenizer_folder or folder)
+    return load_model(folder, setup.dtype, setup.device, setup.tokenizer_folder)
+
+
+def load_model(
+    folder: str | Path, dtype: str = "auto", device: str = "auto", tokenizer_folder: str | Path = ""
+) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+    """A causal language model in evaluation mode on its device, and its tokenizer, by default of the same folder.
+
+    Args:
+        dtype, device: names, as `pick_dtype` and `pick_device` take them.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = pick_device(device)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(dtype, place))
+    return model.to(place).eval(), AutoTokenizer.from_pretrained(tokenizer_folder or folder)
 
 
 def surroundings(setup: TrialSetup, knobs: Knobs, trial: str, folder: Path) -> Surroundings:

@@ -19,6 +19,7 @@ from raylora.errors import UserError
 from raylora.progress import Progress
 from raylora.spec.paths import writable_folder
 from raylora.spec.text import short
+from trainables.files import replace_text
 
 if TYPE_CHECKING:
     from raylora.spec import Spec
@@ -121,9 +122,7 @@ class _Runner:
                     )
         else:
             record = self._train(arm, rate, seed)
-            fresh = file.with_suffix(".part")
-            fresh.write_text(json.dumps(record) + "\n")
-            fresh.replace(file)
+            replace_text(file, json.dumps(record) + "\n")
             shown = "diverged" if record["diverged"] else f"validation loss {record['validation_loss']:.4f}"
             self.progress.say(f"{arm.label} rate {rate:g} seed {seed}: {shown}, {record['train_s']:.0f} s")
         return file
@@ -142,12 +141,10 @@ class _Runner:
     def _load(self) -> tuple[Any, Any, Any, Sequence[Any], Sequence[Any]]:
         """Base model, tokenizer, task, train rows, validation rows; read once."""
         if self._loaded is None:
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-
             from raylora import models
             from raylora.build import build_data, build_task
             from raylora.cluster import connected
-            from trainables.session import pick_device, pick_dtype
+            from trainables.session import load_model
 
             spec = self.spec
             source = models.resolve(spec.model)
@@ -156,9 +153,7 @@ class _Runner:
             with connected():
                 prepared = build_data(spec, task, str(source))
                 rows = prepared.proxy, prepared.validation
-            device = pick_device("auto")
-            base = AutoModelForCausalLM.from_pretrained(source, dtype=pick_dtype(spec.dtype, device)).to(device).eval()
-            self._loaded = (base, AutoTokenizer.from_pretrained(source), task, *rows)
+            self._loaded = (*load_model(source, spec.dtype), task, *rows)
         return self._loaded
 
     def _train(self, arm: Arm, rate: float, seed: int) -> dict[str, Any]:

@@ -48,13 +48,15 @@ def bench_evaluate(
 
     from raylora.models import resolve
     from trainables.decode import generate_and_score_loss
+    from trainables.evaluation import pad_token
     from trainables.host import quiet_libraries
     from trainables.protocols import Sampling
+    from trainables.session import load_model
 
     quiet_libraries()
     progress = Progress(quiet=quiet)
-    base, tokenizer = _load(str(resolve(model, quiet=quiet)), dtype)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    base, tokenizer = load_model(resolve(model, quiet=quiet), dtype)
+    pad = pad_token(tokenizer)
     questions = _questions(tokenizer, rows, seed)
     lengths = random.Random(seed).choices(range(shortest, longest + 1), k=rows)
     prompts = [{"prompt_ids": ids, "response_ids": [pad]} for ids in questions]
@@ -102,16 +104,6 @@ def bench_evaluate(
         "tokens": tokens,
         "threads": torch.get_num_threads(),
     }
-
-
-def _load(folder: str, dtype: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from trainables.session import pick_device, pick_dtype
-
-    device = pick_device("auto")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(dtype, device))
-    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
 
 
 def _questions(tokenizer: Any, rows: int, seed: int) -> list[list[int]]:

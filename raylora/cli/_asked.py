@@ -42,6 +42,15 @@ def add_asked(parser: argparse.ArgumentParser, *without: str) -> None:
             parser.add_argument(f"--{flag}", type=kind, metavar=placeholder, help=f"{what} ({field})")
 
 
+def spec_and_changes(options: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """The spec's file, if any, and the changes to it."""
+    file, changes = options.spec, list(options.overrides)
+    # Without a spec, the first change stands in its place.
+    if file is not None and "=" in file and not Path(file).exists():
+        return None, [file, *changes]
+    return file, changes
+
+
 def asked_spec(options: argparse.Namespace) -> Spec:
     """The spec that is asked for; flags win over the file, overrides over both.
 
@@ -51,11 +60,7 @@ def asked_spec(options: argparse.Namespace) -> Spec:
     from raylora.spec import from_dict
     from raylora.spec.text import apply_overrides, put, read_yaml
 
-    overrides = list(options.overrides)
-    file = options.spec
-    # Without a spec, the first change stands in its place.
-    if file is not None and "=" in file and not Path(file).exists():
-        overrides, file = [file, *overrides], None
+    file, overrides = spec_and_changes(options)
     given = {flag: value for flag in FLAGS if (value := getattr(options, flag, None)) is not None}
     if file is None and "model" not in given:
         raise UserError.at("SPEC.yaml", "missing; give one, or --model with --data (`raylora init` writes a spec)")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,13 +65,20 @@ def answer(options: argparse.Namespace, figures: object, show: Callable[[], None
 
 def write_json(path: str, figures: object) -> None:
     """Raises UserError where nothing can be written there."""
+    with written("--json", path) as file:
+        file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def written(option: str, path: str) -> Iterator[Path]:
+    """The file that an option names, its folder made. Raises UserError where what is done within cannot write it."""
     file = Path(path).expanduser()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(figures, indent=2) + "\n")
+        yield file
     except OSError as error:
         raise UserError(
-            f"--json {path}: {error.strerror or error}; give a file that can be written", field="--json", value=path
+            f"{option} {path}: {error.strerror or error}; give a file that can be written", field=option, value=path
         ) from None
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raylora.cli._output import add_json, add_quiet, add_unsafe, answer, at_least_one, listed
+from raylora.cli._asked import spec_and_changes
+from raylora.cli._output import add_json, add_quiet, add_unsafe, answer, at_least_one, listed, written
 from raylora.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,14 +44,13 @@ def run(options: argparse.Namespace) -> None:
     from raylora.tasks.sandbox import unsafe_code
 
     at_least_one(options, "rows")
-    spec, overrides = options.spec, list(options.overrides)
-    # Without a spec, the first change stands in its place.
-    if spec is not None and "=" in spec and not Path(spec).exists():
-        spec, overrides = None, [spec, *overrides]
+    spec, overrides = spec_and_changes(options)
     changes = {} if options.task is None else {"task.name": options.task}
     changes |= {} if options.metrics is None else {"task.metrics": _metrics(options.metrics)}
     changes |= dict(parse_override(override) for override in overrides)
-    file = None if options.answers is None else _opened(options.answers)
+    if options.answers is not None:  # tried before anything is scored
+        with written("--answers", options.answers) as file:
+            file.touch()
     with unsafe_code(options.unsafe_code):
         found = evaluate(
             options.target,
@@ -63,8 +62,10 @@ def run(options: argparse.Namespace) -> None:
             base=options.base,
             quiet=options.quiet,
         )
-    if file is not None:
-        _write(file, found.answers)
+    if options.answers is not None:
+        with written("--answers", options.answers) as file:
+            lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in found.answers]
+            file.write_text("".join(lines), encoding="utf-8")
     answer(options, found.to_dict(), lambda: show(found))
 
 
@@ -84,25 +85,6 @@ def _metrics(text: str) -> object:
             f"{text}; allowed: names separated by commas, or YAML such as '[exact, {{number: {{mark: X}}}}]'",
             value=text,
         ) from None
-
-
-def _opened(path: str) -> Path:
-    """The file for the answers, tried before anything is scored."""
-    file = Path(path).expanduser()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    except OSError as error:
-        raise UserError(
-            f"--answers {path}: {error.strerror or error}; give a file that can be written",
-            field="--answers",
-            value=str(path),
-        ) from None
-    return file
-
-
-def _write(file: Path, answers: Sequence[Mapping[str, object]]) -> None:
-    file.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in answers), encoding="utf-8")
 
 
 def show(found: Evaluation) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from raylora.cli._output import add_json, answer, at_least_one, listed
+from raylora.cli._output import add_json, answer, at_least_one, listed, written
 from raylora.errors import UserError
 
 HELP = "what is in the data, and what the model will see of it"
@@ -48,7 +47,9 @@ def run(options: argparse.Namespace) -> None:
     if options.html:
         from raylora.reports.rows import page
 
-        _write(options.html, page(report))
+        text = page(report)
+        with written("--html", options.html) as file:
+            file.write_text(text)
     answer(options, report, lambda: show(report))
 
 
@@ -62,19 +63,6 @@ def _columns(options: argparse.Namespace) -> dict[str, str] | None:
             "--columns", f"{options.columns}; allowed: role=column, separated by commas", value=options.columns
         )
     return {role: column for role, _, column in split}
-
-
-def _write(path: str, text: str) -> None:
-    file = Path(path).expanduser()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    except OSError as error:
-        raise UserError(
-            f"--html {path}: {error.strerror or error}; give a file that can be written",
-            field="--html",
-            value=str(path),
-        ) from None
 
 
 def show(report: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from raylora.run.folder import read_run
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import host_options
 from raylora.run.subject import Subject, check_adapter, find_subject
+from raylora.run.trouble import why
 from raylora.spec import Spec, from_dict
 from raylora.spec.text import put
 from raylora.tasks import TASKS, Task
@@ -299,10 +300,8 @@ def _score(
             value=subject.name,
         ) from None
     except RayError as error:
-        cause = getattr(error, "cause", None) or error
-        why = " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
         what = f"over {subject.base} cannot be scored" if subject.adapter else "cannot be scored"
-        raise UserError(f"MODEL: {subject.name} {what}: {why}", field="MODEL", value=subject.name) from error
+        raise UserError(f"MODEL: {subject.name} {what}: {why(error)}", field="MODEL", value=subject.name) from error
     finally:
         for host in hosts:
             ray.kill(host)

@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 
 from raylora.run.folder import STATE_FILE, STATE_MARK
 from raylora.run.requests import taken
+from trainables.files import replace_text
 from trainables.journal import Ending, Journal, Knobs, trial_key
 
 if TYPE_CHECKING:
@@ -229,10 +230,9 @@ class JournaledSearcher(Searcher):
         fresh = self.state_path.with_suffix(".fresh")
         self._inner().save(str(fresh))
         digest = hashlib.sha256(fresh.read_bytes()).hexdigest()
-        mark = self.mark_path.with_suffix(".json.fresh")
         # Before the state: whichever of the two a killed writer leaves there, the mark names it.
-        mark.write_text(json.dumps({"sha256": list(dict.fromkeys([digest, *self._marked()[:1]]))}) + "\n")
-        os.replace(mark, self.mark_path)
+        named = {"sha256": list(dict.fromkeys([digest, *self._marked()[:1]]))}
+        replace_text(self.mark_path, json.dumps(named) + "\n")
         os.replace(fresh, self.state_path)
 
     def save(self, checkpoint_path: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from raylora.run.plan.cost import CostModel
 from raylora.run.plan.plan import Plan, margin
 from raylora.run.plan.planner import ROWS_EVER, SAMPLES_EVER, TEST_ROWS, Costs
 from raylora.spec import Spec
+from trainables.files import replace_text
 from trainables.journal import Ending, Journal, Knobs
 
 VERSION = 1
@@ -163,9 +163,7 @@ class Keeper:
             "trials": self.taken,
             "final": self.share and self.share.__dict__,
         }
-        fresh = self.folder / f".{PLAN}.fresh"
-        fresh.write_text(json.dumps(told, indent=2) + "\n")
-        os.replace(fresh, self.folder / PLAN)
+        replace_text(self.folder / PLAN, json.dumps(told, indent=2) + "\n")
 
     # ---- the search -------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from raylora.run.folder import CURVATURE, DATA
 from raylora.run.planned import plan_run
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
+from trainables.files import replace_text
 from trainables.protocols import TrainSettings, TrialSetup
 from trainables.rows import Rows
 from trainables.variants import declared, start_actors
@@ -158,9 +158,7 @@ def measured_ratios(
     if not file.exists():
         figures = curvature.measure_on_cluster(spec, model_folder, settings, proxy, progress.say)
         # In one step: a run that dies while it writes measures again.
-        fresh = file.with_suffix(".fresh")
-        fresh.write_text(json.dumps(figures, indent=2))
-        os.replace(fresh, file)
+        replace_text(file, json.dumps(figures, indent=2))
     ratios = curvature.prior_ratios(read_figures(file))
     told = ", ".join(f"{name} {ratio:.2g}" for name, ratio in ratios.items())
     progress.say(f"expected best rates, as multiples of LoRA's: {told or 'nothing but LoRA was measured'}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -16,6 +14,7 @@ from raylora.run.folder import read_run
 from raylora.run.journaled import JournaledSearcher
 from raylora.run.prepare import Run
 from raylora.run.requests import Request, book, taken, waiting, with_trials
+from trainables.files import replace_text
 from trainables.journal import Journal
 from trainables.stops import ask_to_stop
 
@@ -111,7 +110,7 @@ class Steering(Callback):
             run.keeper.change_trials(trials)
         else:
             file = run.folder / "spec.yaml"
-            _replace(file, with_trials(read_run(run.folder)[1], trials).to_yaml())
+            replace_text(file, with_trials(read_run(run.folder)[1], trials).to_yaml())
         self.searcher.trials = trials
         self.booking.total = run.trials
 
@@ -122,10 +121,3 @@ def _asked(request: Request) -> str:
     return {"stop": "stop a trial", "end": "end the search", "trials": f"run {request.trials} trials"}.get(
         request.what, request.what
     )
-
-
-def _replace(file: Path, text: str) -> None:
-    """Write a file in one step."""
-    fresh = file.with_suffix(".fresh")
-    fresh.write_text(text)
-    os.replace(fresh, file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from raylora.reports.page.facts import RunFacts, clock, number, read_facts
 from raylora.reports.page.importance import METHODS, importances
 from raylora.run.state import STATUSES
 from raylora.run.trials import with_both_alphas
+from trainables.files import replace_text
 
 PAGE = "report.html"
 _SCRIPTS = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js", "page.js")
@@ -40,9 +40,7 @@ def write_page(runs: Sequence[str | Path], to: str | Path, *, rows: bool = True)
     path = Path(to).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f"{path.name}.fresh")
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, path)
+        replace_text(path, text)
     except OSError as error:
         raise UserError(
             f"--to {to}: {error.strerror or error}; give a file that can be written", field="--to", value=str(to)
