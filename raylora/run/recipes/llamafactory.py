@@ -70,6 +70,6 @@ class LlamaFactory(Toolkit):
         else:
             notes.append(
                 "The base is held in bf16 where its checkpoint is and the device can: no setting says otherwise. Here "
-                "it was held in float32, and losses fell faster."
+                "it was held in float32."
             )
         return notes
