@@ -32,9 +32,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-# Services, kills, built packages: one after the other. Only a service that did not start is tried once more.
+# Services, kills, built packages. Only a service that did not start is tried once more.
 test-real: setup
-	$(BIN)/python -m pytest -n 0 -m real --reruns 1 --only-rerun "did not start" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m real --reruns 1 --only-rerun "did not start" $(PYTEST_ARGS)
 
 coverage: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report term --cov-report html:build/coverage $(PYTEST_ARGS)

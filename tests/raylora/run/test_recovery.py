@@ -16,7 +16,7 @@ from trainables.journal import Journal
 TRIALS = 8
 
 
-def wait_until(condition, process, limit: float = 120) -> None:
+def wait_until(condition, process, limit: float = 300) -> None:
     deadline = time.monotonic() + limit
     while not condition():
         if process.poll() is not None:
@@ -47,7 +47,7 @@ def test_driver_killed_at_five_moments_finishes_without_repeating_a_trial(write_
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process = start_raylora("resume", run)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output
     starts = Counter(row["key"] for row in Journal(run).rows() if row["event"] == "start")
     ends = Counter(row["key"] for row in Journal(run).rows() if row["event"] == "finish")
