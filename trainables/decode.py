@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,15 +48,28 @@ class Decoded:
         losses: negative log-likelihood of each reference response in nats, `(n rows,)`.
         tokens: tokens of each reference response, `(n rows,)`.
         loss_sum: the sum of `losses`.
-        cut: how many answers were cut off at the limit of their length, without an end of their own.
+        cuts: how many answers of each row were cut off at the limit of their length, without an end of their own.
     """
 
     answers: list[list[list[int]]]
     losses: list[float]
     tokens: list[int]
     loss_sum: float = 0.0
-    cut: int = 0
+    cuts: list[int] = field(default_factory=list)
 
+    @property
+    def cut(self) -> int:
+        """How many answers were cut off in all."""
+        return sum(self.cuts)
+
+    def part(self, rows: slice) -> Decoded:
+        """Of some of the rows."""
+        losses = self.losses[rows]
+        return Decoded(self.answers[rows], losses, self.tokens[rows], math.fsum(losses), self.cuts[rows])
+
+
+Told = Callable[[Sequence[int]], None]
+"""Called before each call of a model with which of all rows its batch holds, in the order of the batch, `(n,)`."""
 
 Items = TypeVar("Items", bound=Sequence[Any])
 
@@ -88,6 +101,7 @@ def generate_and_score_loss(
     limits: Sequence[int] | None = None,
     max_tokens: int = 8192,
     device: torch.device | str = "cpu",
+    told: Told | None = None,
 ) -> Decoded:
     """Answers to each prompt, and the loss of the reference responses.
 
@@ -99,8 +113,10 @@ def generate_and_score_loss(
         ended: whether an answer is over, told from its last tokens, apart from its end token.
         limits: longest answer to each row in tokens, `(n,)`, where they differ; none above that of `sampling`.
         max_tokens: bound on the padded tokens of one pass over prompts and references; one row is always taken.
+        told: for a model that treats each row in its own way; rows that run together stand in order as far as they can.
     """
     found = Decoded([[] for _ in rows], [0.0] * len(rows), [len(row["response_ids"]) for row in rows])
+    found.cuts = [0] * len(rows)
     held = max(max_tokens, CACHE_BYTES // cache_bytes(model)) // sampling.n
     stops = frozenset(map(int, eos_ids))
 
@@ -108,6 +124,9 @@ def generate_and_score_loss(
         chosen = [rows[i] for i in group]
         parts = []
         for places in prompt_batches(chosen, max_tokens, max(found.tokens[i] for i in group)):
+            if told is not None:
+                places.sort(key=group.__getitem__)
+                told([group[place] for place in places])
             part, total, losses = _prompted(model, [chosen[place] for place in places], pad_id, device)
             found.loss_sum += total
             for place, loss in zip(places, losses, strict=True):
@@ -120,15 +139,23 @@ def generate_and_score_loss(
             own = None if limits is None else [limits[i] for i in order for _ in range(sampling.n)]
             ends = Ends(stops, sampling.max_new_tokens, ended, own)
             choose = chooser(sampling, [rows[i] for i in order], device)
-            answers = iter(continue_all(model, [part for _, part in together], ends, choose, sampling.n))
+            of_rows = None if told is None else _of_prompts(told, order, sampling.n)
+            parted = [part for _, part in together]
+            answers = iter(continue_all(model, parted, ends, choose, sampling.n, told=of_rows))
             for i in order:
                 found.answers[i] = [next(answers) for _ in range(sampling.n)]
 
     by_halves(prompt_batches(rows, held, sampling.max_new_tokens, most=ROWS // sampling.n), answer)
     whole = Ends(stops, sampling.max_new_tokens + 1, ended)
-    full = [ids for answers in found.answers for ids in answers if len(ids) == sampling.max_new_tokens]
-    found.cut = sum(not whole.reached(0, ids) for ids in full)
+    full = [(row, ids) for row, each in enumerate(found.answers) for ids in each if len(ids) == sampling.max_new_tokens]
+    for row, ids in full:
+        found.cuts[row] += not whole.reached(0, ids)
     return found
+
+
+def _of_prompts(told: Told, order: Sequence[int], repeats: int) -> Told:
+    """To be told of answers, of which each row in the order has `repeats` that stand next to each other."""
+    return lambda answers: told([order[answer // repeats] for answer in answers])
 
 
 def cache_bytes(model: nn.Module) -> int:
@@ -143,9 +170,15 @@ def cache_bytes(model: nn.Module) -> int:
 
 @torch.inference_mode()
 def score_loss(
-    model: nn.Module, rows: Sequence[Row], *, pad_id: int, max_tokens: int = 4096, device: torch.device | str = "cpu"
+    model: nn.Module,
+    rows: Sequence[Row],
+    *,
+    pad_id: int,
+    max_tokens: int = 4096,
+    device: torch.device | str = "cpu",
+    told: Told | None = None,
 ) -> Decoded:
-    """The loss of the reference responses alone; nothing is generated."""
+    """The loss of the reference responses alone; nothing is generated. `told`: as in `generate_and_score_loss`."""
     found = Decoded([], [0.0] * len(rows), [len(row["response_ids"]) for row in rows])
     bare = [
         {"place": place, "prompt_ids": row["prompt_ids"], "response_ids": row["response_ids"]}
@@ -153,6 +186,9 @@ def score_loss(
     ]
 
     def score(group: Sequence[Row]) -> None:
+        if told is not None:
+            group = sorted(group, key=lambda row: row["place"])
+            told([row["place"] for row in group])
         batch = collate(group, pad_id).to(device)
         logits = model(**batch.inputs, use_cache=False, logits_to_keep=batch.positions).logits.float()
         losses = F.cross_entropy(logits.transpose(1, 2), batch.labels, ignore_index=IGNORE, reduction="none").sum(1)

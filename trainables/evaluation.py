@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import nn
 
-from trainables.decode import Decoded, generate_and_score_loss, score_loss
+from trainables.decode import Decoded, Told, generate_and_score_loss, score_loss
 from trainables.journal import Metrics
 from trainables.protocols import Mark, Outputs, Row, Scorer
 from trainables.sampling import cut, stopping
@@ -57,17 +57,79 @@ def evaluate_model(
     """
     started = time.perf_counter()
     mine = list(rows) if parallel is None else list(rows[parallel.rank :: parallel.world])
-    outputs, decoded = _answers(module, mine, scorer, tokenizer, split, device)
-    marks = scorer.marks(split, outputs, mine) if mine else []
+    decoded = decode(module, mine, scorer, tokenizer, split=split, device=device)
+    return judge(
+        decoded,
+        module,
+        mine,
+        scorer,
+        tokenizer,
+        split=split,
+        decoding_s=time.perf_counter() - started,
+        parallel=parallel,
+        predictions=predictions,
+    )
+
+
+def decode(
+    module: nn.Module,
+    rows: Sequence[Row],
+    scorer: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    split: str = "validation",
+    device: torch.device | str = "cpu",
+    told: Told | None = None,
+) -> Decoded:
+    """The losses of the references, and answers where a metric of the scorer reads them.
+
+    Args:
+        told: see `generate_and_score_loss`.
+    """
+    pad = pad_token(tokenizer)
+    if "texts" not in scorer.needs(split):
+        return score_loss(module, rows, pad_id=pad, device=device, told=told)
+    return generate_and_score_loss(
+        module,
+        rows,
+        pad_id=pad,
+        eos_ids=sorted({*end_tokens(module, tokenizer), *turn_ends(rows, tokenizer)}),
+        sampling=scorer.sampling,
+        ended=stopping(tokenizer, scorer.sampling.stop),
+        device=device,
+        told=told,
+    )
+
+
+def judge(
+    decoded: Decoded,
+    module: nn.Module,
+    rows: Sequence[Row],
+    scorer: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    decoding_s: float,
+    split: str = "validation",
+    parallel: Sharing | None = None,
+    predictions: list[dict[str, Any]] | None = None,
+) -> Metrics:
+    """What was decoded is worth, as `evaluate_model` gives it; options are weighed here.
+
+    Args:
+        rows: those that were decoded. decoding_s: seconds that it took.
+    """
+    started = time.perf_counter()
+    outputs = _outputs(decoded, module, rows, scorer, tokenizer, split)
+    marks = scorer.marks(split, outputs, rows) if rows else []
     if predictions is not None:
-        texts = outputs.texts or [[""]] * len(mine)
-        predictions.extend(_prediction(*item) for item in zip(mine, texts, marks, strict=True))
+        texts = outputs.texts or [[""]] * len(rows)
+        predictions.extend(_prediction(*item) for item in zip(rows, texts, marks, strict=True))
     written = [ids for answers in decoded.answers for ids in answers]
-    counts = (sum(decoded.tokens), len(mine), len(written), sum(map(len, written)), decoded.cut)
+    counts = (sum(decoded.tokens), len(rows), len(written), sum(map(len, written)), decoded.cut)
     sums = [decoded.loss_sum, *map(float, counts)]
     loss_sum, tokens, count, answers, words, cut_off = sums if parallel is None else parallel.sum(sums)
     figures = scorer.figures(split, marks if parallel is None else _in_order(parallel.gather(marks)))
-    seconds = time.perf_counter() - started
+    seconds = decoding_s + time.perf_counter() - started
     generated = {"eval_tokens_per_s": words / seconds, "answers_cut": cut_off / answers} if answers else {}
     return {
         **figures,
@@ -78,33 +140,21 @@ def evaluate_model(
     }
 
 
-def _answers(
+def _outputs(
+    decoded: Decoded,
     module: nn.Module,
     rows: Sequence[Row],
     scorer: Scorer,
     tokenizer: PreTrainedTokenizerBase,
     split: str,
-    device: torch.device | str,
-) -> tuple[Outputs, Decoded]:
-    needs, sampling, texts = scorer.needs(split), scorer.sampling, []
-    if "texts" in needs:
-        decoded = generate_and_score_loss(
-            module,
-            rows,
-            pad_id=pad_token(tokenizer),
-            eos_ids=sorted({*end_tokens(module, tokenizer), *turn_ends(rows, tokenizer)}),
-            sampling=sampling,
-            ended=stopping(tokenizer, sampling.stop),
-            device=device,
-        )
-        flat = [ids for answers in decoded.answers for ids in answers]
-        written = iter(tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else [])
-        texts = [[cut(next(written), sampling.stop) for _ in answers] for answers in decoded.answers]
-    else:
-        decoded = score_loss(module, rows, pad_id=pad_token(tokenizer), device=device)
+) -> Outputs:
+    needs, stop = scorer.needs(split), scorer.sampling.stop
+    flat = [ids for answers in decoded.answers for ids in answers]
+    written = iter(tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else [])
+    texts = [[cut(next(written), stop) for _ in answers] for answers in decoded.answers]
     options = scorer.measure(split, module, tokenizer, rows) if "options" in needs else ()
     losses = list(zip(decoded.losses, decoded.tokens, strict=True)) if "losses" in needs else ()
-    return Outputs(texts, losses, options), decoded
+    return Outputs(texts, losses, options)
 
 
 def _in_order(parts: Sequence[Sequence[Mark]]) -> list[Mark]:

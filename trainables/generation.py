@@ -193,13 +193,19 @@ class _Batch:
 
 
 def continue_all(
-    model: nn.Module, parts: Sequence[Prompted], ends: Ends, choose: Choose, repeats: int = 1
+    model: nn.Module,
+    parts: Sequence[Prompted],
+    ends: Ends,
+    choose: Choose,
+    repeats: int = 1,
+    told: Callable[[Sequence[int]], None] | None = None,
 ) -> list[list[int]]:
     """The tokens that follow each prompt, `(n * repeats,)` in the order of the parts' rows.
 
     Args:
         parts: batches of prompts; several only where all are `joinable`. Their caches are used up.
         repeats: answers to each prompt.
+        told: called before each call of the model with which answers the rows of its batch are, `(rows,)`.
     """
     batch = _Batch(parts, repeats)
     answers: list[list[int]] = [[] for _ in batch.rows]
@@ -214,4 +220,7 @@ def continue_all(
             over[row] = ends.reached(row, answers[row])
         if all(over):
             return answers
-        batch.read(model, batch.drop([over[row] for row in batch.rows], tokens))
+        staying = batch.drop([over[row] for row in batch.rows], tokens)
+        if told is not None:
+            told(batch.rows)
+        batch.read(model, staying)

@@ -6,17 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
 
-from trainables.batching import length
-from trainables.evaluation import evaluate_model, pad_token
+from trainables.evaluation import pad_token
 from trainables.exhausted import is_exhausted
 from trainables.journal import Ending, Knobs, Metrics, trial_key
-from trainables.modes import evaluating
+from trainables.packed.evaluation import evaluate_together
+from trainables.packed.member import Member, Waiting
 from trainables.packed.passes import make_pass
 from trainables.packed.run import PackedRun, padded_tokens
 from trainables.packed.session import Crowded, PackedSession
@@ -31,53 +31,13 @@ if TYPE_CHECKING:
 # Seconds that a pass waits for trials that have just been given their report: they come back after a word with Tune.
 SETTLE_S = 0.3
 
+# Part of the way from one report to the next that a trial has left when others wait to be scored with it.
+NEAR = 0.125
+
 # Seconds after its report in which nobody has asked for a trial's next one, when another may take its place.
 ABANDONED_S = 60.0
 
 Answer = TypeVar("Answer")
-
-
-@dataclass
-class Member:
-    """A trial of the pack.
-
-    Attributes:
-        asked: who waits for its next report; None while nobody does.
-        target: samples after which that is due.
-        late: whether it ends with the step that it has taken; see `TrialSession.advance`.
-        served: tokens of the passes that it had a part in.
-        answered: when its last report was given, on the monotonic clock.
-    """
-
-    owner: str
-    place: int
-    session: PackedSession
-    knobs: Knobs
-    served: float = 0.0
-    asked: Future[Metrics | Ending] | None = None
-    target: int = 0
-    late: bool = False
-    answered: float = field(default_factory=time.monotonic)
-
-    @property
-    def run(self) -> PackedRun:
-        return self.session.packed()
-
-    @property
-    def reached(self) -> bool:
-        """Whether its next report is due."""
-        return self.run.done or self.late or self.run.samples >= self.target
-
-
-@dataclass
-class _Waiting:
-    """A trial that has no place yet."""
-
-    owner: str
-    knobs: Knobs
-    trial_id: str
-    halvings: int
-    asked: Future[Metrics | Ending]
 
 
 class Pack:
@@ -87,6 +47,7 @@ class Pack:
     return when it is done. Between two passes that thread does what was asked of it meanwhile: so a trial may join,
     report or leave at any step of the others.
 
+    Trials whose reports are due together are scored together, and wait for those that are nearly there.
     A pass takes a micro-batch of several trials, `settings.micro_batch_tokens` in all (`shares.choose`). Where memory
     runs out the passes become smaller, not the trials' own micro-batches.
 
@@ -100,10 +61,11 @@ class Pack:
         self.unshared = why_not(model)
         self.trunk = None if self.unshared else Trunk(model)
         self.members: dict[str, Member] = {}
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._twins: list[nn.Module] = []
         self._adopt(setup)
         self._calls: list[Callable[[], None]] = []
+        self._closed = False
         self._changed = threading.Condition()
         threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._work, args=(threads,), name="pack", daemon=True)
@@ -132,7 +94,7 @@ class Pack:
     def advance(self, owner: str, knobs: Knobs, trial_id: str = "", halvings: int = 0) -> Metrics | Ending:
         """As `ModelHost.advance`."""
         asked: Future[Metrics | Ending] = Future()
-        self._post(lambda: self._ask(_Waiting(owner, knobs, trial_id, halvings, asked)))
+        self._post(lambda: self._ask(Waiting(owner, knobs, trial_id, halvings, asked)))
         return asked.result()
 
     def end(self, owner: str) -> None:
@@ -171,6 +133,16 @@ class Pack:
 
         return self.call(do)
 
+    def close(self) -> None:
+        """Put all trials aside and end the thread; nothing can be asked of the pack after it."""
+
+        def do() -> None:
+            self._leave_all()
+            self._closed = True
+
+        self.call(do)
+        self._thread.join()
+
     def _post(self, call: Callable[[], None]) -> None:
         with self._changed:
             self._calls.append(call)
@@ -180,7 +152,7 @@ class Pack:
 
     def _work(self, threads: int) -> None:
         torch.set_num_threads(threads)
-        while True:
+        while not self._closed:
             with self._changed:
                 while not self._calls and not self._wanted():
                     self._changed.wait(self._settling())
@@ -227,15 +199,24 @@ class Pack:
         """A report that is due, a step of a trial on its own, or a pass."""
         asked = self._asked()
         due = [member for member in asked if member.reached]
-        if due:
-            self._report(due[0])
+        going = [member for member in asked if not member.reached]
+        if due and not self._nearly(due, going):
+            self._report(due)
         else:
-            self._train(asked)
+            self._train(going)
         self._fill()
+
+    def _nearly(self, due: Sequence[Member], going: Sequence[Member]) -> bool:
+        """Whether those that are due wait for others that will be soon, to be scored with them."""
+        if any(member.late or not member.scored_together for member in due):
+            return False
+        settings = self.setup.settings
+        near = NEAR * settings.samples / max(1, settings.reports)
+        return any(member.run.shares and member.target - member.run.samples <= near for member in going)
 
     # ---- who is there ---------------------------------------------------------------------------------
 
-    def _ask(self, one: _Waiting) -> None:
+    def _ask(self, one: Waiting) -> None:
         try:
             full = len(self._others(one.owner)) >= self._limit(one.halvings)
             if self._known(one.owner, one.knobs) is None and full and not self._put_idle_aside():
@@ -361,7 +342,7 @@ class Pack:
             self._step_alone(first)
             return
         sharing = [member for member in ready if member.run.shares]
-        self._pass(choose(sharing, _size, self.most_tokens))
+        self._pass(choose(sharing, Member.size, self.most_tokens))
 
     def _ready(self, member: Member) -> bool:
         """Whether its next micro-batch is there."""
@@ -416,7 +397,7 @@ class Pack:
             return
         error.__traceback__ = None  # its frames hold what did not fit
         if exhausted:
-            rows, width = zip(*map(_size, chosen), strict=True)
+            rows, width = zip(*map(Member.size, chosen), strict=True)
             self.most_tokens = max(1, sum(rows) * max(width) // 2)
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
@@ -428,28 +409,40 @@ class Pack:
 
     # ---- reports --------------------------------------------------------------------------------------
 
-    def _report(self, member: Member) -> None:
-        """Score a trial and give its report."""
-        try:
+    def _report(self, due: Sequence[Member]) -> None:
+        """Score those that can be scored together, else the first one, and give their reports."""
+        chosen = [member for member in due if member.scored_together] or [due[0]]
+        for member, judge in zip(chosen, self._figures(chosen), strict=True):
+            try:
+                answer = member.session.report(judge(), member.late)
+            except Exception as error:
+                self._fail(member, error)
+            else:
+                self._answer(member, answer)
+
+    def _figures(self, members: Sequence[Member]) -> list[Callable[[], Metrics]]:
+        """A call for the figures of each, which raises what its trial fails for."""
+        first, scorer = members[0], self.setup.scorer
+        for member in members:
             member.session.scoring()
-            answer = member.session.report(self._scores(member), member.late)
+        rows = first.session.validation
+        if first.run.diverged:
+            return [lambda: scorer.worst_figures("validation")]
+        if not first.run.shares:
+            return [lambda: first.run.evaluate(rows, scorer, self.tokenizer)]
+
+        def together(runs: Sequence[PackedRun]) -> list[Callable[[], Metrics]]:
+            assert self.trunk is not None
+            return evaluate_together(self.trunk, runs, rows, scorer, self.tokenizer)
+
+        def alone(run: PackedRun) -> Metrics:
+            return together([run])[0]()
+
+        calls: list[Callable[[], Metrics]] = [partial(alone, member.run) for member in members]
+        if len(members) == 1:
+            return calls
+        try:
+            return together([member.run for member in members])
         except Exception as error:
-            self._fail(member, error)
-        else:
-            self._answer(member, answer)
-
-    def _scores(self, member: Member) -> Metrics:
-        session, scorer = member.session, self.setup.scorer
-        if member.run.diverged:
-            return scorer.worst_figures("validation")
-        if not member.run.shares:
-            return member.run.evaluate(session.validation, scorer, self.tokenizer)
-        assert self.trunk is not None
-        with evaluating(member.run.adapted), self.trunk.alone(member.run.adapter) as module, evaluating(module):
-            return evaluate_model(module, session.validation, scorer, self.tokenizer, device=member.run.device)
-
-
-def _size(member: Member) -> tuple[int, int]:
-    """Rows and length of its next micro-batch."""
-    group = member.run.group()
-    return len(group), length(group[0])
+            error.__traceback__ = None  # its frames hold what did not fit
+            return calls

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from trainables.variants.core.shared import LoraPart
+
+if TYPE_CHECKING:
+    from trainables.packed.mixture import Mixture
 
 
 @dataclass
@@ -41,21 +45,22 @@ class GivenBase:
 
 @dataclass(frozen=True)
 class Segment:
-    """The rows `start` to `stop` of a pass: one trial's, of which the last `width` positions count; 0 for all."""
+    """The rows `start` to `stop` of a pass: one trial's, of which the last `width` positions count."""
 
     adapter: Adapter
     start: int
     stop: int
-    width: int = 0
+    width: int
 
 
 @dataclass
 class Route:
-    """The segments of the pass that is on its way, in the order of their rows.
+    """Whose rows the batch is of that is on its way: the segments of a pass, in the order of their rows, or a mixture.
 
     Attributes:
         training: whether dropout drops.
     """
 
     segments: tuple[Segment, ...] = ()
+    mixture: Mixture | None = None
     training: bool = False

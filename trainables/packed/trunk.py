@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trainables.modes import evaluating
+from trainables.packed.mixture import Mixture
 from trainables.packed.product import Use, packed_linear
-from trainables.packed.route import Adapter, Route, Segment
+from trainables.packed.route import Route, Segment
 from trainables.packed.twin import twin
 from trainables.variants.core.layers import place
 from trainables.variants.core.matrices import Matrix, find_matrices
@@ -34,35 +35,42 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         route, name = self.route, self.name
+        if route.mixture is not None:
+            return self._mixed(x, route.mixture)
         segments = route.segments
-        uses = [Use(s, s.adapter.parts[name]) for s in segments if name in s.adapter.parts]
+        uses = [Use(s, s.adapter.parts.get(name)) for s in segments]
         called = any(name in s.adapter.layers for s in segments)
-        if not uses and not called:
-            return self.base_layer(x)
-        if self.oriented is not None:
+        if all(use.part is None for use in uses):
+            y = self.base_layer(x)
+        elif self.oriented is not None:
             y = packed_linear(x, self.oriented(self.base_layer.weight), self.base_layer.bias, uses, route.training)
         else:
             y = self._beside(x, uses)
         return self._through_layers(x, y, segments) if called else y
 
+    def _mixed(self, x: Tensor, mixture: Mixture) -> Tensor:
+        y = self.base_layer(x)
+        mixture.add(y, x, self.name)
+        if mixture.whole(self.name):
+            mixture.through_layers(y, x, self.name)
+        return y
+
     def _beside(self, x: Tensor, uses: Sequence[Use]) -> Tensor:
         """As `packed_linear`, beside a layer that multiplies in its own way."""
         y = self.base_layer(x)
-        if not uses:
-            return y
         nothing = x.new_zeros(y.shape[-1], x.shape[-1])
         return y + packed_linear(x, nothing, None, uses, self.route.training)
 
     def _through_layers(self, x: Tensor, y: Tensor, segments: Sequence[Segment]) -> Tensor:
         """The products of the rows of trials whose update is a layer of its own, through that layer."""
-        sizes = [len(x)] if len(segments) == 1 else [s.stop - s.start for s in segments]
+        sizes = [s.stop - s.start for s in segments]
         pieces = []
         for segment, rows, product in zip(segments, x.split(sizes), y.split(sizes), strict=True):
             if self.name not in segment.adapter.layers:
                 pieces.append(product)
                 continue
             layer, given = segment.adapter.layers[self.name]
-            padding = x.shape[1] - segment.width if segment.width else 0
+            padding = x.shape[1] - segment.width
             # Of its own: some layers add to it in place.
             given.product = product[:, padding:].clone()
             try:
@@ -100,9 +108,15 @@ class Trunk:
         finally:
             self.route.segments, self.route.training = (), False
 
-    def alone(self, adapter: Adapter) -> AbstractContextManager[nn.Module]:
-        """The module with one trial's adapter on all rows of whatever batches it is called with."""
-        return self.routed([Segment(adapter, 0, sys.maxsize)])
+    @contextmanager
+    def mixed(self, mixture: Mixture) -> Iterator[nn.Module]:
+        """The module, to be evaluated on batches whose rows are of the mixture's adapters."""
+        self.route.mixture = mixture
+        try:
+            with evaluating(self.module):
+                yield self.module
+        finally:
+            self.route.mixture = None
 
 
 def why_not(base: nn.Module) -> str | None:

@@ -96,6 +96,40 @@ def test_trials_of_a_pack_report_what_they_report_one_at_a_time(base, make_setup
     assert all(own[-1]["train_s"] > 0 and own[-1]["eval_s"] > 0 for own in answers)
 
 
+def test_trials_whose_reports_are_due_at_about_the_same_time_are_scored_together(make_pack, monkeypatch) -> None:
+    from trainables.packed import pack as module
+
+    real, scored = module.evaluate_together, []
+
+    def watched(trunk, runs, *others):
+        scored.append(sorted((run.samples, run.batch_size) for run in runs))
+        return real(trunk, runs, *others)
+
+    monkeypatch.setattr(module, "evaluate_together", watched)
+    pack = make_pack(samples=96, reports=2)
+    # The second one's batches do not meet the half: it goes two samples beyond.
+    answers = run_all(pack, [*trials(1, batch_size=4), *trials(1, batch_size=5, dropout=0.0)])
+    assert [len(own) for own in answers] == [2, 2]
+    assert scored == [[(48, 4), (50, 5)], [(96, 4), (96, 5)]]
+
+
+def test_an_evaluation_that_fails_together_is_made_one_by_one(make_pack, monkeypatch) -> None:
+    from trainables.packed import pack as module
+
+    real = module.evaluate_together
+
+    def tight(trunk, runs, *others):
+        if len(runs) > 1:
+            raise RuntimeError("CUDA out of memory")
+        if runs[0].batch_size == 3:
+            raise RuntimeError("cannot be scored")
+        return real(trunk, runs, *others)
+
+    monkeypatch.setattr(module, "evaluate_together", tight)
+    first, second, third = run_all(make_pack(reports=1), trials(3))
+    assert first[-1]["done"] and third[-1]["done"] and second[-1].message == "RuntimeError: cannot be scored"
+
+
 def test_a_trial_that_diverges_or_fails_leaves_and_the_others_go_on(make_pack, make_setup, monkeypatch) -> None:
     from trainables.variants.lora_plus import LoraPlus
 
