@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from trainables.variants.core.shared import LoraPart
-
-if TYPE_CHECKING:
-    from trainables.packed.mixture import Mixture
 
 
 @dataclass
@@ -51,16 +47,3 @@ class Segment:
     start: int
     stop: int
     width: int
-
-
-@dataclass
-class Route:
-    """Whose rows the batch is of that is on its way: the segments of a pass, in the order of their rows, or a mixture.
-
-    Attributes:
-        training: whether dropout drops.
-    """
-
-    segments: tuple[Segment, ...] = ()
-    mixture: Mixture | None = None
-    training: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,10 +13,23 @@ from torch import Tensor, nn
 from trainables.modes import evaluating
 from trainables.packed.mixture import Mixture
 from trainables.packed.product import Use, packed_linear
-from trainables.packed.route import Route, Segment
+from trainables.packed.route import Segment
 from trainables.packed.twin import twin
 from trainables.variants.core.layers import place
 from trainables.variants.core.matrices import Matrix, find_matrices
+
+
+@dataclass
+class Route:
+    """Whose rows the batch is of that is on its way: the segments of a pass, in the order of their rows, or a mixture.
+
+    Attributes:
+        training: whether dropout drops.
+    """
+
+    segments: tuple[Segment, ...] = ()
+    mixture: Mixture | None = None
+    training: bool = False
 
 
 class PackedLinear(nn.Module):
