@@ -1,0 +1,1 @@
+"""Trials that share passes against the same trials one at a time, in one run on this machine."""
