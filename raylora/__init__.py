@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         list_trackers,
         list_variants,
     )
+    from raylora.api.recommending import Recommendation, recommend
     from raylora.api.run import Run
     from raylora.api.tuned import TunedModel
     from raylora.api.tuning import export, finish, load_spec, open_run, resume, tune
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Evaluation",
+    "Recommendation",
     "Run",
     "Spec",
     "TunedModel",
@@ -50,17 +52,20 @@ __all__ = [
     "list_variants",
     "load_spec",
     "open_run",
+    "recommend",
     "resume",
     "tune",
 ]
 
 _PLACES = {
     "Evaluation": "api.evaluating",
+    "Recommendation": "api.recommending",
     "Run": "api.run",
     "Spec": "spec",
     "TunedModel": "api.tuned",
     "UserError": "errors",
     "evaluate": "api.evaluating",
+    "recommend": "api.recommending",
     **dict.fromkeys(("export", "finish", "load_spec", "open_run", "resume", "tune"), "api.tuning"),
     **dict.fromkeys([name for name in __all__ if name.startswith("list_")], "api.listing"),
 }

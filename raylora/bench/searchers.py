@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -22,6 +22,9 @@ import yaml
 from raylora.data.grids import Grid, load_grid
 from raylora.errors import UserError
 from raylora.progress import Progress
+
+if TYPE_CHECKING:
+    from searchers.surrogate.learned import Learned
 
 REPORTED = (1, 5, 10, 20, 30)
 
@@ -84,6 +87,7 @@ def bench_searchers(
     prior_shift: float = 1.0,
     llm: str = "smollm2-135m",
     jobs: int | None = None,
+    without: Sequence[str] | None = None,
     quiet: bool = False,
 ) -> dict[str, object]:
     """Runs every searcher on every grid with every seed.
@@ -94,6 +98,8 @@ def bench_searchers(
         prior_shift: a factor by which the expected learning rate of knowledge is put off.
         llm: language model of the language searcher.
         jobs: processes side by side; None for one per core.
+        without: searchers with knowledge have the prior learned without these tables, families or origins (see
+            `raylora.bench.prior.fit_prior`); None for the one that they come with.
 
     Returns:
         `{"searchers": {NAME: {"auc", "auc_se", "regret": {t: mean}, "regret_se", "grids": {...}, "wall_s"}}}`.
@@ -116,6 +122,11 @@ def bench_searchers(
 
         folder = str(resolve(llm, quiet=quiet))
     paths = {grid.name: str(_path(path)) for grid, path in zip(loaded, grids, strict=True)}
+    learned = None
+    if without is not None:
+        from raylora.bench.prior import fit_prior
+
+        learned = fit_prior(without)
     curves: dict[tuple[str, str], list[tuple[int, np.ndarray]]] = {}
     wall: dict[str, float] = {entry.label: 0.0 for entry in entries}
     work = [(entry, paths[grid.name], part) for entry in entries for grid in loaded for part in _parts(seeds, jobs)]
@@ -124,7 +135,8 @@ def bench_searchers(
     count = min(len(work), jobs or os.cpu_count() or 1)
     with ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread) as pool:
         futures = {
-            pool.submit(_run_seeds, entry, path, part, trials, prior_shift, folder): entry for entry, path, part in work
+            pool.submit(_run_seeds, entry, path, part, trials, prior_shift, folder, learned): entry
+            for entry, path, part in work
         }
         for future in as_completed(futures):
             entry = futures[future]
@@ -167,21 +179,36 @@ def _one_thread() -> None:
 
 
 def _run_seeds(
-    entry: Entry, path: str, seeds: Sequence[int], trials: int, prior_shift: float, llm: str | None
+    entry: Entry,
+    path: str,
+    seeds: Sequence[int],
+    trials: int,
+    prior_shift: float,
+    llm: str | None,
+    learned: Learned | None,
 ) -> tuple[str, list[tuple[int, np.ndarray]], float]:
     grid = load_grid(path)
     started = time.perf_counter()
     return (
         grid.name,
-        [(s, run_once(entry, grid, s, trials, prior_shift, llm)) for s in seeds],
+        [(s, run_once(entry, grid, s, trials, prior_shift, llm, learned)) for s in seeds],
         (time.perf_counter() - started),
     )
 
 
 def run_once(
-    entry: Entry, grid: Grid, seed: int, trials: int, prior_shift: float = 1.0, llm: str | None = None
+    entry: Entry,
+    grid: Grid,
+    seed: int,
+    trials: int,
+    prior_shift: float = 1.0,
+    llm: str | None = None,
+    learned: Learned | None = None,
 ) -> np.ndarray:
     """Regret after each trial, `(trials,)`.
+
+    Args:
+        learned: the prior to search with, which is then told of the grid's model, too.
 
     Raises:
         UserError: an option that the searcher does not have.
@@ -189,13 +216,15 @@ def run_once(
     from searchers import SEARCHERS, make_searcher
     from trainables.variants import scale_rules
 
-    known = {
+    known: dict[str, Any] = {
         "llm": llm,
         "local": True,
         "samples": grid.samples,
         "scales": scale_rules(),
         "prior_shift": prior_shift,
     }
+    if learned is not None:
+        known |= {"learned": learned, "parameters": grid.parameters, "family": grid.family}
     taken = SEARCHERS[entry.name].options()
     options = {**{name: value for name, value in known.items() if name in taken}, **entry.options}
     try:

@@ -401,7 +401,7 @@ def prior_ratios(figures: Mapping[str, Any]) -> dict[str, float]:
     Knowledge compares *effective* rates (rate times scale), so a variant whose scale is not LoRA's at the same rank and
     alpha is converted.
     """
-    from searchers.surrogate.knowledge import scale_of
+    from searchers.surrogate.facts import scale_of
     from trainables.variants import scale_rules
 
     knobs, rules = figures["about"]["knobs"], scale_rules()

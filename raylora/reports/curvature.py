@@ -21,7 +21,7 @@ PUBLISHED = {
 
 def table(figures: Mapping[str, Any], compared: Mapping[str, Any] | None = None) -> tuple[list[str], list[list[str]]]:
     """Column names, and a row per variant in the order of their medians."""
-    from searchers.surrogate.knowledge import VARIANTS
+    from searchers.surrogate.facts import VARIANTS
 
     records = figures["blocks"]
     layers = list(dict.fromkeys(record["matrix"] for record in records))

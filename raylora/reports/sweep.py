@@ -235,13 +235,13 @@ def _page(sweep: Sweep, name: str) -> str:
         f"![{sweep.metric} and validation loss over the learning rate, one line per variant]({name}.svg)\n\n"
         "The rate of the lowest loss is the vertex of a parabola through the lowest loss and its neighbours. `(edge)`: "
         "the best\nrate is at an end of the range. Published ratios and their sources: "
-        "`searchers/surrogate/knowledge.py`.\n\n" + markdown(sweep)
+        "`searchers/surrogate/facts.py`.\n\n" + markdown(sweep)
     )
 
 
 def markdown(sweep: Sweep) -> str:
     """Two tables: best rates with their ratio to LoRA's beside the published one, and the metric of every run."""
-    from searchers.surrogate.knowledge import VARIANTS
+    from searchers.surrogate.facts import VARIANTS
 
     found = best_rates(sweep)
     plain = next((one for one in found if one.variant == "lora"), None)

@@ -101,7 +101,7 @@ def _known(
 
 def _kinship(spec: Spec) -> dict[str, float]:
     """Best rates, over LoRA's, of variants that share another's by construction."""
-    from searchers.surrogate.knowledge import VARIANTS
+    from searchers.surrogate.facts import VARIANTS
     from trainables.variants import declared
 
     kin = {name: declared(name).rate_of for name in spec.space.variant}

@@ -63,6 +63,8 @@ class Candidates:
                 setup.ratios,
                 setup.prior_shift,
                 setup.scales or {},
+                setup.learned,
+                setup.family,
             )
             self._shifts, self._weights, self.log_prior = self.knowledge.hypotheses()
         else:
@@ -92,7 +94,7 @@ class Candidates:
         The coordinate of the learning rate is its offset from where knowledge expects the optimum, so that what is
         learned about one variant, rank or batch size holds for the others; without knowledge it is the rate itself.
         """
-        from .knowledge import prior_means
+        from .knowledge import bump, prior_means
 
         which = [int(i) for i in indices]
         features = self.space.features(which)
@@ -114,7 +116,8 @@ class Candidates:
         x = np.concatenate(parts, axis=1) if parts else np.zeros((len(which), 1))
         means = np.zeros((len(which), 1))
         if columns is not None:
-            means = prior_means(columns, self._shifts, self._weights)
+            shape = bump if self.setup.learned is None else self.setup.learned.shape
+            means = prior_means(columns, self._shifts, self._weights, shape)
         if self._transfer is not None:
             means = np.concatenate([means, self._transfer.means(which)], axis=1)
         return x, means

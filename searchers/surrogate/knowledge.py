@@ -1,4 +1,4 @@
-"""What is published about LoRA's hyperparameters, as data with its sources, and the prior mean made of it.
+"""The prior mean that is made of what is published about LoRA's hyperparameters (`facts`), or learned (`learned`).
 
 One number carries most of it: how far the *effective* learning rate of a configuration is from where its optimum is
 expected. With s the scale of the update (alpha / rank; alpha / sqrt(rank) for rsLoRA),
@@ -18,17 +18,13 @@ thus loses its probability to a better one, or to the hypothesis that knows noth
 beforehand depends on two things: published optima scatter around rate* (Student, SHIFT_SCALE), and people put the range
 that they search around the optimum (normal, RANGE_SHARE of the range), as [1] states of its own (3.2).
 
-[1] "Learning Rate Matters: Vanilla LoRA May Suffice for LLM Fine-tuning"; [2] Malladi et al., "On the SDEs and scaling
-rules for adaptive gradient algorithms", 2022; [3] "Efficient hyper-parameter search for LoRA via language-aided
-Bayesian optimization"; [4] Schulman et al., "LoRA Without Regret", 2025; [5] Kingma and Ba,
-"Adam: a method for stochastic optimization", 2015. Numbers between those of two sources, and
-numbers where a source gives a direction only, are our own round ones.
+The sources in brackets are those of `facts`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -37,63 +33,33 @@ import numpy as np
 
 from ..errors import OptionError
 from ..space import Knob, Space
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A published finding: the number used here, what is published, and where."""
-
-    value: float
-    claim: str
-    source: str
-
-
-RATE = Fact(3e-4, "LoRA's best rates lie around 1e-4 to 6e-4 at alpha = rank and batch size 64", "[1] tables 1, 6-14")
-BATCH = Fact(0.75, "the best rate grows with the batch size: proportionally, or as its root", "[1] 3.3.1, H II; [2]")
-RANK = Fact(-0.25, "the best rate falls as the rank grows", "[1] H IV")
-DURATION = Fact(-0.15, "the best rate falls, modestly, as training grows longer", "[1] H V, A.3; [4]")
-SHORT = Fact(
-    45.0,
-    "Adam moves a weight by about the rate per step, so a run of few steps wants a rate in inverse proportion to them",
-    "[5] 2.1; the number is of this project's own sweep (docs/sweeps): 3e-3 after 16 steps on 135M parameters",
+from .facts import (
+    BATCH,
+    BATCH_MERIT,
+    DURATION,
+    HIGH,
+    LOW,
+    RANK,
+    RANK_MERIT,
+    RATE,
+    SHORT,
+    SHORT_MERIT,
+    SHORT_MOST,
+    SHORT_RANK,
+    SIZE,
+    VARIANTS,
+    scale_of,
 )
-SHORT_RANK = Fact(
-    -1.0,
-    "Adam's step is of one size in every entry of B, so that it moves the output by rate s times the sum of |a_j x| "
-    "over the directions j: by the rank",
-    "our own, for B = 0 and A of one deviation at the start",
-)
-SHORT_MOST = Fact(20.0, "beyond some rate training breaks down, however few the steps", "[1] figures 1, 3")
-SHORT_MERIT = Fact(
-    -0.1,
-    "of runs too short to get anywhere, the one with more steps gets further: per halving of the steps below SHORT",
-    "our own, from SHORT and SHORT_MOST: no rate makes up for the steps",
-)
-SIZE = Fact(-0.3, "larger base models want smaller rates", "[4]")
-LOW = Fact(0.7, "accuracy falls slowly below the best rate (decades)", "[1] figures 1, 3")
-HIGH = Fact(0.45, "accuracy falls steeply above the best rate (decades)", "[1] figures 1, 3")
-RANK_MERIT = Fact(0.05, "larger ranks are the more reliable way to gain, at a tuned rate", "[1] H IV")
-BATCH_MERIT = Fact(-0.03, "small and medium batches rather than large ones", "[1] H I, A.4; [3] 4.2")
-
-# Best learning rate of a variant as a multiple of LoRA's.
-VARIANTS: dict[str, Fact] = {
-    "pissa": Fact(0.3, "needs a smaller learning rate than LoRA", "[1] 3.3.1, 4.2"),
-    "olora": Fact(0.06, "needs a learning rate more than ten times smaller than LoRA's", "[1] 4.2, I.3"),
-    "lora_ga": Fact(0.06, "needs a learning rate more than ten times smaller than LoRA's", "[1] 4.2, A.1"),
-    "milora": Fact(0.7, "takes a slightly smaller learning rate than LoRA", "[1] 3.3.1, 4.2"),
-    "init_ab": Fact(0.7, "takes a slightly smaller learning rate than LoRA", "[1] 3.3.1, 4.2"),
-    "randlora": Fact(0.7, "takes a slightly smaller learning rate than LoRA", "[1] A.1"),
-    "dora": Fact(1.0, "takes LoRA's learning rate or a slightly larger one", "[1] A.1"),
-    "gralora": Fact(1.2, "takes LoRA's learning rate or a slightly larger one", "[1] A.1"),
-    "loft": Fact(1.2, "takes LoRA's learning rate or a slightly larger one", "[1] A.1"),
-    "full": Fact(0.1, "needs about a tenth of LoRA's learning rate", "[4]"),
-}
+from .learned import Context, Learned
 
 # Prior over the hypotheses.
 SHIFT_SCALE, RANGE_SHARE = 0.35, 0.25
 SHIFTS = np.round(np.arange(-2.4, 2.41, 0.15), 2)
 WEIGHTS = (1.0, 2.0, 3.5)  # in standard deviations of the targets
 P_NOTHING = 0.1
+# Of a learned prior: standard deviations along the main uncertainty of its exponents, and their probabilities
+# (three-point Gauss-Hermite quadrature).
+TILTS = {-math.sqrt(3.0): 1 / 6, 0.0: 2 / 3, math.sqrt(3.0): 1 / 6}
 # A belief of the user's own: its height, as a share of the bump's, and its width, as a share of the knob's range.
 BELIEF, BELIEF_WIDTH = 0.15, 0.25
 
@@ -111,6 +77,8 @@ class Knowledge:
         ratios: best rate of variants as multiples of LoRA's, where known better than by VARIANTS.
         misplaced: a factor on the expected rate: how a wrong expectation is simulated.
         scales: how alpha scales variants, see `scale_of`, where that is not alpha / rank.
+        learned: a prior learned from recorded runs, in place of the numbers of this module (see `learned`).
+        family: of the base model, for `learned`.
 
     Raises:
         ValueError: a belief names no knob of the space, or a value that cannot be compared.
@@ -123,6 +91,8 @@ class Knowledge:
     ratios: Mapping[str, float] = field(default_factory=dict)
     misplaced: float = 1.0
     scales: Mapping[str, str] = field(default_factory=dict)
+    learned: Learned | None = None
+    family: str | None = None
 
     def __post_init__(self) -> None:
         strength = self.beliefs.get("strength", 1.0)
@@ -164,18 +134,46 @@ class Knowledge:
         """u of a configuration, decades; 0 without a learning rate."""
         if "learning_rate" not in config:
             return 0.0
+        if self.learned is not None:
+            return float(self._from_learned([config], self._features(config)[None])[0])
         rate = float(config["learning_rate"]) * scale_of(config, self.scales.get(str(config.get("variant"))))
         return math.log10(rate / self.expected_rate(config)) if rate > 0 else -10.0
+
+    def _features(self, config: Mapping[str, Any]) -> np.ndarray:
+        """Features of the learned prior, `(k,)`."""
+        assert self.learned is not None
+        known = Context(self.samples, self.parameters, self.family)
+        return self.learned.describe(config, known, scale_of(config, self.scales.get(str(config.get("variant")))))
+
+    def _from_learned(self, configs: Sequence[Mapping[str, Any]], features: np.ndarray) -> np.ndarray:
+        """u of configurations from the learned prior, `(n,)`."""
+        assert self.learned is not None
+        rates = np.array([float(c.get("learning_rate", 0.0)) for c in configs])
+        places = self.learned.location(features, self.family) + [self._measured(c) for c in configs]
+        here = np.where(rates > 0, np.log10(np.maximum(rates, 1e-30)) - places, -10.0)
+        return np.where(["learning_rate" in c for c in configs], here, 0.0)
+
+    def _measured(self, config: Mapping[str, Any]) -> float:
+        """Decades by which a measured rate of a variant, or a wrong expectation, moves the learned place."""
+        assert self.learned is not None
+        variant = str(config.get("variant", "lora"))
+        moved = math.log10(self.misplaced)
+        if variant in self.ratios:
+            moved += math.log10(self.ratios[variant]) - self.learned.coefficient(f"variant {variant}")
+        return moved
 
     def merit(self, config: Mapping[str, Any]) -> float:
         """What speaks for a configuration at its best rate, as a share of the bump's height."""
         merit = 0.0
+        rank_gain, batch_gain = RANK_MERIT.value, BATCH_MERIT.value
+        if self.learned is not None:
+            rank_gain, batch_gain = self.learned.rank_gain, self.learned.batch_gain
         # A belief of the user's own replaces what is published on its knob.
         if "rank" not in self.beliefs:
-            merit += RANK_MERIT.value * math.log2(max(1.0, float(config.get("rank", 16))) / 16)
+            merit += rank_gain * math.log2(max(1.0, float(config.get("rank", 16))) / 16)
         if "batch_size" not in self.beliefs:
             batch = max(1.0, float(config.get("batch_size", 64)))
-            merit += BATCH_MERIT.value * math.log2(batch / 64)
+            merit += batch_gain * math.log2(batch / 64)
             merit += SHORT_MERIT.value * (self._halvings(batch) - self._halvings(self._least_batch))
         for name, value in self.beliefs.items():
             if name not in ("strength", "learning_rate") and name in config:
@@ -195,26 +193,59 @@ class Knowledge:
         )
 
     def columns(self, indices: Sequence[int]) -> np.ndarray:
-        """`(n, 2)`: offset u, re-centred on the user's belief where there is one, and merit of each configuration."""
-        rows = [(self.offset(c), self.merit(c)) for c in map(self.space.decode, indices)]
-        table = np.asarray(rows, dtype=np.float64).reshape(len(rows), 2)
+        """`(n, 3)`: offset u, re-centred on the user's belief where there is one, merit and tilt of each configuration.
+
+        The tilt is how far one standard deviation of the learned exponents moves the best rate against that of the
+        space's middle; 0 where no prior is learned.
+        """
+        configs = [self.space.decode(i) for i in indices]
+        table = np.zeros((len(configs), 3))
+        table[:, 1] = [self.merit(c) for c in configs]
+        if self.learned is None:
+            table[:, 0] = [self.offset(c) for c in configs]
+        elif configs:
+            features = np.array([self._features(c) for c in configs])
+            table[:, 0] = self._from_learned(configs, features)
+            table[:, 2] = (features - self._direction[0]) @ self._direction[1]
         if "learning_rate" in self.beliefs:
             middle = self.space.decode(len(self.space) // 2)
             table[:, 0] -= self.offset(middle | {"learning_rate": self.beliefs["learning_rate"]})
         return table
 
+    @cached_property
+    def _direction(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean features of the space, and what the exponents' main uncertainty about their differences does, `(k,)`."""
+        assert self.learned is not None
+        some = np.random.default_rng(0).choice(len(self.space), size=min(256, len(self.space)), replace=False)
+        features = np.array([self._features(self.space.decode(int(i))) for i in some])
+        middle = features.mean(axis=0)
+        root = np.linalg.cholesky(np.array(self.learned.covariance) + 1e-12 * np.eye(features.shape[1]))
+        _, _, axes = np.linalg.svd((features - middle) @ root, full_matrices=False)
+        return middle, root @ axes[0]
+
     def hypotheses(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Shifts `(H,)`, weights `(H,)` and the log of their prior probabilities `(H,)`."""
+        """Shifts and tilts `(2, H)`, weights `(H,)` and the log of their prior probabilities `(H,)`."""
         believed = "learning_rate" in self.beliefs
-        log_shift = -1.5 * np.log1p((SHIFTS * (self.strength if believed else 1.0) / SHIFT_SCALE) ** 2 / 2)
+        spread = SHIFT_SCALE
+        if self.learned is not None:
+            inside = self._direction[0] @ np.array(self.learned.covariance) @ self._direction[0]
+            spread = math.hypot(self.learned.unexplained(self.family), math.sqrt(max(float(inside), 0.0)))
+        log_shift = -1.5 * np.log1p((SHIFTS * (self.strength if believed else 1.0) / spread) ** 2 / 2)
         centre = None if believed else self._range_centre()
         if centre is not None:
             log_shift = log_shift - 0.5 * ((SHIFTS - centre[0]) / centre[1]) ** 2
         log_shift -= np.log(np.exp(log_shift).sum())
-        shifts = np.concatenate([[0.0], np.tile(SHIFTS, len(WEIGHTS))])
-        weights = np.concatenate([[0.0], np.repeat(WEIGHTS, len(SHIFTS))])
-        each = math.log((1 - P_NOTHING) / len(WEIGHTS))
-        return shifts, weights, np.concatenate([[math.log(P_NOTHING)], np.tile(log_shift + each, len(WEIGHTS))])
+        tilts = TILTS if self.learned is not None else {0.0: 1.0}
+        kinds = [
+            (tilt, weight, math.log((1 - P_NOTHING) * p / len(WEIGHTS)))
+            for tilt, p in tilts.items()
+            for weight in WEIGHTS
+        ]
+        shifts = np.concatenate([[0.0], np.tile(SHIFTS, len(kinds))])
+        tilted = np.concatenate([[0.0], np.repeat([tilt for tilt, _, _ in kinds], len(SHIFTS))])
+        weights = np.concatenate([[0.0], np.repeat([weight for _, weight, _ in kinds], len(SHIFTS))])
+        log_prior = np.concatenate([[math.log(P_NOTHING)], *(log_shift + log_p for _, _, log_p in kinds)])
+        return np.stack([shifts, tilted]), weights, log_prior
 
     def _range_centre(self) -> tuple[float, float] | None:
         """Offset at the middle of the searched rates, and the spread to allow for; None without such a knob."""
@@ -248,32 +279,21 @@ def _coordinate(knob: Knob, value: object) -> np.ndarray:
     return np.array([(x - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0])
 
 
-def scale_of(config: Mapping[str, Any], rule: str | None = None) -> float:
-    """s of a configuration; 1 where it says nothing about alpha.
-
-    Args:
-        rule: `alpha / rank` (as None), `alpha / sqrt(rank)`, or `1` where the variant does not read alpha.
-
-    Raises:
-        ValueError: another rule.
-    """
-    if rule == "1":
-        return 1.0
-    if rule not in (None, "alpha / rank", "alpha / sqrt(rank)"):
-        raise OptionError("scales", f"{rule!r} is unknown; use alpha / rank, alpha / sqrt(rank) or 1", value=rule)
-    rank = float(config.get("rank", 16))
-    alpha = float(config.get("alpha", float(config.get("alpha_ratio", 1.0)) * rank))
-    return alpha / (math.sqrt(rank) if rule == "alpha / sqrt(rank)" else rank)
-
-
 def bump(u: np.ndarray) -> np.ndarray:
     """1 at u = 0, falling as a Gaussian of width LOW below and HIGH above."""
     return np.exp(-0.5 * np.square(u / np.where(u < 0, LOW.value, HIGH.value)))
 
 
-def prior_means(columns: np.ndarray, shifts: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Prior means `(n, H)` of `Knowledge.columns` `(n, 2)`, one per hypothesis, on standardised targets."""
-    return weights * (bump(columns[:, :1] - shifts) + columns[:, 1:])
+def prior_means(
+    columns: np.ndarray, shifts: np.ndarray, weights: np.ndarray, shape: Callable[[np.ndarray], np.ndarray] = bump
+) -> np.ndarray:
+    """Prior means `(n, H)` of `Knowledge.columns` `(n, 3)`, one per hypothesis, on standardised targets.
+
+    Args:
+        shifts: and tilts, `(2, H)`. shape: of values around the best rate.
+    """
+    places = shifts[0] + columns[:, 2:3] * shifts[1]
+    return weights * (shape(columns[:, :1] - places) + columns[:, 1:2])
 
 
 def first_points(means: np.ndarray, log_prior: np.ndarray, taken: Sequence[int], free: np.ndarray, n: int) -> list[int]:

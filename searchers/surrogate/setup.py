@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .learned import Learned
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -25,7 +27,8 @@ class Setup:
         kv_budget_gb: most memory for keys and values. cache: whether to keep what was read on disk.
         device, num_gpus, dtype, token_dtype: see `embed`. threads: torch threads on the CPU; None is one beside trials,
             else what the process has.
-        samples, parameters, prior, ratios, prior_shift, scales: see `knowledge.Knowledge` (`beliefs`, `misplaced`).
+        samples, parameters, prior, ratios, prior_shift, scales, learned, family: see `knowledge.Knowledge` (`beliefs`,
+            `misplaced`).
         learn_from: earlier results, see `transfer.Source`.
     """
 
@@ -60,3 +63,5 @@ class Setup:
     prior_shift: float = 1.0
     learn_from: Sequence[Mapping[str, object]] = ()
     scales: Mapping[str, str] | None = None
+    learned: Learned | None = None
+    family: str | None = None

@@ -16,7 +16,8 @@ from typing import Any, TypedDict
 import numpy as np
 
 from ..space import Space
-from .knowledge import Knowledge, scale_of
+from .facts import scale_of
+from .knowledge import Knowledge
 from .targets import make_targets
 
 

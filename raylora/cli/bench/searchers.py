@@ -20,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prior-shift", type=float, default=1.0, metavar="F", help="put knowledge's rate off by F")
     parser.add_argument("--llm", default="smollm2-135m", help="language model of the language searcher")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes side by side (default: one per core)")
+    parser.add_argument(
+        "--without",
+        action="append",
+        metavar="SOURCE",
+        help="search with the prior learned without this table, model family or origin",
+    )
     add_quiet(parser)
     add_json(parser)
 
@@ -40,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
         prior_shift=options.prior_shift,
         llm=options.llm,
         jobs=options.jobs,
+        without=options.without,
         quiet=options.quiet,
     )
     answer(options, figures, lambda: _show(options, figures))

@@ -30,6 +30,8 @@ class Grid:
         name: of the file. space: the product of the values that its knobs take, with fixed ones.
         values: space index -> accuracy, larger is better; errors: its standard error where the file has one.
         samples: training samples of each run, where the file says so.
+        origin: short name of where it was published, `own` for this project's; the file's name where it does not say.
+        family, parameters: of the model that was trained, where the file says so; the parameters that a token meets.
     """
 
     name: str
@@ -37,6 +39,9 @@ class Grid:
     values: Mapping[int, float]
     errors: Mapping[int, float] = field(default_factory=dict)
     samples: int | None = None
+    origin: str = ""
+    family: str | None = None
+    parameters: float | None = None
 
     @property
     def best(self) -> float:
@@ -75,7 +80,7 @@ def load_grid(path: str | Path, field: str = "GRID") -> Grid:
     try:
         table = pd.read_csv(file)
     except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in BUNDLED.glob("*.csv")))
+        known = ", ".join(bundled())
         raise UserError(
             f"{field}: {str(path)!r}: no such file; give a CSV, or one of {known}", field=field, value=str(path)
         ) from None
@@ -115,7 +120,15 @@ def load_grid(path: str | Path, field: str = "GRID") -> Grid:
         {i: float(np.mean(v)) for i, v in values.items()},
         {i: float(np.mean(e)) for i, e in errors.items()},
         None if samples is None else int(samples * fixed.get("epochs", 1)),
+        str(about.get("origin", file.stem)),
+        about.get("family"),
+        about.get("active_parameters", about.get("parameters")),
     )
+
+
+def bundled() -> list[str]:
+    """Names of the grids that come with the package: `load_grid` takes them."""
+    return sorted(str(file.relative_to(BUNDLED).with_suffix("")) for file in BUNDLED.rglob("*.csv"))
 
 
 def _about(path: Path, field: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...errors import OptionError
 from ...space import Knob, Space
-from ..knowledge import VARIANTS
+from ..facts import VARIANTS
 
 INTRODUCTION = "Hyperparameters for fine-tuning a language model with low-rank adapters, and how they act together.\n"
 

@@ -7,17 +7,8 @@ import numpy as np
 import pytest
 
 from searchers.space import Space, default_space
-from searchers.surrogate.knowledge import (
-    DURATION,
-    P_NOTHING,
-    RATE,
-    VARIANTS,
-    Knowledge,
-    bump,
-    first_points,
-    prior_means,
-    scale_of,
-)
+from searchers.surrogate.facts import DURATION, RATE, VARIANTS, scale_of
+from searchers.surrogate.knowledge import P_NOTHING, Knowledge, bump, first_points, prior_means
 
 LORA = {"variant": "lora", "rank": 16, "alpha_ratio": 1, "learning_rate": 3e-4, "batch_size": 64}
 SPACE = Space.from_dict(
@@ -171,7 +162,7 @@ def test_a_space_without_a_rate_has_nothing_to_tell_apart() -> None:
 
 def best(known: Knowledge) -> dict[str, Any]:
     """Where the prior mean without a shift is largest."""
-    means = prior_means(known.columns(range(len(known.space))), np.zeros(1), np.ones(1))
+    means = prior_means(known.columns(range(len(known.space))), np.zeros((2, 1)), np.ones(1))
     return known.space.decode(int(means[:, 0].argmax()))
 
 
@@ -203,7 +194,7 @@ def test_a_stronger_belief_in_a_rate_allows_smaller_shifts() -> None:
     spreads = []
     for strength in (0.5, 1.0, 3.0):
         shifts, _, log_prior = knowledge(beliefs={"learning_rate": 1e-3, "strength": strength}).hypotheses()
-        spreads.append(float(np.exp(log_prior) @ np.square(shifts)))
+        spreads.append(float(np.exp(log_prior) @ np.square(shifts[0])))
     assert spreads[0] > spreads[1] > spreads[2]
 
 
@@ -246,7 +237,7 @@ SPACES = {
 def test_probabilities_of_the_hypotheses_sum_to_one(space: Space, believed: bool) -> None:
     beliefs = {"learning_rate": 1e-4} if believed and "learning_rate" in space.names else {}
     shifts, weights, log_prior = knowledge(space, beliefs=beliefs).hypotheses()
-    assert shifts.shape == weights.shape == log_prior.shape
+    assert shifts[0].shape == weights.shape == log_prior.shape
     assert np.exp(log_prior).sum() == pytest.approx(1)
 
 
@@ -267,14 +258,14 @@ def test_people_search_around_the_optimum() -> None:
     for factor in (0.1, 1.0, 10.0):
         space = Space.from_dict({"learning_rate": [factor * rate for rate in (3e-5, 1e-4, 3e-4, 1e-3, 3e-3)]})
         shifts, _, log_prior = knowledge(space).hypotheses()
-        expected.append(float(np.exp(log_prior) @ shifts))
+        expected.append(float(np.exp(log_prior) @ shifts[0]))
     assert expected[0] < -0.1 and abs(expected[1]) < 0.1 and expected[2] > 0.1
 
 
 def test_prior_means_are_weighted_bumps_with_merit() -> None:
-    columns = np.array([[0.5, 0.1], [0.0, -0.2]])
-    got = prior_means(columns, np.array([0.0, 0.5]), np.array([1.0, 2.0]))
-    wanted = [[bump(0.5) + 0.1, 2 * (1 + 0.1)], [1 - 0.2, 2 * (bump(-0.5) - 0.2)]]
+    columns = np.array([[0.5, 0.1, 0.0], [0.0, -0.2, 0.3]])
+    got = prior_means(columns, np.array([[0.0, 0.5], [0.0, -1.0]]), np.array([1.0, 2.0]))
+    wanted = [[bump(0.5) + 0.1, 2 * (1 + 0.1)], [1 - 0.2, 2 * (bump(-0.2) - 0.2)]]
     assert got == pytest.approx(np.array(wanted))
 
 

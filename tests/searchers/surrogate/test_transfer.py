@@ -52,7 +52,7 @@ def beliefs(sources: list[dict[str, Any]], seen: list[int]) -> tuple[np.ndarray,
     model.condition(inputs.rows(seen), targets)
     y = torch.from_numpy(targets.y)
     log_each, _, _ = model._evidence(model._featured(inputs.rows(seen)), inputs.means[seen], y, torch.zeros(len(y)))
-    published = len(Knowledge(SPACE).hypotheses()[0])
+    published = len(Knowledge(SPACE).hypotheses()[1])
     p = torch.softmax(log_each + model.log_pi, dim=0)
     return model.predict(inputs).mean, float(p[published:].sum().detach())
 

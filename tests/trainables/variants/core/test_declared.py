@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from searchers.surrogate.knowledge import scale_of
+from searchers.surrogate.facts import scale_of
 from trainables.variants import available, declared, get_variant, scale_rules
 from trainables.variants.core.declared import SCALES, Declared, declared_of, read_declared
 
