@@ -77,7 +77,7 @@ class Keeper:
         except (OSError, ValueError):
             return cls.begin(folder, spec)
         keeper = cls(folder, spec, frozenset(told["chosen"]), used_before=float(told["used_s"]))
-        keeper.plan = Plan.from_dict(told["plan"]) if told.get("plan") else None
+        keeper.plan = Plan.from_dict({"pack": spec.resources.pack, **told["plan"]}) if told.get("plan") else None
         keeper.calibrated = CostModel.from_dict(told["cost"]) if told.get("cost") else None
         keeper.first, keeper.taken = told.get("first", {}), told.get("trials", {})
         share = told.get("final")
@@ -131,7 +131,8 @@ class Keeper:
     def deadline(self) -> float:
         """When a trial stops training, in seconds since the epoch: it is still to be scored."""
         plan, cost = self._settled()
-        scoring = cost.evaluation_seconds(plan.validation_rows) + cost.attach_s
+        # All of a pack are scored then.
+        scoring = plan.pack * (cost.evaluation_seconds(plan.validation_rows) + cost.attach_s)
         return time.time() + max(0.0, self.search_left_s() - scoring)
 
     def _settled(self) -> tuple[Plan, CostModel]:
@@ -188,14 +189,14 @@ class Keeper:
         trial = Costs(cost, self.asked).trial(plan.samples, plan.validation_rows, plan.batch_sizes)
         # A trial that is cut off is worth little, and it is cut off only where it costs more than it should.
         # Those of a pack take the time of all of them, should sharing passes gain nothing.
-        return trial * self.asked.resources.pack > self.search_left_s()
+        return trial * plan.pack > self.search_left_s()
 
     def ended(self, journal: Journal) -> None:
         """A trial has ended: what trials cost, and with that the plan, follow what the journal says."""
         plan, cost = self._settled()
         starts = {row["key"]: row["time"] for row in journal.rows() if row["event"] in ("start", "continue")}
         for key, end in journal.concluded().items():
-            figures = None if key in self.taken else _figures(end, starts.get(key), self.asked.resources.pack)
+            figures = None if key in self.taken else _figures(end, starts.get(key), plan.pack)
             if figures is None:
                 continue
             config = figures["variant"], figures["rank"], figures["batch_size"]
@@ -252,7 +253,7 @@ class Keeper:
         return self.share
 
     def _recipe(self, cost: CostModel, knobs: Knobs, samples: int) -> float:
-        train = cost.train_seconds(str(knobs["variant"]), int(knobs["rank"]), int(knobs["batch_size"]), samples)
+        train = cost.alone.train_seconds(str(knobs["variant"]), int(knobs["rank"]), int(knobs["batch_size"]), samples)
         return 2 * cost.attach_s + train
 
     def job_deadline(self, jobs: int, validation: int, test: int) -> float:

@@ -12,6 +12,7 @@ from raylora.run.keeper import Keeper
 from raylora.run.plan.calibrate import SHARE, calibrated
 from raylora.run.plan.cost import CostModel
 from raylora.run.plan.estimate import estimate
+from raylora.run.plan.packs import with_pack
 from raylora.run.plan.planner import make_plan
 from raylora.spec import Spec
 from raylora.spec.budget import duration
@@ -57,7 +58,7 @@ def plan_run(
     """
     cost = _costs(spec, keeper, task, data, model_folder, hosts, progress)
     plan = make_plan(spec, data.counts, cost, left_s=keeper.left_s, chosen=keeper.chosen)
-    keeper.settle(plan, cost)
+    keeper.settle(plan, with_pack(spec, cost, plan.pack))
     for line in plan.lines():
         progress.say(line)
     spec = plan.apply(spec)
@@ -68,6 +69,7 @@ def plan_run(
         train=data.proxy,
         validation=data.validation,
         deadline=keeper.deadline(),
+        pack=plan.pack,
     )
     if hosts and latest is not None:
         from trainables.host import change_setup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from raylora.progress import Progress
 from raylora.run.checkpoint import check_checkpoint
 from raylora.run.fit import fit_space
 from raylora.run.folder import CURVATURE, DATA
-from raylora.run.planned import plan_run
+from raylora.run.plan.packs import fitting_pack
+from raylora.run.planned import estimated, plan_run
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
 from trainables.files import replace_text
@@ -85,6 +86,8 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
     for note in prepared.notes:
         progress.say(f"data: {note}")
     (folder / DATA).write_text(json.dumps({"counts": prepared.counts, "notes": prepared.notes}, indent=2) + "\n")
+    if spec.resources.pack == "auto" and keeper is None:
+        spec = spec.packed(fitting_pack(spec, estimated(spec, task, prepared, str(model_folder))))
     settings = train_settings(spec, prepared.counts["proxy"])
     ratios: dict[str, float] = {}
     if spec.search.knowledge.curvature and set(spec.space.variant) != {"lora"}:
@@ -101,7 +104,8 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
         dtype=spec.dtype,
         threads=threads_per_host(spec),
         deadline=math.inf if keeper is None or keeper.plan is None or not keeper.bounded else keeper.deadline(),
-        pack=spec.resources.pack,
+        # With a budget the plan says how many.
+        pack=1 if spec.resources.pack == "auto" else spec.resources.pack,
     )
     # Their checkpoints lie with those of the trials: on shared storage on a cluster, gone when the run is finished.
     variants = {*spec.space.variant, spec.default_recipe.variant}
@@ -112,9 +116,8 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
 
         progress.say(f"hosts: loading the model on {spec.resources.hosts}")
         run.latest = start_latest() if keeper is not None else None
-        run.hosts = start_hosts(setup, spec.resources.hosts, latest=run.latest, **host_options(spec))
-        if spec.resources.pack > 1:
-            progress.say(packing(spec, run.hosts))
+        packs = spec.resources.pack != 1
+        run.hosts = start_hosts(setup, spec.resources.hosts, latest=run.latest, packs=packs, **host_options(spec))
     try:
         if keeper is not None and keeper.plan is None:
             planned = plan_run(
@@ -129,6 +132,8 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
                 progress=progress,
             )
             run.spec, run.data, run.setup = planned.spec, planned.data, planned.setup
+        if run.hosts and run.setup.pack > 1:
+            progress.say(packing(run))
         fitted = fit_space(run.spec, run.setup.settings, str(model_folder), run.hosts)
         run.space = fitted.space
         if fitted.left_out:
@@ -165,15 +170,15 @@ def measured_ratios(
     return ratios
 
 
-def packing(spec: Spec, hosts: Sequence[ActorHandle]) -> str:
+def packing(run: Run) -> str:
     """What is trained together and what is not, in a line."""
     import ray
 
-    told = f"hosts: up to {spec.resources.pack} trials at a time on each"
-    reason = ray.get(hosts[0].unshared.remote())
+    told = f"hosts: up to {run.setup.pack} trials at a time on each"
+    reason = ray.get(run.hosts[0].unshared.remote())
     if reason is not None:
         return f"{told}, in turns: {reason}"
-    alone = [name for name in spec.space.variant if not declared(name).shares_pass]
+    alone = [name for name in run.spec.space.variant if not declared(name).shares_pass]
     return f"{told}, in passes together" + (f"; in passes of their own: {', '.join(alone)}" if alone else "")
 
 

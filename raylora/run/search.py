@@ -61,7 +61,7 @@ def search(run: Run, again: bool) -> None:
             pool=start_pool(run.hosts),
             worst={run.task.metric: run.task.worst},
             deaths=spec.search.max_failures,
-            pack=spec.resources.pack,
+            pack=setup.pack,
         )
     else:
         from trainables.distributed import fit_group
@@ -84,7 +84,7 @@ def search(run: Run, again: bool) -> None:
             mode=run.task.mode,
             # Those that fail are replaced, and people may ask for more; the searcher says when there are enough.
             num_samples=-1,
-            max_concurrent_trials=spec.resources.hosts * spec.resources.pack,
+            max_concurrent_trials=spec.resources.hosts * setup.pack,
             reuse_actors=run.group is None,
             time_budget_s=spec.search.time_s if run.keeper is None else run.keeper.hard_stop_s(),
             trial_name_creator=lambda trial: f"trial_{trial.trial_id}",
@@ -170,7 +170,7 @@ def _log_searcher(run: Run, searcher: JournaledSearcher, seconds: float) -> None
     inner = searcher.inner
     if inner is None or not inner.suggest_seconds:
         return
-    idle = inner.waited_s / max(seconds * run.spec.resources.hosts * run.spec.resources.pack, 1e-9)
+    idle = inner.waited_s / max(seconds * run.spec.resources.hosts * run.setup.pack, 1e-9)
     longest = 1000 * max(inner.suggest_seconds)
     run.figures = {"suggest_calls": len(inner.suggest_seconds), "suggest_max_ms": longest, "idle_share": idle}
     told = f"suggest(): {len(inner.suggest_seconds)} calls, the longest {longest:.0f} ms; "

@@ -136,7 +136,9 @@ class ResourcesSpec(Part):
     """What one experiment uses. Hosts run trials side by side; workers share one trial (Ray Train)."""
 
     hosts: int = Field(1, ge=1, description="Trials at a time.")
-    pack: int = Field(1, ge=1, le=64, description="Trials that a host trains together over one base model.")
+    pack: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+        1, description="Trials that a host trains together over one base model; auto: as memory and speed have it."
+    )
     cpus_per_host: int | None = Field(None, ge=1, description="CPU threads per host or worker; default: share evenly.")
     gpus_per_host: float = Field(0.0, ge=0, description="GPUs per host or worker; below 1 for a share of one.")
     workers: int = Field(1, ge=1, description="Ray Train workers per trial.")
@@ -227,7 +229,7 @@ class Spec(Part):
                 field="execution",
                 value=self.execution,
             )
-        if self.mode == "train" and self.resources.pack > 1:
+        if self.mode == "train" and self.resources.pack != 1:
             raise UserError(
                 f"resources.pack = {self.resources.pack}: trials of Ray Train worker groups are not packed; "
                 "allowed: 1, or execution = 'hosted'",
@@ -310,6 +312,16 @@ class Spec(Part):
         if self.execution is not None:
             return self.execution
         return "train" if self.resources.workers > 1 or self.resources.strategy == "deepspeed" else "hosted"
+
+    def packed(self, pack: int) -> Spec:
+        """The spec with that many trials at a time on a host.
+
+        Example:
+            >>> raylora.load_spec("spec.yaml").packed(4).resources.pack
+            4
+        """
+        resources = self.resources.model_copy(update={"pack": pack})
+        return self.model_copy(update={"resources": resources})
 
     def storage(self) -> str:
         """`storage_path` as an absolute path, or the URI that it is (see `paths.absolute_storage`).

@@ -7,6 +7,7 @@ give way to what trials took.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -56,8 +57,8 @@ class CostModel:
     """Seconds and GB of trials on one host.
 
     A step takes `fixed_s + tokens (token_s + rank_token_s r) + rank_s r` seconds, times the variant's factor over plain
-    LoRA. What attention adds with longer rows is taken from the share of its multiply-adds (Kaplan et al. 2020,
-    arXiv 2001.08361, section 2.1: 2 N + 2 layers length width per token).
+    LoRA. Trials of a pack take `fixed_s` once for all. What attention adds with longer rows is taken from the share of
+    its multiply-adds (Kaplan et al. 2020, arXiv 2001.08361, section 2.1: 2 N + 2 layers length width per token).
 
     Args:
         tokens_per_row: mean length of a row, prompt and response, that the figures hold for.
@@ -68,6 +69,7 @@ class CostModel:
         available_gb: that the device could give beside what the host holds; 0 where it is not known.
         measured: False for an estimate from the model's shape and the machine.
         overhead_s: of a trial beside training and scoring: the searcher, Tune.
+        pack: trials that share passes. pass_tokens: of a pass at most.
         training: what trials took over what was predicted, 1 as long as none has ended.
     """
 
@@ -84,13 +86,20 @@ class CostModel:
     available_gb: float = 0.0
     measured: bool = True
     overhead_s: float = 1.0
+    pack: int = 1
+    pass_tokens: float = math.inf
     training: float = 1.0
 
     def step_seconds(self, variant: str, rank: int, batch_size: int, tokens_per_row: float | None = None) -> float:
-        """Seconds of one optimizer step over `batch_size` rows of that mean length."""
+        """Seconds of one optimizer step over `batch_size` rows of that mean length; in a pack, its part of a pass."""
         length = self.tokens_per_row if tokens_per_row is None else tokens_per_row
         tokens = batch_size * length * self._attention(length)
-        plain = self.fixed_s + self.rank_s * rank + tokens * (self.token_s + self.rank_token_s * rank)
+        sharing = min(self.pack, max(1.0, self.pass_tokens // max(1.0, batch_size * length)))
+        plain = (
+            self.fixed_s / (sharing if declared(variant).shares_pass else 1)
+            + self.rank_s * rank
+            + tokens * (self.token_s + self.rank_token_s * rank)
+        )
         return self.training * declared(variant).step_time * plain
 
     def train_seconds(
@@ -110,11 +119,24 @@ class CostModel:
         return self.overhead_s + self.attach_s + train + self.evaluation_seconds(evaluated)
 
     def memory_gb(self, variant: str, rank: int, micro_batch_tokens: float) -> float:
-        """Peak of a host that trains: weights, adapter, gradients, optimizer, and activations of a micro-batch."""
+        """Peak of a host that trains: weights, the pack's adapters with gradients and optimizers, and activations.
+
+        Args:
+            micro_batch_tokens: of a pass.
+        """
         costs = declared(variant)
         trained = self.shape.parameters if costs.trains_whole else self.shape.adapter_per_rank * rank
         activations = self.activation_token_gb * micro_batch_tokens * costs.activations
-        return self.resident_gb + ADAM_BYTES * trained / GB + activations
+        return self.resident_gb + ADAM_BYTES * self.pack * trained / GB + activations
+
+    def packed(self, pack: int, pass_tokens: float) -> CostModel:
+        """The costs of a trial that shares passes with others: its part of the host's time, and what all need."""
+        return replace(self, pack=pack, pass_tokens=float(pass_tokens))
+
+    @property
+    def alone(self) -> CostModel:
+        """The costs of a trial that has the host to itself."""
+        return self.packed(1, math.inf)
 
     def _attention(self, length: float) -> float:
         """Work per token at that length over that at the measured one."""
@@ -153,13 +175,14 @@ class CostModel:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; `from_dict` gives an equal model back."""
-        return asdict(self)
+        """Plain data; `from_dict` gives an equal model back. No bound is null there, JSON has no infinity."""
+        return {**asdict(self), "pass_tokens": self.pass_tokens if math.isfinite(self.pass_tokens) else None}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CostModel:
         """Back from `to_dict`."""
-        return cls(**{**data, "shape": Shape(**data["shape"])})
+        most = data.get("pass_tokens")
+        return cls(**{**data, "shape": Shape(**data["shape"]), "pass_tokens": math.inf if most is None else most})
 
 
 def _variant(taken: Mapping[str, object]) -> str:

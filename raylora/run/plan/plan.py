@@ -28,8 +28,10 @@ class Plan:
         batch_sizes: of the space, those that leave enough steps.
         final: whether there is a final stage, its `final_samples` and `seeds` for each of its two recipes, and at most
             `test_rows` rows for their scores.
-        trial_s, search_s, final_s: predicted seconds of a trial, of all of them, of the final stage.
+        trial_s, search_s, final_s: predicted seconds of a trial, of all of them, of the final stage. Trials that share
+            passes have their part of the host's time each.
         memory_gb: predicted peak of a host.
+        pack: trials that share passes on a host, and `gain`: how many times as many samples an hour that makes.
         estimated: whether the costs are guesses from the model's shape, not measured.
         reasons: why, in words. `contradictions`: what the user's own values and the budget do not allow together.
     """
@@ -50,6 +52,8 @@ class Plan:
     search_s: float
     final_s: float
     memory_gb: float
+    pack: int = 1
+    gain: float = 1.0
     estimated: bool = False
     reasons: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
@@ -70,7 +74,7 @@ class Plan:
         data["search"]["trials"] = self.trials
         data["space"]["batch_size"] = list(self.batch_sizes)
         data["final"] |= {"samples": self.final_samples, "epochs": None, "enabled": self.final, "seeds": self.seeds}
-        data["resources"]["hosts"] = self.hosts
+        data["resources"] |= {"hosts": self.hosts, "pack": self.pack}
         return Spec.model_validate(data)
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,6 +101,11 @@ class Plan:
                 f"plan: final stage of {self.final_samples} samples"
                 + (f", {self.seeds} seeds" if self.seeds > 1 else "")
                 + f", up to {self.test_rows} test rows: about {duration(self.final_s)}"
+            )
+        if self.pack > 1:
+            told.append(
+                f"plan: {self.pack} trials at a time on a host share passes: about {self.gain:.2g} times as many "
+                "samples an hour as one trial after the other"
             )
         left = f" of the {duration(max(0.0, self.left_s))} left" if math.isfinite(self.left_s) else ""
         told.append(f"plan: about {duration(self.total_s)}{left}; a host needs {self.memory_gb:.1f} GB")

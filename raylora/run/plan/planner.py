@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from raylora.run.plan.cost import CostModel
+from raylora.run.plan.packs import gain, memory_gb, pack_of, with_pack
 from raylora.run.plan.plan import Plan, in_words, margin
 from raylora.spec import Spec
 from raylora.spec.budget import duration
@@ -67,7 +68,7 @@ class Costs:
         default, space = self.spec.default_recipe, self.spec.space
         batch = sorted(space.batch_size)[len(space.batch_size) // 2]
         middling = [(variant, rank, batch) for variant in space.variant for rank in space.rank]
-        train = self.model.train_seconds
+        train = self.model.alone.train_seconds
         own = train(default.variant, default.rank, default.batch_size, samples)
         # The export is loaded once more, so an adapter is attached twice.
         return 2 * self.model.attach_s + max(own, float(np.mean([train(*one, samples) for one in middling])))
@@ -89,6 +90,7 @@ def make_plan(
     Args:
         spec: with a budget.
         rows: counts of `train` and `validation` as they were built, and of `source` rows.
+        cost: of trials one after the other.
         left_s: seconds until the user's patience ends, of which the margin is kept back here.
         chosen: dotted names of the fields that the user set, which are respected; by default `spec.chosen()`.
     """
@@ -97,6 +99,7 @@ def make_plan(
 
 def as_told(spec: Spec, rows: Mapping[str, int], cost: CostModel) -> Plan:
     """What a spec without a budget says, with what it will cost; arguments as `make_plan`."""
+    cost, faster = _packed(spec, cost)
     proxy = max(1, round(spec.task.proxy * rows["train"]))
     samples, validation = spec.train.budget(proxy), rows["validation"]
     final_samples, test = spec.final.budget(rows["train"]), min(TEST_ROWS[1], spec.task.test_rows or TEST_ROWS[1])
@@ -120,15 +123,17 @@ def as_told(spec: Spec, rows: Mapping[str, int], cost: CostModel) -> Plan:
         trial_s=trial_s,
         search_s=search_s,
         final_s=final_s,
-        memory_gb=_memory(spec, cost),
+        memory_gb=memory_gb(spec, cost),
         estimated=not cost.measured,
+        pack=cost.pack,
+        gain=faster,
     )
 
 
-def _memory(spec: Spec, cost: CostModel) -> float:
-    """Peak of a host over the space."""
-    tokens = spec.train.micro_batch_tokens
-    return max(cost.memory_gb(variant, rank, tokens) for variant in spec.space.variant for rank in spec.space.rank)
+def _packed(spec: Spec, alone: CostModel) -> tuple[CostModel, float]:
+    """The costs of trials as they are packed, and how many times as many samples an hour that makes."""
+    pack = pack_of(spec, alone)
+    return with_pack(spec, alone, pack), gain(spec, alone, pack)
 
 
 class _Planner:
@@ -137,8 +142,8 @@ class _Planner:
     ) -> None:
         assert spec.budget_s is not None
         self.spec, self.rows, self.chosen, self.budget_s, self.left_s = spec, rows, chosen, spec.budget_s, left_s
-        self.costs = Costs(cost, spec)
-        self.cost = cost
+        self.cost, self.gain = _packed(spec, cost)
+        self.costs = Costs(self.cost, spec)
         self.hosts = spec.resources.hosts
         self.seconds = max(1.0, left_s - margin(self.budget_s))
         limit = spec.search.time_s
@@ -175,8 +180,10 @@ class _Planner:
             trial_s=trial_s,
             search_s=planned,
             final_s=final_s,
-            memory_gb=_memory(spec, self.cost),
+            memory_gb=memory_gb(spec, self.cost),
             estimated=not self.cost.measured,
+            pack=self.cost.pack,
+            gain=self.gain,
         )
         self._contradict(made)
         spare = self.left_s - made.total_s
