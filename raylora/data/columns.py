@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from string import Formatter
+from dataclasses import dataclass, field, replace
+from string import Formatter, ascii_uppercase
 from typing import Any, Literal
 
+from raylora.data import choices
 from raylora.data.conversation import (
     PLAIN_TEXT,
     BadTurn,
@@ -24,9 +25,10 @@ from raylora.data.conversation import (
 from raylora.data.problems import EMPTY_RESPONSE, NO_PROMPT, NULL_RESPONSE
 from raylora.errors import UserError
 
-Kind = Literal["chat", "pair", "labelled", "text", "template"]
+Kind = Literal["chat", "choice", "pair", "labelled", "text", "template"]
 
 ROLES = ("messages", "prompt", "response", "answer", "context", "system", "history", "tools", "text", "label")
+ROLES += choices.ROLES
 _CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns")
 _PROMPTS = ("prompt", "question", "instruction", "query", "problem", "input", "user")
 _RESPONSES = ("response", "completion", "answer", "answers", "output", "solution", "target", "assistant")
@@ -41,13 +43,14 @@ class Form:
     """How the rows of a file are read.
 
     Attributes:
-        kind: `chat` (lists of turns), `pair` (a prompt and its response), `labelled` (texts and a label), `text`
-            (to go on writing) or `template` (the user's own).
-        columns: the column of each role in `ROLES` that there is; for `labelled` the texts are in `texts`.
-        texts: columns of the text of labelled rows, or of the fields of a template.
+        kind: `chat` (lists of turns), `choice` (a question, its options, and which is right), `pair` (a prompt and its
+            response), `labelled` (texts and a label), `text` (to go on writing) or `template` (the user's own).
+        columns: the column of each role in `ROLES` that there is; for `labelled` and `choice` see `texts`.
+        texts: columns of the text of labelled rows, of the options of a question, or of the fields of a template.
         classes: names of the classes of columns that hold numbers of them.
         template: the prompt with columns in braces.
         labels: what to write for each value of the response.
+        first: the first option's number, where the right one is told by its number.
     """
 
     kind: Kind
@@ -56,6 +59,7 @@ class Form:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     template: str | None = None
     labels: Mapping[str, str] | None = None
+    first: int = 0
 
     @property
     def told(self) -> str:
@@ -63,6 +67,9 @@ class Form:
         named = ", ".join(role if role == name else f"{role} = {name}" for role, name in self.columns.items())
         if self.kind == "labelled":
             return f"labelled rows (text = {' + '.join(self.texts)}, label = {self.columns['label']})"
+        if self.kind == "choice":
+            from_1 = ", numbered from 1" if self.first else ""
+            return f"questions with options ({named}, options = {' + '.join(self.texts)}{from_1})"
         words = {
             "chat": "conversations",
             "pair": "prompts and responses",
@@ -125,6 +132,17 @@ class Form:
         if len(answers) > 1:
             columns["metadata"] = json.dumps({"references": answers}, ensure_ascii=False)
         return columns
+
+    def _choice(self, raw: Mapping[str, object]) -> Columns:
+        question, key = as_text(self._get(raw, "prompt")), self._get(raw, "response")
+        missing = _missing(question, as_text(key))
+        if question is None or missing:
+            return problem_row(missing or NO_PROMPT)
+        texts, names = choices.options_of(raw, self.texts)
+        prompt = choices.asked(question, as_text(self._get(raw, "context")), texts)
+        letter = ascii_uppercase[choices.right_one(key, texts, names, self.first)]
+        columns = _plain(prompt, letter)
+        return {**columns, "metadata": json.dumps({"choices": texts}, ensure_ascii=False)}
 
     def _history(self, raw: Mapping[str, object]) -> list[Message]:
         turns: list[Message] = []
@@ -324,20 +342,25 @@ def recognise(
                 )
         found = _form(dict(columns), sample)
     else:
-        found = _form(_by_name(present, sample), sample)
+        roles, options = choices.find(present, sample) if labels is None else ({}, ())
+        found = _choice_form(roles, options, sample) if options else _form(_by_name(present, sample), sample)
     if found is None:
         raise UserError(
             f"task.path: the rows of {task} need the columns prompt and response (and optionally answer), question "
-            "and answer, messages, conversations, instruction and output, text, or a text and its label; name yours "
+            "and answer, messages, conversations, instruction and output, text, a text and its label, or a question "
+            "with choices and which is right; name yours "
             f"with task.columns, such as {{prompt: COLUMN, response: COLUMN}}; present: {shown}",
             field="task.path",
             value=list(present),
         )
-    return Form(found.kind, found.columns, found.texts, classes or {}, labels=texts)
+    return replace(found, classes=classes or {}, labels=texts)
 
 
 def _form(roles: dict[str, str], sample: Sequence[Mapping[str, object]]) -> Form | None:
     """The form that these roles make up."""
+    if "choices" in roles and "prompt" in roles and ("response" in roles or "answer" in roles):
+        roles = {"response": roles.get("answer", ""), **roles}
+        return _choice_form({role: roles[role] for role in _QUESTION if role in roles}, (roles["choices"],), sample)
     turns = [role for role in ("prompt", "response") if role in roles and _holds_turns(sample, roles[role])]
     if "messages" in roles or turns:
         return Form("chat", {role: roles[role] for role in ROLES if role in roles and role not in ("text", "label")})
@@ -349,6 +372,14 @@ def _form(roles: dict[str, str], sample: Sequence[Mapping[str, object]]) -> Form
         texts = _text_columns(roles, sample)
         return Form("labelled", {"label": roles["label"]}, texts) if texts else None
     return Form("text", {"text": roles["text"]}) if "text" in roles else None
+
+
+_QUESTION = ("prompt", "response", "context")
+
+
+def _choice_form(roles: Mapping[str, str], options: tuple[str, ...], sample: Sequence[Mapping[str, object]]) -> Form:
+    first = choices.first_number(roles["response"], options, sample)
+    return Form("choice", roles, options, first=first)
 
 
 def _holds_turns(sample: Sequence[Mapping[str, object]], name: str) -> bool:
