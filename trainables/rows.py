@@ -17,9 +17,11 @@ import pyarrow as pa
 
 from trainables.protocols import Row
 
-# Pages of a file that were read stay mapped and count as this process's memory: beyond this many bytes read, they are
-# given back to the system, which keeps them for as long as it has room.
+# Pages of a file that were read stay mapped and count as this process's memory: beyond this many bytes, they are given
+# back to the system, which keeps them for as long as it has room.
 _MAPPED_BYTES = 128 * 2**20
+# What is mapped where one byte is looked at: Linux maps the pages around it that are there already.
+_AROUND_BYTES = 64 * 2**10
 
 
 class Rows(Sequence[Row]):
@@ -95,15 +97,16 @@ class _Tables:
     """The record batches of some tables as one sequence of rows; a file is opened when it is first needed."""
 
     def __init__(self, parts: Sequence[Any]) -> None:
-        self.batches: list[_Batch] = []
+        self.batches: list[pa.RecordBatch] = []
+        self.read: dict[int, _Batch] = {}
         self.maps: list[mmap.mmap] = []
         self.ends: list[int] = []
         self.touched = 0
         for batch in self._open(parts):
             if batch.num_rows:
-                self.batches.append(_Batch(batch))
+                self.batches.append(batch)
                 self.ends.append((self.ends[-1] if self.ends else 0) + batch.num_rows)
-        self.schema = None if not self.batches else self.batches[0].batch.schema
+        self.schema = None if not self.batches else self.batches[0].schema
 
     def _open(self, parts: Sequence[object]) -> Iterator[pa.RecordBatch]:
         refs = [part for part in parts if not isinstance(part, str | Path)]
@@ -124,6 +127,7 @@ class _Tables:
         self.maps.append(mapped)
         reader = pa.ipc.open_file(pa.py_buffer(mapped))
         for index in range(reader.num_record_batches):
+            self._count(_AROUND_BYTES)
             yield reader.get_batch(index)
 
     def __len__(self) -> int:
@@ -131,12 +135,18 @@ class _Tables:
 
     def row(self, position: int) -> Row:
         which = bisect_right(self.ends, position)
-        batch = self.batches[which]
-        self._count(batch.bytes_per_row)
-        return _LazyRow(batch, position - (self.ends[which - 1] if which else 0))
+        if which not in self.read:
+            self.read[which] = _Batch(self.batches[which])
+        self._count_rows(self.batches[which], 1)
+        return _LazyRow(self.read[which], position - (self.ends[which - 1] if which else 0))
 
-    def _count(self, size: float) -> None:
-        self.touched += int(size)
+    def _count_rows(self, batch: pa.RecordBatch, rows: int) -> None:
+        """Count what looking at so many rows of a batch maps: places and values of each of its columns."""
+        if self.maps:
+            self._count(min(batch.get_total_buffer_size(), rows * 2 * batch.num_columns * _AROUND_BYTES))
+
+    def _count(self, size: int) -> None:
+        self.touched += size
         if self.touched > _MAPPED_BYTES:
             self.touched = 0
             for mapped in self.maps:
@@ -152,8 +162,8 @@ class _Tables:
         for batch in np.unique(which):
             begin = self.ends[batch - 1] if batch else 0
             inside = positions[which == batch] - begin
-            parts.append(self.batches[batch].batch.take(pa.array(inside)))
-            self._count(self.batches[batch].bytes_per_row * len(inside))
+            parts.append(self.batches[batch].take(pa.array(inside)))
+            self._count_rows(self.batches[batch], len(inside))
         table = pa.Table.from_batches(parts)
         return table if np.array_equal(order, np.arange(len(order))) else table.take(pa.array(np.argsort(order)))
 
@@ -164,7 +174,6 @@ class _Batch:
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.batch = batch
         self.columns = {name: batch.column(name) for name in batch.schema.names}
-        self.bytes_per_row = batch.nbytes / batch.num_rows
         self.lists = {
             name: (column.offsets.to_numpy(), column.values.to_numpy())
             for name, column in self.columns.items()
