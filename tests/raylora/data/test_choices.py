@@ -21,7 +21,7 @@ def normalise(row, *others, **options):
         {"question": "Sky?", "choices": TWO, "answer": 1},
         {"question": "Sky?", "choices": {"text": TWO, "label": ["A", "B"]}, "answerKey": "B"},
         {"question": "Sky?", "choices": {"text": TWO, "label": ["1", "2"]}, "answerKey": "2"},
-        {"question_stem": "Sky?", "options": [{"label": "A", "text": "red"}, {"label": "B", "text": "blue"}], "label": "B"},
+        {"stem": "Sky?", "options": [{"label": "A", "text": "red"}, {"label": "B", "text": "blue"}], "label": "B"},
         {"question": "Sky?", "A": "red", "B": "blue", "answer": "B"},
         {"question": "Sky?", "opa": "red", "opb": "blue", "cop": 1},
         {"goal": "Sky?", "sol1": "red", "sol2": "blue", "label": 1},
