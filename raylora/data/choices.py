@@ -8,14 +8,16 @@ from string import ascii_uppercase
 
 from raylora.data.conversation import BadTurn, as_text
 
-ROLES = ("choices",)
 _LISTS = ("choices", "options", "endings", "candidates", "alternatives", "answer_choices")
 # One column for each option: `A` and `B`, `option_a`, `opa`, `choice1`, `sol1`, `answerA`, `ending0`.
 _ONE_EACH = re.compile(r"(?i)(|(?:option|choice|op|sol|answer|ending|alternative)[ _]?)([a-h]|\d)")
-_QUESTIONS = ("question", "question_stem", "stem", "prompt", "query", "ctx", "goal", "sentence", "premise", "problem")
-_QUESTIONS += ("input", "instruction")
-_KEYS = ("answerkey", "answer_key", "answer_idx", "answer_index", "correct_answer", "correct_option", "correct", "cop")
-_KEYS += ("answer", "label", "gold", "target", "solution")
+_QUESTIONS = tuple(
+    "question question_stem stem prompt query ctx goal sentence premise problem input instruction".split()
+)
+_KEYS = tuple(
+    "answerkey answer_key answer_idx answer_index correct_answer correct_option correct cop "
+    "answer label gold target solution".split()
+)
 _CONTEXTS = ("context", "passage", "article", "premise")
 
 

@@ -27,8 +27,19 @@ from raylora.errors import UserError
 
 Kind = Literal["chat", "choice", "pair", "labelled", "text", "template"]
 
-ROLES = ("messages", "prompt", "response", "answer", "context", "system", "history", "tools", "text", "label")
-ROLES += choices.ROLES
+ROLES = (
+    "messages",
+    "prompt",
+    "response",
+    "answer",
+    "context",
+    "system",
+    "history",
+    "tools",
+    "text",
+    "label",
+    "choices",
+)
 _CHATS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns")
 _PROMPTS = ("prompt", "question", "instruction", "query", "problem", "input", "user")
 _RESPONSES = ("response", "completion", "answer", "answers", "output", "solution", "target", "assistant")
