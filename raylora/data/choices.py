@@ -12,11 +12,37 @@ _LISTS = ("choices", "options", "endings", "candidates", "alternatives", "answer
 # One column for each option: `A` and `B`, `option_a`, `opa`, `choice1`, `sol1`, `answerA`, `ending0`.
 _ONE_EACH = re.compile(r"(?i)(|(?:option|choice|op|sol|answer|ending|alternative)[ _]?)([a-h]|\d)")
 _QUESTIONS = tuple(
-    "question question_stem stem prompt query ctx goal sentence premise problem input instruction".split()
+    [
+        "question",
+        "question_stem",
+        "stem",
+        "prompt",
+        "query",
+        "ctx",
+        "goal",
+        "sentence",
+        "premise",
+        "problem",
+        "input",
+        "instruction",
+    ]
 )
 _KEYS = tuple(
-    "answerkey answer_key answer_idx answer_index correct_answer correct_option correct cop "
-    "answer label gold target solution".split()
+    [
+        "answerkey",
+        "answer_key",
+        "answer_idx",
+        "answer_index",
+        "correct_answer",
+        "correct_option",
+        "correct",
+        "cop",
+        "answer",
+        "label",
+        "gold",
+        "target",
+        "solution",
+    ]
 )
 _CONTEXTS = ("context", "passage", "article", "premise")
 
