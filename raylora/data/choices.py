@@ -11,39 +11,14 @@ from raylora.data.conversation import BadTurn, as_text
 _LISTS = ("choices", "options", "endings", "candidates", "alternatives", "answer_choices")
 # One column for each option: `A` and `B`, `option_a`, `opa`, `choice1`, `sol1`, `answerA`, `ending0`.
 _ONE_EACH = re.compile(r"(?i)(|(?:option|choice|op|sol|answer|ending|alternative)[ _]?)([a-h]|\d)")
-_QUESTIONS = tuple(
-    [
-        "question",
-        "question_stem",
-        "stem",
-        "prompt",
-        "query",
-        "ctx",
-        "goal",
-        "sentence",
-        "premise",
-        "problem",
-        "input",
-        "instruction",
-    ]
-)
-_KEYS = tuple(
-    [
-        "answerkey",
-        "answer_key",
-        "answer_idx",
-        "answer_index",
-        "correct_answer",
-        "correct_option",
-        "correct",
-        "cop",
-        "answer",
-        "label",
-        "gold",
-        "target",
-        "solution",
-    ]
-)
+_QUESTIONS = (
+    "question", "question_stem", "stem", "prompt", "query", "ctx", "goal", "sentence", "premise", "problem", "input",
+    "instruction",
+)  # fmt: skip
+_KEYS = (
+    "answerkey", "answer_key", "answer_idx", "answer_index", "correct_answer", "correct_option", "correct", "cop",
+    "answer", "label", "gold", "target", "solution",
+)  # fmt: skip
 _CONTEXTS = ("context", "passage", "article", "premise")
 
 
