@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from raylora.bench.stock import STOCK, run_stock
 from raylora.data.grids import Grid, load_grid
 from raylora.errors import UserError
 from raylora.progress import Progress
@@ -41,6 +42,8 @@ class Entry:
 def parse_searchers(text: str) -> list[Entry]:
     """`A,B:preset,option=value,C` -> entries. An item with `=` belongs to the searcher before it.
 
+    `stock:NAME` is the searcher's peer in its own package, see `raylora.bench.stock`.
+
     Raises:
         UserError: an unknown searcher, or an option without a searcher.
     """
@@ -59,10 +62,13 @@ def parse_searchers(text: str) -> list[Entry]:
             entries[-1] = (f"{label},{item}", name, options)
             continue
         name, _, preset = item.partition(":")
+        if name == "stock" and preset in STOCK:
+            entries.append((item, name, {"preset": preset}))
+            continue
         if name not in available():
             raise UserError.at(
                 "--searchers",
-                f"{name!r}: no such searcher; allowed: {', '.join(available())}",
+                f"{name!r}: no such searcher; allowed: {', '.join(available())}, stock:{', stock:'.join(STOCK)}",
                 value=name,
                 allowed=list(available()),
             )
@@ -117,7 +123,7 @@ def bench_searchers(
     entries = parse_searchers(searchers)
     progress = Progress(quiet=quiet)
     folder = None
-    if any("llm" in SEARCHERS[entry.name].wants(entry.options) for entry in entries):
+    if any(entry.name in SEARCHERS and "llm" in SEARCHERS[entry.name].wants(entry.options) for entry in entries):
         from raylora.models import resolve
 
         folder = str(resolve(llm, quiet=quiet))
@@ -213,6 +219,8 @@ def run_once(
     Raises:
         UserError: an option that the searcher does not have.
     """
+    if entry.name == "stock":
+        return run_stock(entry.options["preset"], grid, seed, trials)
     from searchers import SEARCHERS, make_searcher
     from trainables.variants import scale_rules
 

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 # Outcomes of a running trial to prepare for, in standard deviations of what is believed about it.
 _OUTCOMES = (-1.2, 0.0, 1.2)
 _MOST_BRANCHED = 4
+# Observations that a surrogate is fitted to: a fit takes the cube of their number.
+_MOST_FITTED = 400
 # Candidates of a joint draw (Thompson sampling): a Cholesky factor of this size takes a fraction of a second.
 _DRAWN = 512
 
@@ -60,6 +62,18 @@ def run_in_background() -> None:
     """
     with contextlib.suppress(AttributeError, OSError, ValueError):
         os.nice(int(os.environ.get("RAYLORA_SURROGATE_NICE", "19")))
+
+
+def fitted(
+    observations: Sequence[tuple[int, float, float]], rng: np.random.Generator, most: int = _MOST_FITTED
+) -> list[tuple[int, float, float]]:
+    """The observations to fit to: all up to `most`, else the better half of that many and others at random."""
+    if len(observations) <= most:
+        return list(observations)
+    order = sorted(range(len(observations)), key=lambda at: -observations[at][1])
+    best, rest = order[: most // 2], order[most // 2 :]
+    kept = {*best, *rng.choice(rest, most - len(best), replace=False).tolist()}
+    return [observations[at] for at in sorted(kept)]
 
 
 class SurrogateActor:
@@ -136,6 +150,7 @@ class SurrogateActor:
         rng = np.random.default_rng([seed, len(observations), len(taken)])
         if not observations:
             return Proposal(self.candidates.first(k, list(pending), taken, rng), {}, state, self.seconds)
+        observations = fitted(observations, rng)
         pool, extra = self._pool(observations, taken, k, rng)
         if len(pool) + len(extra) == 0:
             return Proposal([], {}, state, self.seconds)

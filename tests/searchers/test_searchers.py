@@ -9,7 +9,7 @@ import searchers
 
 
 def test_every_searcher_is_found_by_name_and_says_what_it_is() -> None:
-    assert searchers.available() == ["gp", "grid", "language", "latent", "nomad", "optuna_gp", "random", "tpe"]
+    assert searchers.available() == ["cmaes", "gp", "grid", "language", "latent", "nomad", "optuna_gp", "random", "tpe"]
     for name, cls in searchers.SEARCHERS.classes().items():
         assert cls.summary
         assert type(searchers.make_searcher(name)) is cls
@@ -17,7 +17,7 @@ def test_every_searcher_is_found_by_name_and_says_what_it_is() -> None:
 
 
 def test_unknown_names_and_options_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"'bayes' is unknown; choose one of gp, grid, .*, random, tpe"):
+    with pytest.raises(ValueError, match=r"'bayes' is unknown; choose one of cmaes, gp, grid, .*, random, tpe"):
         searchers.make_searcher("bayes")
     with pytest.raises(ValueError, match=r"searcher random: .*colour"):
         searchers.make_searcher("random", colour="red")

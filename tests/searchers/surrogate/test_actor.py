@@ -285,3 +285,12 @@ def test_spread_points_keep_their_distance() -> None:
 
     assert closest(x) > closest(y)
     assert len(spread_points(small_space(), np.random.default_rng(0), 20, [], set(range(9)))) == 3
+
+
+def test_a_fit_is_bounded_and_keeps_the_best() -> None:
+    from searchers.surrogate.actor import fitted
+
+    many = [(i, float((i * 37) % 1000), 0.0) for i in range(1000)]
+    kept = fitted(many, np.random.default_rng(0))
+    assert len(kept) == 400 and kept == sorted(kept)
+    assert {v for _, v, _ in kept} >= set(range(800, 1000)) and fitted(many[:9], np.random.default_rng(0)) == many[:9]
