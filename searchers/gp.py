@@ -25,8 +25,9 @@ class GPSearch(SpaceSearcher):
 
     The steps of a suggestion:
 
-    1. The first `n_initial` configurations fill the space: each is the farthest, of a random sample, from those before.
-    2. The model is fitted to the finished trials with a value; trials without one are left out.
+    1. The first `n_initial` configurations are random.
+    2. The model is fitted to the finished trials with a value; trials without one are left out. Values below the median
+       are drawn in on a logarithmic scale (`surrogate.targets`): a diverged run must not set the scale.
     3. Running trials are believed to come out at their posterior mean.
     4. The untried configuration with the largest log expected improvement is proposed; with `per_second`, with the
        largest expected improvement by the seconds that it is predicted to take (Snoek et al., 2012, section 3.2).
@@ -35,7 +36,7 @@ class GPSearch(SpaceSearcher):
     every suggestion, and the neighbours of the best. Arguments as for `SpaceSearcher`, and:
 
     Args:
-        n_initial: space-filling configurations, observed or running, before the model is used.
+        n_initial: random configurations, observed or running, before the model is used.
         candidates: most configurations scored per suggestion.
         fit_steps: most steps of the hyperparameters' optimizer.
         per_second: whether what a trial costs counts.
@@ -104,24 +105,18 @@ class GPSearch(SpaceSearcher):
         sign = 1.0 if self._mode == "max" else -1.0
         data = [(o.index, sign * o.value) for o in self._observations.values() if o.value is not None]
         if not data or len(data) + len(self._pending) < self.n_initial:
-            return self._fill()
+            return self._space().sample(self.rng, 1, exclude=self._seen)[0]
         return self._improve(data)
 
-    def _fill(self, tries: int = 256) -> int:
-        """The farthest of a random sample from everything tried (in the sum of coordinate distances)."""
-        space = self._space()
-        drawn = space.sample(self.rng, tries, exclude=self._seen)
-        if not self._seen:
-            return drawn[0]
-        gaps = np.abs(space.features(drawn)[:, None] - space.features(sorted(self._seen))[None]).sum(axis=2)  # (c, s)
-        return drawn[int(gaps.min(axis=1).argmax())]
-
     def _improve(self, data: list[tuple[int, float]]) -> int:
+        import torch
+
         from .surrogate.acquisition import log_expected_improvement
-        from .surrogate.encoded_gp import standardise
+        from .surrogate.targets import make_targets
 
         indices, values = zip(*data, strict=True)
-        x, y = self._encode(indices), standardise(values)
+        x = self._encode(indices)
+        y = torch.from_numpy(make_targets(np.array(values), np.zeros(len(values))).y)
         free = self._free(data)
         surrogate = self._fit(x, y)
         mean, var, best = surrogate.posterior(x, y, self._encode(free), self._encode(list(self._pending.values())))
