@@ -35,6 +35,7 @@ class CmaEsSearch(OptunaSamplerSearch):
     def _distribution(knob: Knob) -> BaseDistribution:
         from optuna.distributions import CategoricalDistribution, IntDistribution
 
-        if knob.kind == "categorical" or len(knob) == 1:
+        # The sampler adapts what every trial has: a conditional knob would change the dimension under way.
+        if knob.kind == "categorical" or knob.when or len(knob) == 1:
             return CategoricalDistribution(range(len(knob)))
         return IntDistribution(0, len(knob) - 1)

@@ -35,7 +35,7 @@ def bench_cost(
 
     progress, space = Progress(quiet=quiet), default_space() if space is None else space
     found: dict[str, dict[str, float]] = {}
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     for count in counts:
         rng = np.random.default_rng(seed)
         searcher = make_searcher("language", space=space, metric="score", mode="max", seed=seed, samples=50_000)
