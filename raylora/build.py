@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from raylora.errors import UserError
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
-from trainables.protocols import TrainSettings
+from trainables.protocols import Sampling, TrainSettings
 
 if TYPE_CHECKING:
     from raylora.data.build import Prepared
@@ -49,21 +49,54 @@ def build_task(spec: Spec) -> Task:
         sampling = replace(sampling, temperature=told.sampling.temperature)
     if told.sampling.stop is not None:
         sampling = replace(sampling, stop=tuple(told.sampling.stop))
-    task.aim(told.metrics, spec.search.objective, sampling)
+    if told.head == "language":
+        task.aim(told.metrics, spec.search.objective, sampling)
+        return task
+    return _with_labels(spec, task)
+
+
+def _with_labels(spec: Spec, task: Task) -> Task:
+    """The task as one of labels; the head itself is made when its rows are known (`build_data`)."""
+    from raylora.tasks.labels import check_metrics, default_metrics, is_regression
+
+    told, regression = spec.task, is_regression(spec.task.head, task.numeric)
+    for field, value in (("max_new_tokens", told.max_new_tokens), ("sampling", told.sampling)):
+        if value not in (None, type(told.sampling)()):
+            raise UserError.at(
+                f"task.{field}", f"set, but task.head = {told.head} generates nothing; leave it out", value=told.head
+            )
+    if spec.resources.strategy == "deepspeed" or spec.resources.pack != 1:
+        field = "strategy" if spec.resources.strategy == "deepspeed" else "pack"
+        value = getattr(spec.resources, field)
+        raise UserError.at(
+            f"resources.{field}",
+            f"{value}: not with task.head = {told.head}; allowed: {'ddp' if field == 'strategy' else 1}",
+            value=value,
+        )
+    if spec.search.knowledge.curvature:
+        raise UserError.at(
+            "search.knowledge.curvature",
+            f"true: curvature is measured on language models; leave it out with task.head = {told.head}",
+            value=True,
+        )
+    task.max_new_tokens = 0
+    metrics = told.metrics or default_metrics(task.default_metrics, regression)
+    scoring = task.aim(metrics, spec.search.objective, Sampling(max_new_tokens=0, seed=spec.seed))
+    check_metrics((one.metric for one in scoring.measured), regression)
     return task
 
 
 def build_data(
     spec: Spec, task: Task, tokenizer_folder: str, say: Callable[[str], None] = lambda text: None
 ) -> Prepared:
-    """The task's rows, tokenised and split as the spec says; see `data.build`.
+    """The task's rows, tokenised and split as the spec says; see `data.build`. A task of labels gets its `head`.
 
     Raises:
         UserError: what the rows lack, or a `task.max_length` beyond the model's positions.
     """
     from raylora.data import build as data
 
-    return data.build(
+    prepared = data.build(
         task,
         tokenizer_folder,
         proxy=spec.task.proxy,
@@ -75,10 +108,17 @@ def build_data(
         train_on=spec.task.train_on,
         truncate=spec.task.truncate,
         control_tokens=spec.task.control_tokens,
+        texts=spec.task.head != "language",
         allow_broken=spec.task.allow_broken,
         quiet=True,
         say=say,
     )
+    if spec.task.head != "language":
+        from raylora.tasks.labels import first_answers, make_head
+
+        answers = first_answers(prepared.train)
+        task.head = make_head(spec.task.head, answers, labels=task.labels, numeric=task.numeric, seed=spec.seed)
+    return prepared
 
 
 def inspect_data(spec: Spec, *, rows: int | None = None) -> dict[str, object]:
@@ -91,7 +131,8 @@ def inspect_data(spec: Spec, *, rows: int | None = None) -> dict[str, object]:
 
     from raylora import models
     from raylora.data.inspect import inspect_rows
-    from raylora.data.tokenise import Encoder, Tokenising
+    from raylora.data.tokenise import make_encoder
+    from raylora.data.tokens import Tokenising
 
     task, folder = build_task(spec), str(models.resolve(spec.model, quiet=True))
     longest = max_length(spec, folder)
@@ -103,8 +144,9 @@ def inspect_data(spec: Spec, *, rows: int | None = None) -> dict[str, object]:
         truncate=spec.task.truncate,
         max_length=longest,
         max_new_tokens=task.max_new_tokens,
+        texts=spec.task.head != "language",
     )
-    encoder = Encoder(AutoTokenizer.from_pretrained(folder), how)
+    encoder = make_encoder(AutoTokenizer.from_pretrained(folder), how)
     return inspect_rows(task.splits(), encoder, max_length=longest, max_new_tokens=task.max_new_tokens, rows=rows)
 
 
@@ -171,3 +213,15 @@ def worker_group(spec: Spec) -> WorkerGroup | None:
         strategy=resources.strategy,
         deepspeed_config=config,
     )
+
+
+def refuse_head(spec: Spec, what: str) -> None:
+    """Refuses runs with a classification head where `what` is for language models.
+
+    Raises:
+        UserError: one line.
+    """
+    if spec.task.head != "language":
+        raise UserError.at(
+            "task.head", f"{spec.task.head}: {what}; choose a run with task.head = language", value=spec.task.head
+        )

@@ -129,7 +129,7 @@ def _score(
 
     def seconds(rows: Rows, judge: Any) -> float:
         with evaluating(model):
-            found = evaluate_model(model, rows, judge, tokenizer, device=device)
+            found = evaluate_model(model, rows, judge, tokenizer, device=device, head=setup.head)
         return float(found["eval_s"] or 0.0)
 
     few, more = validation[:_FEW_ROWS], validation[: _ROWS.get(device.type, _ROWS["cpu"])]
@@ -153,7 +153,7 @@ def _measure(
     """The second of two steps (the first allocates), and the seconds to attach."""
     knobs = {"variant": "lora", "rank": rank, "alpha_ratio": 1.0, "learning_rate": 1e-6, "batch_size": batch_size}
     settings = replace(setup.settings, samples=2 * batch_size, match_parameters=None)
-    run = TrialRun(model, knobs, as_rows(setup.train), settings, pad_id=pad_token(tokenizer))
+    run = TrialRun(model, knobs, as_rows(setup.train), settings, pad_id=pad_token(tokenizer), head=setup.head)
     try:
         run.train_step()
         before = run.tokens

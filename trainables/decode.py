@@ -16,6 +16,7 @@ from trainables.batching import IGNORE, collate, last_positions, micro_batches, 
 from trainables.exhausted import is_exhausted
 from trainables.generation import Ends, Prompted, continue_all
 from trainables.modes import evaluating
+from trainables.opening import Opening, read_opening
 from trainables.protocols import Row, Sampling
 from trainables.sampling import chooser
 
@@ -49,6 +50,7 @@ class Decoded:
         tokens: tokens of each reference response, `(n rows,)`.
         loss_sum: the sum of `losses`.
         cuts: how many answers of each row were cut off at the limit of their length, without an end of their own.
+        texts: the answers of a model that writes none, such as labels, `(n rows,)`.
     """
 
     answers: list[list[list[int]]]
@@ -56,6 +58,7 @@ class Decoded:
     tokens: list[int]
     loss_sum: float = 0.0
     cuts: list[int] = field(default_factory=list)
+    texts: list[str] | None = None
 
     @property
     def cut(self) -> int:
@@ -106,8 +109,9 @@ def generate_and_score_loss(
     """Answers to each prompt, and the loss of the reference responses.
 
     The prompt runs once: its keys and values serve the decoding, of all samples, and the teacher-forced pass over the
-    reference response. Prompts run in batches of like length; as many rows as their keys and values leave room for are
-    then continued together, and leave as their answers end. Rows that do not fit into memory are taken by halves.
+    reference response. What all prompts begin with runs once for all of them. Prompts run in batches of like length; as
+    many rows as their keys and values leave room for are then continued together, and leave as their answers end. Rows
+    that do not fit into memory are taken by halves.
 
     Args:
         ended: whether an answer is over, told from its last tokens, apart from its end token.
@@ -119,6 +123,8 @@ def generate_and_score_loss(
     found.cuts = [0] * len(rows)
     held = max(max_tokens, CACHE_BYTES // cache_bytes(model)) // sampling.n
     stops = frozenset(map(int, eos_ids))
+    # Rows of different adapters do not read alike.
+    opening = None if told is not None else read_opening(model, [row["prompt_ids"] for row in rows], device)
 
     def answer(group: list[int]) -> None:
         chosen = [rows[i] for i in group]
@@ -127,7 +133,7 @@ def generate_and_score_loss(
             if told is not None:
                 places.sort(key=group.__getitem__)
                 told([group[place] for place in places])
-            part, total, losses = _prompted(model, [chosen[place] for place in places], pad_id, device)
+            part, total, losses = _prompted(model, [chosen[place] for place in places], pad_id, device, opening)
             found.loss_sum += total
             for place, loss in zip(places, losses, strict=True):
                 found.losses[group[place]] = loss
@@ -201,13 +207,17 @@ def score_loss(
 
 
 def _prompted(
-    model: nn.Module, rows: Sequence[Row], pad_id: int, device: torch.device | str
+    model: nn.Module, rows: Sequence[Row], pad_id: int, device: torch.device | str, opening: Opening | None
 ) -> tuple[Prompted, float, list[float]]:
     """The prompts as the model has read them, and the loss of their references, in all and of each, from one run."""
-    inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"] for r in rows], pad_id).items()}
+    known = 0 if opening is None else opening.tokens
+    inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"][known:] for r in rows], pad_id).items()}
     last = last_positions(inputs["input_ids"], 1)
-    out = model(**inputs, use_cache=True, logits_to_keep=last)
-    first, cache, width = out.logits[:, -1], out.past_key_values, inputs["input_ids"].shape[1]
+    if opening is None:
+        out = model(**inputs, use_cache=True, logits_to_keep=last)
+    else:
+        out, inputs = opening.go_on(model, inputs, last)
+    first, cache, width = out.logits[:, -1], out.past_key_values, inputs["attention_mask"].shape[1]
     total, losses = _reference_loss(model, rows, first, cache, inputs, pad_id)
     if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
         # A sliding window has dropped what a crop would need: run the prompt again.
@@ -248,12 +258,16 @@ def mean_loss(module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> flo
     """Cross-entropy per completion token in evaluation mode, nats; NaN without batches.
 
     Args:
-        batches: as `batching.labelled_batches` makes them.
+        batches: as `heads.Head.labelled` makes them; of a classification head, the mean is over rows.
     """
     total, tokens = torch.zeros(()), 0
     with evaluating(module):
         for batch in batches:
-            labels = batch["labels"]  # (rows, length)
+            labels = batch["labels"]  # (rows, length), or (rows,) of a classification head
+            if labels.ndim == 1:
+                total = total.to(labels.device) + module(**batch).loss.float() * len(labels)
+                tokens += len(labels)
+                continue
             inputs = {name: value for name, value in batch.items() if name != "labels"}
             wanted = labels != IGNORE
             first = max(1, int(wanted.any(dim=0).nonzero()[0]))

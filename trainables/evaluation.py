@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from trainables.decode import Decoded, Told, generate_and_score_loss, score_loss
+from trainables.heads import LANGUAGE, Head
 from trainables.journal import Metrics
 from trainables.protocols import Mark, Outputs, Row, Scorer
 from trainables.sampling import cut, stopping
@@ -39,6 +40,7 @@ def evaluate_model(
     device: torch.device | str = "cpu",
     parallel: Sharing | None = None,
     predictions: list[dict[str, Any]] | None = None,
+    head: Head = LANGUAGE,
 ) -> Metrics:
     """What the model's answers are worth, by each metric that the scorer has for this split.
 
@@ -49,6 +51,7 @@ def evaluate_model(
         split: which of the scorer's metrics count.
         parallel: the workers that share the rows; None for one alone.
         predictions: Where given, gets one entry per row (of this worker): prompt, answer, completion, marks.
+        head: what the model answers with.
 
     Returns:
         The scorer's figures (`<name>` and `<name>_se` of each metric), `validation_loss` (nats per completion token)
@@ -57,7 +60,7 @@ def evaluate_model(
     """
     started = time.perf_counter()
     mine = list(rows) if parallel is None else list(rows[parallel.rank :: parallel.world])
-    decoded = decode(module, mine, scorer, tokenizer, split=split, device=device)
+    decoded = head.decode(module, mine, scorer, tokenizer, split, device)
     return judge(
         decoded,
         module,
@@ -152,6 +155,8 @@ def _outputs(
     flat = [ids for answers in decoded.answers for ids in answers]
     written = iter(tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else [])
     texts = [[cut(next(written), stop) for _ in answers] for answers in decoded.answers]
+    if decoded.texts is not None:
+        texts = [[text] for text in decoded.texts]
     options = scorer.measure(split, module, tokenizer, rows) if "options" in needs else ()
     losses = list(zip(decoded.losses, decoded.tokens, strict=True)) if "losses" in needs else ()
     return Outputs(texts, losses, options)

@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import RayError
 
 from trainables.exhausted import NoRoom
+from trainables.heads import LANGUAGE, Head
 from trainables.journal import Ending, Knobs, Metrics, trial_key
 from trainables.live import FOLDER as LIVE
 from trainables.protocols import TrainSettings, TrialSetup
@@ -194,15 +195,12 @@ def _count_loading(run_dir: str, index: int) -> Path:
     return file
 
 
-def find_possible(model_folder: str, spaces: Sequence[Space], settings: TrainSettings) -> list[Possible]:
+def find_possible(
+    model_folder: str, spaces: Sequence[Space], settings: TrainSettings, head: Head = LANGUAGE
+) -> list[Possible]:
     """As `ModelHost.possible`, from the model's configuration alone, without its weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     quiet_libraries()
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_folder))
-    return _possible(model, spaces, settings)
+    return _possible(head.empty(model_folder), spaces, settings)
 
 
 def _possible(model: PreTrainedModel, spaces: Sequence[Space], settings: TrainSettings) -> list[Possible]:

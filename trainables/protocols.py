@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from trainables.heads import LANGUAGE, Head
+
 Row = Mapping[str, Any]
 """One tokenised example: `prompt_ids` and `response_ids` (token ids in lists or arrays, the response ends with the
 end-of-sequence token) and whatever the scorer reads (`response`, `answer`, `metadata`)."""
@@ -139,6 +141,7 @@ class TrialSetup:
         run_dir: Where `trials.jsonl` and `checkpoints/` live. Shared storage on a cluster.
         deadline: When a trial stops training and is scored as it is, in seconds since the epoch.
         pack: Trials that a host trains together (`trainables.packed`); 1 for one after the other.
+        head: What the model answers with.
     """
 
     model_folder: str
@@ -155,3 +158,4 @@ class TrialSetup:
     actors: Mapping[str, object] = field(default_factory=dict)
     deadline: float = math.inf
     pack: int = 1
+    head: Head = LANGUAGE

@@ -103,6 +103,7 @@ def run_recipe(
         pad_id=pad_token(tokenizer),
         parallel=parallel,
         halvings=job.halvings,
+        head=setup.head,
         surroundings=surroundings(setup, job.knobs, f"final-{folder.name}", folder),
     )
     beacon = Beacon(setup.run_dir, f"final-{folder.name}" if parallel.rank == 0 else "")
@@ -113,7 +114,7 @@ def run_recipe(
             _show(beacon, "training", run, job)
         metrics = run.metrics()
         if parallel.rank == 0:
-            run.variant.save_adapter(folder / "adapter", job.base_name)
+            run.save_adapter(folder / "adapter", job.base_name)
         parallel.sum([0.0])  # the others wait until the folder is there
     finally:
         run.close()
@@ -162,6 +163,7 @@ def _scores(
             device=device,
             parallel=parallel,
             predictions=predictions,
+            head=setup.head,
         )
         suffix = "" if parallel.world == 1 else f"-{parallel.rank}"
         if predictions:

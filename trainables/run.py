@@ -9,27 +9,22 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainables.batching import (
-    IGNORE,
-    Batch,
-    collate,
     count_steps,
     global_batches,
-    labelled_batches,
     length,
     micro_batches,
-    trained_tokens,
 )
 from trainables.decode import mean_loss
 from trainables.evaluation import evaluate_model
 from trainables.exhausted import NoRoom, is_exhausted
+from trainables.heads import LANGUAGE, Head
 from trainables.journal import Knobs, Metrics
 from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
@@ -121,6 +116,7 @@ class TrialRun:
         train: Tokenised rows. All workers see all of them and pick theirs per global batch.
         surroundings: What else the run has to offer to variants; validation rows are drawn here.
         halvings: How often the micro-batch is halved before anything is tried.
+        head: What the model answers with; what it has to train is trained beside the adapter, at the same rate.
 
     Where memory runs out, the micro-batch is halved and the step repeated, with the result that it would have had with
     the smaller one from the start.
@@ -140,10 +136,11 @@ class TrialRun:
         parallel: Parallel | None = None,
         surroundings: Surroundings | None = None,
         halvings: int = 0,
+        head: Head = LANGUAGE,
     ) -> None:
         self.micro_batch_tokens = max(1, settings.micro_batch_tokens >> halvings)
         self.model, self.knobs, self.train, self.settings = model, dict(knobs), train, settings
-        self.pad_id = pad_id
+        self.pad_id, self.head = pad_id, head
         self.parallel = parallel or Parallel()
         self.device = next(model.parameters()).device
         self.batch_size = int(knobs["batch_size"])
@@ -162,15 +159,28 @@ class TrialRun:
         self.adapted = self._attach(config, surroundings or Surroundings())
         self.attach_s = time.perf_counter() - started
         try:
+            own = self.head.free(self.model, self.variant.snapshot)
+            self.head_optimizer = _adamw(own, config) if own else None
             self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())
-            for group in self.optimizer.param_groups:
+            for group in self._groups():
                 group["initial_lr"] = group["lr"]
-            self.parameters = self.variant.trainable_parameters()
+            self.parameters = [*self.variant.trainable_parameters(), *own]
             self._seed(settings.seed * 1000 + self.parallel.rank)
             self._plan = self._batches()
         except BaseException:
             self.close()
             raise
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of the adapter's optimizer and the head's."""
+        return [*self.optimizer.param_groups, *(self.head_optimizer.param_groups if self.head_optimizer else ())]
+
+    def _head(self) -> list[nn.Parameter]:
+        """What is trained beside the adapter."""
+        return [] if self.head_optimizer is None else self.head_optimizer.param_groups[0]["params"]
+
+    def _head_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self._head())
 
     # ---- training -------------------------------------------------------------------------------------
 
@@ -223,7 +233,7 @@ class TrialRun:
         return self._labelled_rows([self.train[i] for i in indices])
 
     def _labelled_rows(self, rows: Sequence[Row]) -> list[dict[str, Tensor]]:
-        return labelled_batches(rows, self.pad_id, self.micro_batch_tokens, self.device)
+        return self.head.labelled(rows, self.pad_id, self.micro_batch_tokens, self.device)
 
     def advance(self, samples: int) -> None:
         """Train until `samples` of the budget are used, or to its end, or until the loss is not finite."""
@@ -244,7 +254,7 @@ class TrialRun:
         """The rows of the next global batch, with rate and variant ready for it."""
         rows = [self.train[i] for i in next(self._plan)]
         factor = rate_factor(self.step, self.steps, self.settings.warmup_ratio)
-        for group in self.optimizer.param_groups:
+        for group in self._groups():
             group["lr"] = group["initial_lr"] * factor
         self.variant.before_step(self.step)
         return rows
@@ -253,10 +263,14 @@ class TrialRun:
         """Move by the gradients of these rows, unless loss or gradient is not finite, and book the step."""
         self.variant.after_backward(self.step)
         if math.isfinite(loss) and self.parallel.step(self.optimizer, self.parameters, self.settings.max_grad_norm):
+            if self.head_optimizer is not None:
+                self.head_optimizer.step()
             self.variant.after_step(self.step)
         else:
             self.diverged = True
         self.parallel.zero_grad(self.optimizer)
+        if self.head_optimizer is not None:
+            self.head_optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.samples += len(rows)
         self.tokens += sum(length(row) for row in rows)
@@ -289,7 +303,7 @@ class TrialRun:
 
     def _backward(self, rows: Sequence[Row]) -> float:
         """Accumulate gradients of the mean loss over the global batch's trained tokens."""
-        total = sum(trained_tokens(row) for row in rows)
+        total = sum(self.head.count(row) for row in rows)
         mine = list(rows[self.parallel.rank :: self.parallel.world])
         # A worker without a row in this batch still joins the gradient exchange, with weight zero.
         groups, weight = micro_batches(mine or rows[:1], self.micro_batch_tokens), float(bool(mine))
@@ -297,8 +311,8 @@ class TrialRun:
         for i, group in enumerate(groups):
             last = i == len(groups) - 1
             with self.parallel.accumulating(self.module, last):
-                batch = collate(group, self.pad_id).to(self.device)
-                loss = weight * self._loss(batch) / total
+                batch = self.head.collate(group, self.pad_id).to(self.device)
+                loss = weight * self.head.loss(self.module, batch) / total
                 loss_sum += float(loss.detach())
                 # Data parallel averages gradients over workers; the loss is a sum over them.
                 loss = loss * self.parallel.world
@@ -308,18 +322,14 @@ class TrialRun:
                 self.parallel.backward(self.module, loss)
         return self.parallel.sum([loss_sum])[0]
 
-    def _loss(self, batch: Batch) -> Tensor:
-        """Summed cross-entropy over the completion tokens of `batch`."""
-        out = self.module(**batch.inputs, use_cache=False, logits_to_keep=batch.positions)
-        logits = out.logits.float()  # n x k x vocabulary
-        return F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORE, reduction="sum")
-
     # ---- evaluation -----------------------------------------------------------------------------------
 
     def evaluate(self, rows: Sequence[Row], scorer: Scorer, tokenizer: PreTrainedTokenizerBase) -> Metrics:
         """The figures of the scorer on validation; see `evaluate_model`. Workers share the rows."""
         with evaluating(self.adapted):
-            return evaluate_model(self.adapted, rows, scorer, tokenizer, device=self.device, parallel=self.parallel)
+            return evaluate_model(
+                self.adapted, rows, scorer, tokenizer, device=self.device, parallel=self.parallel, head=self.head
+            )
 
     def validation_loss(self, rows: Sequence[Row]) -> float:
         """Nats per completion token of the reference answers, as `evaluate` has it, without generating any."""
@@ -338,7 +348,7 @@ class TrialRun:
             "train_s": self._train_s,
             "attach_s": self.attach_s,
             "peak_memory_gb": self._peak_gb(),
-            "trainable_parameters": self.variant.parameter_count(),
+            "trainable_parameters": self.variant.parameter_count() + self._head_parameters(),
             "adapter_parameters": costs.adapter_parameters,
             "hypernetwork_parameters": costs.hypernetwork_parameters,
             "hypernetwork_s": costs.hypernetwork_s - self._generating_s,
@@ -355,8 +365,16 @@ class TrialRun:
 
     def _optimizer_mb(self) -> float:
         """Size of the optimizer's state, in MB."""
-        tensors = [t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
+        optimizers = [self.optimizer, *filter(None, [self.head_optimizer])]
+        states = [state for optimizer in optimizers for state in optimizer.state.values()]
+        tensors = [tensor for state in states for tensor in state.values() if isinstance(tensor, Tensor)]
         return sum(t.numel() * t.element_size() for t in tensors) / 1e6
+
+    def save_adapter(self, folder: Path, base_model: str) -> Path:
+        """Write what was trained as a folder that others read; see `Variant.save_adapter`."""
+        self.variant.save_adapter(folder, base_model)
+        self.head.write(self.model, folder)
+        return folder
 
     # ---- state ----------------------------------------------------------------------------------------
 
@@ -366,6 +384,9 @@ class TrialRun:
             state = {name: tensor.contiguous() for name, tensor in self.variant.state().items()}
             save_file(state, fresh / "adapter.safetensors")
             torch.save(self.optimizer.state_dict(), fresh / "optimizer.pt")
+            if self.head_optimizer is not None:
+                values = [parameter.detach().cpu() for parameter in self._head()]
+                torch.save({"values": values, "optimizer": self.head_optimizer.state_dict()}, fresh / "head.pt")
             self._save_random(fresh)
             position = {
                 "knobs": self.knobs,
@@ -383,6 +404,11 @@ class TrialRun:
         position = json.loads((folder / "position.json").read_text())
         self.variant.load_state(load_file(folder / "adapter.safetensors"))
         self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+        if self.head_optimizer is not None:
+            kept = torch.load(folder / "head.pt", weights_only=True)
+            self.head_optimizer.load_state_dict(kept["optimizer"])
+            for parameter, value in zip(self._head(), kept["values"], strict=True):
+                parameter.data.copy_(value)
         self._load_random(folder)
         self.step, self.samples, self.tokens = position["step"], position["samples"], position["tokens"]
         self._loss_sum, self._loss_steps = position["loss_sum"], position["loss_steps"]
@@ -402,11 +428,15 @@ class TrialRun:
 
     def close(self) -> None:
         """Detach the adapter; the base model is as it was before."""
-        self.optimizer = None
+        self.optimizer = self.head_optimizer = None
         self.module = None
         self.adapted = None
         self.parameters = []
         self.variant.detach()
+
+
+def _adamw(parameters: list[nn.Parameter], config: AdapterConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def random_state(device: torch.device) -> list[Tensor]:

@@ -61,5 +61,7 @@ def _make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
 def _scored(module: nn.Module, split: str, rows: Sequence[Any], setup: TrialSetup, tokenizer: Any) -> Scored:
     answers: list[dict[str, Any]] = []
     device = next(module.parameters()).device
-    metrics = evaluate_model(module, rows, setup.scorer, tokenizer, split=split, device=device, predictions=answers)
+    metrics = evaluate_model(
+        module, rows, setup.scorer, tokenizer, split=split, device=device, predictions=answers, head=setup.head
+    )
     return Scored(metrics, answers)

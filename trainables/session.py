@@ -9,13 +9,14 @@ import contextlib
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from trainables.errors import OptionError
 from trainables.evaluation import pad_token
 from trainables.exhausted import is_exhausted
+from trainables.heads import LANGUAGE, Head
 from trainables.journal import Ending, Journal, Knobs, Metrics, log_traceback, trial_key
 from trainables.live import Beacon, Phase
 from trainables.parallel import Parallel
@@ -55,22 +56,28 @@ def load_base(setup: TrialSetup) -> tuple[torch.nn.Module, PreTrainedTokenizerBa
     if setup.threads:
         torch.set_num_threads(setup.threads)
     folder = str(setup.resolve_model(setup.model_folder) if setup.resolve_model else setup.model_folder)
-    return load_model(folder, setup.dtype, setup.device, setup.tokenizer_folder)
+    return load_model(folder, setup.dtype, setup.device, setup.tokenizer_folder, setup.head)
 
 
 def load_model(
-    folder: str | Path, dtype: str = "auto", device: str = "auto", tokenizer_folder: str | Path = ""
+    folder: str | Path,
+    dtype: str = "auto",
+    device: str = "auto",
+    tokenizer_folder: str | Path = "",
+    head: Head = LANGUAGE,
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    """A causal language model in evaluation mode on its device, and its tokenizer, by default of the same folder.
+    """A model in evaluation mode on its device, and its tokenizer, by default of the same folder.
 
     Args:
         dtype, device: names, as `pick_dtype` and `pick_device` take them.
+        head: what the model answers with.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     place = pick_device(device)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(dtype, place))
-    return model.to(place).eval(), AutoTokenizer.from_pretrained(tokenizer_folder or folder)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or folder)
+    model: Any = head.load(folder, pick_dtype(dtype, place), pad_token(tokenizer))
+    return model.to(place).eval(), tokenizer
 
 
 def surroundings(setup: TrialSetup, knobs: Knobs, trial: str, folder: Path) -> Surroundings:
@@ -154,6 +161,7 @@ class TrialSession:
             parallel=self.parallel,
             surroundings=surroundings(self.setup, knobs, key, Path(self.setup.run_dir)),
             halvings=halvings,
+            head=self.setup.head,
         )
 
     def _show(self, phase: Phase) -> None:

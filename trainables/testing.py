@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 FAMILIES = ("llama", "qwen2", "gpt2")
+ENCODERS = ("roberta", "deberta-v2", "bert")
 VOCABULARY = 384
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
@@ -146,6 +147,77 @@ def make_tiny_model(
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def make_tiny_encoder(folder: str | Path, *, family: str = "roberta", hidden: int = 32, seed: int = 0) -> Path:
+    """Save a tiny random encoder (a masked language model) with its tokenizer to `folder`, and return that.
+
+    Args:
+        folder: where the files go; made if absent.
+        family: one of `ENCODERS`. RoBERTa's tokenizer puts `<s> A </s></s> B </s>` around texts, the others'
+            `[CLS] A [SEP] B [SEP]`, and these tell the second text apart by its token types.
+        hidden: width, a multiple of 4.
+        seed: of the weights.
+    """
+    if family not in ENCODERS:
+        raise ValueError(f"family: unknown {family!r}; choose one of {', '.join(ENCODERS)}")
+
+    import torch
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    folder = Path(folder)
+    tokenizer = _encoder_tokenizer(family)
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 130,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if family == "deberta-v2":
+        sizes |= {
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_buckets": 16,
+            "type_vocab_size": 0,
+        }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForMaskedLM.from_config(AutoConfig.for_model(family, **sizes))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _encoder_tokenizer(family: str) -> PreTrainedTokenizerFast:
+    from tokenizers import Tokenizer, processors
+    from transformers import PreTrainedTokenizerFast
+
+    first, last = ("<s>", "</s>") if family == "roberta" else ("[CLS]", "[SEP]")
+    inner = Tokenizer.from_str(_tokenizer_json())
+    inner.add_special_tokens([first, last, "<mask>"])
+    between, second = (f"{last} {last}", 0) if family == "roberta" else (last, 1)
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=f"{first} $A {between} $B:{second} {last}:{second}",
+        special_tokens=[(token, inner.token_to_id(token)) for token in (first, last)],
+    )
+    names = (
+        ["input_ids", "attention_mask"] if family == "roberta" else ["input_ids", "token_type_ids", "attention_mask"]
+    )
+    tokens = {"bos_token": first, "eos_token": last} if family == "roberta" else {}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token=PAD,
+        cls_token=first,
+        sep_token=last,
+        mask_token="<mask>",
+        model_max_length=128,
+        model_input_names=names,
+        **tokens,
+    )
 
 
 @dataclass(frozen=True)

@@ -201,8 +201,9 @@ class Run:
             >>> model, tokenizer = tuned
         """
         from raylora.api.tuned import load_tuned
+        from raylora.run.heads import head_of_run
 
-        return load_tuned(self.spec, self.adapter_dir, device)
+        return load_tuned(self.spec, self.adapter_dir, device, head_of_run(self.folder, self.spec))
 
     def stop(self, trial: int | str | None = None) -> Answer:
         """While a search runs, ask for a trial's end, or without one for that of the search: `raylora stop`.

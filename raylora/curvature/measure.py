@@ -181,13 +181,14 @@ def curvature(spec: Spec, settings: Settings, *, quiet: bool = False) -> dict[st
             a loss that is not finite.
     """
     from raylora import models
-    from raylora.build import build_data, build_task, train_settings
+    from raylora.build import build_data, build_task, refuse_head, train_settings
     from raylora.cluster import connected
     from trainables.curvature import measurable
 
     progress = Progress(quiet=quiet)
     names = choose_variants(spec, settings.variants, measurable(), progress.say)
     with connected():
+        refuse_head(spec, "curvature is measured on language models")
         task = build_task(spec)
         folder = str(models.resolve(spec.model, quiet=quiet))
         prepared = build_data(spec, task, folder)

@@ -23,7 +23,8 @@ from raylora.data.rows import RowSource, Source, table_of
 from raylora.data.split import among, proxy_rows, split, test_rows
 from raylora.data.store import cache_root, digest, obtain
 from raylora.data.stream import FIGURES, Counter, data_context, folder_is_shared, heard_of, read_rows, write_tokens
-from raylora.data.tokenise import Tokenising, model_positions, tokenise, tokenizer_files
+from raylora.data.tokenise import model_positions, tokenise, tokenizer_files
+from raylora.data.tokens import Tokenising
 from raylora.errors import UserError
 from trainables.rows import Rows
 
@@ -209,6 +210,7 @@ def build(
     train_on: Literal["all", "last"] = "all",
     truncate: Literal["drop", "left", "right"] = "drop",
     control_tokens: bool | None = None,
+    texts: bool = False,
     allow_broken: bool | float = False,
     quiet: bool = False,
     say: Callable[[str], None] = lambda text: None,
@@ -226,7 +228,7 @@ def build(
             them); validation and test rows are dropped where the prompt leaves no room for `task.max_new_tokens`.
         system: system message; "" is an empty one, None leaves the chat template to its default.
         chat_template: whether to use the tokenizer's chat template, if it has one.
-        train_on, truncate, control_tokens: see `tokenise.Tokenising`.
+        train_on, truncate, control_tokens, texts: see `tokenise.Tokenising`.
         allow_broken: share of rows of a split that may be unusable, or True for any; False is 5 %.
         quiet: no progress bars.
         say: is told in lines how far it is.
@@ -236,7 +238,7 @@ def build(
     """
     _check(task, proxy, validation_rows, max_length)
     sources = task.splits()
-    how = Tokenising(system, chat_template, train_on, control_tokens, truncate)
+    how = Tokenising(system, chat_template, train_on, control_tokens, truncate, texts=texts)
     settings = _settings(task, tokenizer_folder, how, max_length, allow_broken, quiet, say)
 
     def pool(name: str) -> TokenPool:

@@ -23,6 +23,7 @@ from raylora.data.conversation import (
     to_columns,
 )
 from raylora.data.problems import EMPTY_RESPONSE, NO_PROMPT, NULL_RESPONSE
+from raylora.data.texts import TEXTS
 from raylora.errors import UserError
 
 Kind = Literal["chat", "choice", "pair", "labelled", "text", "template"]
@@ -181,7 +182,8 @@ class Form:
             body = texts[0] or ""
         else:
             body = "\n".join(f"{name}: {text or ''}" for name, text in zip(self.texts, texts, strict=True))
-        return _plain(f"{body}\n\n{column}:", self._label(_class(raw.get(column), self.classes.get(column))))
+        columns = _plain(f"{body}\n\n{column}:", self._label(_class(raw.get(column), self.classes.get(column))))
+        return {**columns, "metadata": json.dumps({TEXTS: [text or "" for text in texts]}, ensure_ascii=False)}
 
     def _template(self, raw: Mapping[str, object]) -> Columns:
         assert self.template is not None

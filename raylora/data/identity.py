@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Of a task: what has no part in how its rows read. Files count by their content and name, not by where they lie.
 _APART = {"train_rows", "test_rows", "max_new_tokens", "path", "_open", "_metric", "default_metrics", "objective"}
-_APART |= {"scoring", "own", "metric", "mode", "worst", "notes", "temperature", "stop"}
+_APART |= {"scoring", "own", "metric", "mode", "worst", "notes", "temperature", "stop", "head"}
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _PACKAGES = ("tokenizers", "transformers", "pyarrow")
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from raylora.data.problems import WORDS, Problems, where
 from raylora.data.rows import Source, table_of
+from raylora.data.texts import TextEncoder
 from raylora.data.tokenise import Encoder, tokenise_with
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class _Split:
 
 def inspect_rows(
     sources: Mapping[str, Source],
-    encoder: Encoder,
+    encoder: Encoder | TextEncoder,
     *,
     max_length: int,
     max_new_tokens: int,
@@ -85,7 +86,7 @@ def _tables(source: Source) -> Iterator[pa.Table]:
     yield table_of(listed if isinstance(listed, list) else listed.take_all())
 
 
-def _gather(source: Source, encoder: Encoder, limit: int | None) -> _Split:
+def _gather(source: Source, encoder: Encoder | TextEncoder, limit: int | None) -> _Split:
     split, left = _Split(), limit
     for table in _tables(source):
         if left is not None:
@@ -176,7 +177,7 @@ def _shared(gathered: Mapping[str, _Split]) -> list[dict[str, object]]:
     return found
 
 
-def _shown(gathered: Mapping[str, _Split], encoder: Encoder) -> list[dict[str, object]]:
+def _shown(gathered: Mapping[str, _Split], encoder: Encoder | TextEncoder) -> list[dict[str, object]]:
     rows = [row for split in gathered.values() for row in split.rows][:_SHOWN_ROWS]
     return [
         {"at": where(row["source_file"], row["source_row"]), "pieces": pieces(row, encoder.tokenizer)} for row in rows
@@ -194,7 +195,9 @@ def pieces(row: Mapping[str, Any], tokenizer: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _warnings(report: Mapping[str, Any], encoder: Encoder, max_length: int, max_new_tokens: int) -> list[str]:
+def _warnings(
+    report: Mapping[str, Any], encoder: Encoder | TextEncoder, max_length: int, max_new_tokens: int
+) -> list[str]:
     """What should be looked at before a run, most serious first."""
     told, splits = [], report["splits"]
     for shared in report["shared"]:
@@ -215,7 +218,9 @@ def _warnings(report: Mapping[str, Any], encoder: Encoder, max_length: int, max_
     return told + _about_template(encoder)
 
 
-def _about_template(encoder: Encoder) -> list[str]:
+def _about_template(encoder: Encoder | TextEncoder) -> list[str]:
+    if isinstance(encoder, TextEncoder):
+        return []
     renderer, told = encoder.renderer, []
     if not renderer.chat:
         told.append("no chat template is used: conversations are written as a plain transcript")

@@ -8,16 +8,18 @@ import re
 import tempfile
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raylora.data.ids import TextIds, ids_of
 from raylora.data.problems import BEYOND_POSITIONS, EMPTY_RESPONSE, NO_PROMPT, NULL_RESPONSE, REFUSED
 from raylora.data.rendering import CLOSE, OPEN, Refused, Renderer, unmarked
+from raylora.data.texts import TextEncoder
+from raylora.data.tokens import Tokenising, Tokens
 from raylora.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     import ray
     from transformers import PreTrainedTokenizerBase
 
+# Model types whose places are counted from behind that of the padding token.
+_OFFSET_BY_PADDING = frozenset(
+    {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm"}
+    | {"xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
 _WEIGHT_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot"}
 
 
@@ -33,7 +40,8 @@ def schema() -> pa.Schema:
 
     `row` is the index in the source split. `response_ids` ends with the token that ends a turn. `prompt_trained`
     holds the spans within `prompt_ids` that are trained on too, as `start, end, start, end, ...`: the assistant's
-    earlier turns; it is empty where there is one turn. A row with a `problem` (see `raylora.data.problems`) cannot be
+    earlier turns; it is empty where there is one turn. (Of texts to classify, which have no `response_ids`: the
+    second text, where the tokenizer tells it apart.) A row with a `problem` (see `raylora.data.problems`) cannot be
     used: it has no ids, and whoever splits the rows drops and counts it, naming `source_file` and `source_row`.
     """
     import pyarrow as pa
@@ -78,42 +86,6 @@ def _tokenizer(files: ray.ObjectRef) -> PreTrainedTokenizerBase:
 
 
 @dataclass(frozen=True)
-class Tokenising:
-    """How rows become tokens; small, and the same for all rows of a run.
-
-    Attributes:
-        system: system message; "" is an empty one, None leaves the chat template to its default.
-        chat_template: whether to use the tokenizer's chat template, if it has one.
-        train_on: `all` assistant turns of a conversation, or the `last`.
-        control_tokens: whether text that spells a control token is one; None: in plain text rows only.
-        truncate: what happens to a row of more than `max_length` tokens: `drop` leaves it as it is (whoever splits
-            the rows drops it), `left` shortens the prompt from its beginning, `right` the response from its end.
-        max_length: longest prompt + response, in tokens; None for any.
-        max_new_tokens: room that `left` keeps behind the prompt even where the response is shorter.
-        positions: of the model; longer rows have a problem. None for any.
-    """
-
-    system: str | None = None
-    chat_template: bool = True
-    train_on: Literal["all", "last"] = "all"
-    control_tokens: bool | None = None
-    truncate: Literal["drop", "left", "right"] = "drop"
-    max_length: int | None = None
-    max_new_tokens: int = 0
-    positions: int | None = None
-
-
-@dataclass
-class Tokens:
-    """One row as the model sees it: `prompt` as rendered, ids, and the trained spans within `prompt_ids`, flat."""
-
-    prompt: str
-    prompt_ids: array[int]
-    response_ids: array[int]
-    trained: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
 class _Draft:
     """A row as texts to encode, each on its own, and what makes tokens of their ids."""
 
@@ -136,7 +108,11 @@ class Encoder:
         self._text_ids = TextIds(tokenizer)
 
     def encode(
-        self, prompts: Sequence[str], responses: Sequence[str], conversations: Sequence[str | None] | None = None
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        conversations: Sequence[str | None] | None = None,
+        metadata: Sequence[str | None] | None = None,
     ) -> list[Tokens | str]:
         """Tokens of each row, or the problem that it has.
 
@@ -328,8 +304,13 @@ def encode(
 
 
 @lru_cache(maxsize=2)
-def _encoder(files: ray.ObjectRef, how: Tokenising) -> Encoder:
-    return Encoder(_tokenizer(files), how)
+def _encoder(files: ray.ObjectRef, how: Tokenising) -> Encoder | TextEncoder:
+    return make_encoder(_tokenizer(files), how)
+
+
+def make_encoder(tokenizer: PreTrainedTokenizerBase, how: Tokenising) -> Encoder | TextEncoder:
+    """What makes tokens of rows in this way."""
+    return TextEncoder(tokenizer, how) if how.texts else Encoder(tokenizer, how)
 
 
 def tokenise(table: pa.Table, *, files: ray.ObjectRef, how: Tokenising) -> pa.Table:
@@ -341,7 +322,7 @@ def tokenise(table: pa.Table, *, files: ray.ObjectRef, how: Tokenising) -> pa.Ta
     return tokenise_with(table, lambda: _encoder(files, how))
 
 
-def tokenise_with(table: pa.Table, make_encoder: Callable[[], Encoder]) -> pa.Table:
+def tokenise_with(table: pa.Table, make: Callable[[], Encoder | TextEncoder]) -> pa.Table:
     """As `tokenise`, with an encoder that is asked for where there is a row to encode."""
     import pyarrow as pa
 
@@ -351,14 +332,15 @@ def tokenise_with(table: pa.Table, make_encoder: Callable[[], Encoder]) -> pa.Ta
     def column(name: str) -> list[Any]:
         return given[name].to_pylist() if name in given else [None] * count
 
-    prompts, responses, conversations, problems = map(column, ("prompt", "response", "conversation", "problem"))
+    names = ("prompt", "response", "conversation", "metadata", "problem")
+    prompts, responses, conversations, metadata, problems = map(column, names)
     for at, problem in enumerate(problems):
         problems[at] = problem or problem_of(prompts[at], responses[at])
     usable = [at for at, problem in enumerate(problems) if problem is None]
     done: list[Tokens] = [_NOTHING] * count
     if usable:
-        texts = ([column[at] for at in usable] for column in (prompts, responses, conversations))
-        for at, tokens in zip(usable, make_encoder().encode(*texts), strict=True):
+        given_rows = ([column[at] for at in usable] for column in (prompts, responses, conversations, metadata))
+        for at, tokens in zip(usable, make().encode(*given_rows), strict=True):
             if isinstance(tokens, str):
                 problems[at] = tokens
             else:
@@ -405,4 +387,6 @@ def model_positions(files: Mapping[str, bytes]) -> int | None:
     found = next(
         (config[name] for name in ("max_position_embeddings", "n_positions", "n_ctx") if config.get(name)), None
     )
-    return found if isinstance(found, int) and found > 0 else None
+    if not isinstance(found, int) or found <= 0:
+        return None
+    return found - config.get("pad_token_id", 1) - 1 if config.get("model_type") in _OFFSET_BY_PADDING else found

@@ -18,6 +18,7 @@ class Accuracy(Metric):
 
     name = "accuracy"
     summary = "share of the right labels"
+    marks = frozenset({"classes"})
     key = "accuracy"
 
     def __init__(self, *, labels: Sequence[str] | None = None) -> None:

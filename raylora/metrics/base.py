@@ -78,6 +78,7 @@ class Metric(ABC):
         samples: completions per row, where `needs` is `samples`.
         part: the option that stands behind the slash of the metric's name in a spec, such as `task`; mostly empty.
         of_rows: whether it is a figure of the run's rows, and so of groups of them too.
+        marks: what it makes sense of beside text, as a classification head gives it: `classes` (a label), `numbers`.
     """
 
     name: ClassVar[str] = ""
@@ -89,6 +90,7 @@ class Metric(ABC):
     samples: int = 1
     part: ClassVar[str] = ""
     of_rows: ClassVar[bool] = True
+    marks: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def score(self, outputs: Sequence[Any], rows: Sequence[MetricRow]) -> Sequence[Value]:

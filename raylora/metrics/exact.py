@@ -17,6 +17,7 @@ class Exact(Metric):
 
     name = "exact"
     summary = "the completion is the answer or the whole reference response (case, spacing, outer punctuation aside)"
+    marks = frozenset({"classes"})
     key = "accuracy"
 
     def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[float]:

@@ -30,6 +30,7 @@ class F1(CorpusMetric):
 
     name = "f1"
     summary = "F1 of one label, or its average over labels"
+    marks = frozenset({"classes"})
 
     def __init__(
         self, *, positive: str | None = None, average: str = "macro", labels: Sequence[str] | None = None

@@ -19,6 +19,7 @@ class Loss(CorpusMetric):
 
     name = "loss"
     summary = "cross-entropy of the reference completions, in nats per token; nothing is generated"
+    marks = frozenset({"classes", "numbers"})
     mode = "min"
     worst = 20.0
     needs = "loss"

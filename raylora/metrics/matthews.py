@@ -25,6 +25,7 @@ class Matthews(CorpusMetric):
 
     name = "matthews"
     summary = "Matthews' correlation of labels, from -1 to 1 (CoLA)"
+    marks = frozenset({"classes"})
     worst = -1.0
 
     def __init__(self, *, labels: Sequence[str] | None = None) -> None:

@@ -14,3 +14,4 @@ class Pearson(Correlation):
 
     name = "pearson"
     summary = "Pearson's correlation of the completions' last numbers with the answers' (STS-B)"
+    marks = frozenset({"numbers"})

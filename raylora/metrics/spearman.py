@@ -16,6 +16,7 @@ class Spearman(Correlation):
 
     name = "spearman"
     summary = "Spearman's rank correlation of the completions' last numbers with the answers' (STS-B)"
+    marks = frozenset({"numbers"})
 
     def compared(self, table: np.ndarray) -> np.ndarray:
         from scipy.stats import rankdata

@@ -12,9 +12,12 @@ from typing import Any
 
 from raylora import __version__
 from raylora.models import ALIASES, license_of, public_name
+from raylora.run.heads import head_of_run
 from raylora.run.summary import read_summary
 from raylora.run.trials import with_both_alphas
 from raylora.spec import Spec
+from trainables.classifier import ClassifierHead
+from trainables.heads import LANGUAGE, Head
 from trainables.journal import Journal
 
 _LABELS = {"base": "base, untouched", "default": "default recipe", "best": "**this one**"}
@@ -41,7 +44,7 @@ def write_card(target: Path, run: Path, spec: Spec, *, base: str, merged: bool =
         f"# {title}",
         _what(spec, merged),
         "## How to load",
-        _load(spec, target.name, base, merged),
+        _load(spec, target.name, base, merged, head_of_run(run, spec)),
         "## Scores",
         _scores(summary),
         "## Recipe",
@@ -61,7 +64,7 @@ def _header(spec: Spec, summary: Mapping[str, Any], base: str, merged: bool) -> 
     if metric and "test" in best:
         results.append(
             EvalResult(
-                task_type="text-generation",
+                task_type=_pipeline(spec),
                 dataset_type=spec.task.name,
                 dataset_name=_dataset(spec),
                 metric_type=metric,
@@ -74,12 +77,16 @@ def _header(spec: Spec, summary: Mapping[str, Any], base: str, merged: bool) -> 
         base_model_relation="merge" if merged else "adapter",
         library_name="transformers" if merged else "peft",
         license=license_of(spec.model),
-        pipeline_tag="text-generation",
+        pipeline_tag=_pipeline(spec),
         tags=["raylora", "lora", spec.task.name],
         model_name=(spec.name or "adapter") if results else None,
         eval_results=results or None,
     )
     return str(data.to_yaml()).strip()
+
+
+def _pipeline(spec: Spec) -> str:
+    return "text-generation" if spec.task.head == "language" else "text-classification"
 
 
 def _dataset(spec: Spec) -> str:
@@ -99,17 +106,26 @@ def _model(spec: Spec) -> str:
     return public_name(spec.model) or Path(spec.model).name
 
 
-def _load(spec: Spec, folder: str, base: str, merged: bool) -> str:
-    auto = "AutoModelForCausalLM" if merged else "AutoPeftModelForCausalLM"
+def _load(spec: Spec, folder: str, base: str, merged: bool, head: Head) -> str:
+    kind = "CausalLM" if head == LANGUAGE else "SequenceClassification"
+    auto = f"AutoModelFor{kind}" if merged else f"AutoPeftModelFor{kind}"
     library = "transformers" if merged else "peft"
     tokenizer = folder if merged else base
     lines = [f"from {library} import {auto}"]
     lines += ["from transformers import AutoTokenizer", ""]
-    lines += [f'model = {auto}.from_pretrained("{folder}")']
+    lines += [f'model = {auto}.from_pretrained("{folder}"{_head_options(head, merged)})']
     lines += [f'tokenizer = AutoTokenizer.from_pretrained("{tokenizer}")']
     code = "```python\n" + "\n".join(lines) + "\n```"
     note = "" if merged else _base_note(spec, base)
     return f"{code}\n\n{note}".strip()
+
+
+def _head_options(head: Head, merged: bool) -> str:
+    """What an adapter's folder does not say of its head; a model's configuration does."""
+    if merged or not isinstance(head, ClassifierHead):
+        return ""
+    labels = dict(enumerate(head.labels))
+    return f", num_labels={max(1, len(labels))}" + (f", id2label={labels}" if labels else "")
 
 
 def _base_note(spec: Spec, base: str) -> str:
@@ -170,6 +186,11 @@ def _recipe(spec: Spec, summary: Mapping[str, Any], run: Path) -> str:
 
 def _data(spec: Spec, summary: Mapping[str, object]) -> str:
     task = spec.task
+    if task.head != "language":
+        return (
+            f"`{_dataset(spec)}` (task `{task.name}`), texts with their labels. The found recipe was chosen on "
+            "validation rows; only the final stage read the test rows."
+        )
     template = "the model's chat template" if task.chat_template else "no chat template"
     turns = "all assistant turns" if task.train_on == "all" else "the last assistant turn"
     return (

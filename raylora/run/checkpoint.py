@@ -11,16 +11,23 @@ from raylora.errors import UserError
 
 # How a file begins that Git LFS has not fetched.
 _POINTER = b"version https://git-lfs"
+# Families that read in both directions.
+_ENCODERS = frozenset(
+    {"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "eurobert", "ibert"}
+    | {"longformer", "mobilebert", "modernbert", "mpnet", "nomic_bert", "roberta", "roberta-prelayernorm", "roformer"}
+    | {"squeezebert", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
 # Quantisation methods of checkpoints, and the package that reads each.
 _READERS = {"bitsandbytes": "bitsandbytes", "gptq": "gptqmodel", "awq": "gptqmodel"}
 
 
-def check_checkpoint(name: str, folder: Path) -> None:
+def check_checkpoint(name: str, folder: Path, head: str = "language") -> None:
     """Refuses what no trial could be trained on.
 
     Args:
         name: as the spec has it, for messages.
         folder: where the model lies.
+        head: `task.head` of the spec.
 
     Raises:
         UserError: one line: an encoder-decoder, a quantised checkpoint whose reader is not installed, a file that is a
@@ -39,6 +46,12 @@ def check_checkpoint(name: str, folder: Path) -> None:
         kind = config.get("model_type", "an unknown type")
         raise refused(
             f"{kind} is an encoder-decoder model; allowed: a causal language model", "a causal language model"
+        )
+    if head == "language" and config.get("model_type") in _ENCODERS and not config.get("is_decoder"):
+        raise refused(
+            f"{config['model_type']} is an encoder, which writes no text; allowed: task.head = classifier, or a causal "
+            "language model",
+            "a causal language model",
         )
     method = (config.get("quantization_config") or {}).get("quant_method")
     reader = _READERS.get(str(method))

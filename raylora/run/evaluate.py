@@ -15,11 +15,13 @@ from raylora.cluster import connected
 from raylora.data.build import Test, build_tests
 from raylora.data.sources import split_names
 from raylora.data.split import TEST_SEED
-from raylora.data.tokenise import Tokenising, model_positions, tokenizer_files
+from raylora.data.tokenise import model_positions, tokenizer_files
+from raylora.data.tokens import Tokenising
 from raylora.errors import UserError
 from raylora.progress import Progress
 from raylora.run.final import headline, is_figure, over_seeds, part_of, sample_rows
 from raylora.run.folder import read_run
+from raylora.run.heads import head_of_run
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import host_options
 from raylora.run.subject import Subject, check_adapter, find_subject
@@ -27,6 +29,9 @@ from raylora.run.trouble import why
 from raylora.spec import Spec, from_dict
 from raylora.spec.text import put
 from raylora.tasks import TASKS, Task
+from raylora.tasks.labels import first_answers, make_head
+from trainables.classifier import read_labels
+from trainables.heads import Head
 from trainables.protocols import TrialSetup
 from trainables.rows import Rows
 
@@ -116,8 +121,8 @@ def evaluate(
     """
     started = time.monotonic()
     subject = find_subject(target, base, quiet=quiet)
-    check_adapter(subject)
     asked, keeper = _spec(subject, spec, data, changes or {}, split, rows)
+    check_adapter(subject, asked.task.head)
     task = build_task(asked)
     progress = Progress(task.metric, quiet)
     over = f" over {subject.base}" if subject.adapter is not None else ""
@@ -127,7 +132,9 @@ def evaluate(
             tests = _given_rows(asked, task, subject, progress)
         else:
             tests = _rows_of_spec(asked, task, subject, split, rows, keeper, progress)
-        found = _score(asked, task, subject, {name: test[0] for name, test in tests.items()}, work, progress)
+        sets = {name: test[0] for name, test in tests.items()}
+        task.head = _head(asked, task, subject, sets)
+        found = _score(asked, task, subject, sets, work, progress)
     return _told(subject, task, tests, found, split if data else None, time.monotonic() - started)
 
 
@@ -213,6 +220,7 @@ def _given_rows(spec: Spec, task: Task, subject: Subject, progress: Progress) ->
         told.control_tokens,
         told.truncate,
         positions=model_positions(tokenizer_files(subject.folder)),
+        texts=told.head != "language",
     )
     names = [name for name in task.splits() if name.partition(".")[0] == "test"] or ["train"]
     longest = max_length(spec, str(subject.folder))
@@ -263,6 +271,17 @@ def _rows_of_spec(
 # --- scores ---
 
 
+def _head(spec: Spec, task: Task, subject: Subject, sets: Mapping[str, Rows]) -> Head:
+    """What answers: of a run as it was trained, else with the labels of the task, of the model or of the rows."""
+    if subject.run is not None:
+        return head_of_run(subject.run, read_run(subject.run)[1])
+    if spec.task.head == "language":
+        return task.head
+    labels = task.labels or read_labels(subject.folder / "config.json")
+    answers = [answer for rows in sets.values() for answer in first_answers(rows)]
+    return make_head(spec.task.head, answers, labels=labels, numeric=task.numeric, seed=spec.seed)
+
+
 def _score(
     spec: Spec, task: Task, subject: Subject, sets: Mapping[str, Rows], work: str, progress: Progress
 ) -> Mapping[str, Any]:
@@ -284,6 +303,7 @@ def _score(
         run_dir=work,
         dtype=spec.dtype,
         threads=threads_per_host(spec),
+        head=task.head,
     )
     hosts: list[Any] = []
     try:

@@ -10,7 +10,9 @@ from raylora.errors import UserError
 from raylora.models import base_for_adapters
 from raylora.run.card import write_card
 from raylora.run.folder import read_run
+from raylora.run.heads import head_of_run
 from raylora.spec import Spec
+from trainables.heads import Head
 from trainables.variants.core.tuned import tuned_by
 
 
@@ -40,7 +42,7 @@ def export(run_dir: str | Path, to: str | Path, *, merge: bool = False, base: st
             "RUN_DIR", f"{folder}/adapter holds whole matrices, as {whole} left them; add --merge", value=str(folder)
         )
     if merge:
-        _merge(spec, adapter, target)
+        _merge(spec, adapter, target, head_of_run(folder, spec))
     else:
         shutil.copytree(adapter, target, dirs_exist_ok=True)
     named = base or base_for_adapters(spec.model)
@@ -63,15 +65,12 @@ def _name_base(file: Path, base: str) -> None:
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def _merge(spec: Spec, adapter: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+def _merge(spec: Spec, adapter: Path, target: Path, head: Head) -> None:
     from raylora.models import resolve
+    from trainables.session import load_model
     from trainables.variants.core.export import merge_folder
 
-    base = resolve(spec.model)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    model, tokenizer = load_model(resolve(spec.model), "float32", "cpu", head=head)
     merged = merge_folder(model, adapter)
     merged.save_pretrained(target)
-    AutoTokenizer.from_pretrained(base).save_pretrained(target)
+    tokenizer.save_pretrained(target)

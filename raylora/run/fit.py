@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from raylora.errors import UserError
 from raylora.spec import Spec
 from searchers.space import Limit, Space
+from trainables.heads import LANGUAGE, Head
 from trainables.protocols import TrainSettings
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Fitted:
     left_out: str | None = None
 
 
-def fit_space(spec: Spec, settings: TrainSettings, model_folder: str, hosts: Sequence[ActorHandle]) -> Fitted:
+def fit_space(
+    spec: Spec, settings: TrainSettings, model_folder: str, hosts: Sequence[ActorHandle], head: Head = LANGUAGE
+) -> Fitted:
     """The spec's space, fitted to the model and to the trials' budget.
 
     A variant, a rank or a value of an option that cannot be attached to the model is left out, under the variant (and
@@ -43,6 +46,7 @@ def fit_space(spec: Spec, settings: TrainSettings, model_folder: str, hosts: Seq
     Args:
         hosts: running ModelHosts, the first of which is asked; without one, a task reads the model's
             configuration. This process imports no torch either way.
+        head: what the model answers with.
 
     Errors: UserError, one line, where nothing is left or the default recipe is impossible.
     """
@@ -52,21 +56,23 @@ def fit_space(spec: Spec, settings: TrainSettings, model_folder: str, hosts: Seq
     if spec.final.enabled:
         recipe = spec.default_recipe
         asked.append((recipe.variant, [recipe.rank], {name: [value] for name, value in recipe.extra.items()}))
-    found = _ask(asked, settings, model_folder, hosts)
+    found = _ask(asked, settings, model_folder, hosts, head)
     fitted = _fitted(spec, settings.samples, dict(zip(spec.space.variant, found, strict=False)))
     if spec.final.enabled and found[-1].problems:
         raise _impossible("default_recipe", found[-1])
     return fitted
 
 
-def _ask(asked: Sequence[object], settings: TrainSettings, model_folder: str, hosts: Sequence[ActorHandle]) -> Any:
+def _ask(
+    asked: Sequence[object], settings: TrainSettings, model_folder: str, hosts: Sequence[ActorHandle], head: Head
+) -> Any:
     import ray
 
     from trainables.host import find_possible
 
     if hosts:
         return ray.get(hosts[0].possible.remote(asked))
-    return ray.get(ray.remote(find_possible).options(num_cpus=0).remote(model_folder, asked, settings))
+    return ray.get(ray.remote(find_possible).options(num_cpus=0).remote(model_folder, asked, settings, head))
 
 
 def _fitted(spec: Spec, samples: int, found: Mapping[str, Possible]) -> Fitted:

@@ -127,6 +127,7 @@ def estimated(spec: Spec, task: Task, data: Prepared, model_folder: str) -> Cost
             threads=threads_per_host(spec),
             dtype=spec.dtype,
             placement=placement if isinstance(placement, str) else tuple(placement),
+            head=task.head,
         )
     )
     workers = spec.resources.workers

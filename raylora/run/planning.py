@@ -53,6 +53,7 @@ def plan_only(spec: Spec, *, calibrate: bool = False, quiet: bool = False) -> di
                     run_dir=scratch,
                     dtype=spec.dtype,
                     threads=threads_per_host(spec),
+                    head=task.head,
                 )
                 (host,) = start_hosts(setup, 1, gpus=spec.resources.gpus_per_host)
                 cost, _ = calibrated(host, spec, limit)

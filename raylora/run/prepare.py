@@ -14,6 +14,7 @@ from raylora.progress import Progress
 from raylora.run.checkpoint import check_checkpoint
 from raylora.run.fit import fit_space
 from raylora.run.folder import CURVATURE, DATA
+from raylora.run.heads import labels_told
 from raylora.run.plan.packs import fitting_pack
 from raylora.run.planned import estimated, plan_run
 from raylora.spec import Spec
@@ -80,12 +81,13 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
     for note in task.notes:
         progress.say(note)
     model_folder = models.resolve(spec.model, quiet=quiet)
-    check_checkpoint(spec.model, model_folder)
+    check_checkpoint(spec.model, model_folder, spec.task.head)
     prepared = build_data(spec, task, str(model_folder), progress.say)
     progress.say(f"data: {rows_kept(prepared.counts)}")
     for note in prepared.notes:
         progress.say(f"data: {note}")
-    (folder / DATA).write_text(json.dumps({"counts": prepared.counts, "notes": prepared.notes}, indent=2) + "\n")
+    about = {"counts": prepared.counts, "notes": prepared.notes, **labels_told(task.head)}
+    (folder / DATA).write_text(json.dumps(about, indent=2) + "\n")
     if spec.resources.pack == "auto" and keeper is None:
         spec = spec.packed(fitting_pack(spec, estimated(spec, task, prepared, str(model_folder))))
     settings = train_settings(spec, prepared.counts["proxy"])
@@ -106,6 +108,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
         deadline=math.inf if keeper is None or keeper.plan is None or not keeper.bounded else keeper.deadline(),
         # With a budget the plan says how many.
         pack=1 if spec.resources.pack == "auto" else spec.resources.pack,
+        head=task.head,
     )
     # Their checkpoints lie with those of the trials: on shared storage on a cluster, gone when the run is finished.
     variants = {*spec.space.variant, spec.default_recipe.variant}
@@ -134,7 +137,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
             run.spec, run.data, run.setup = planned.spec, planned.data, planned.setup
         if run.hosts and run.setup.pack > 1:
             progress.say(packing(run))
-        fitted = fit_space(run.spec, run.setup.settings, str(model_folder), run.hosts)
+        fitted = fit_space(run.spec, run.setup.settings, str(model_folder), run.hosts, task.head)
         run.space = fitted.space
         if fitted.left_out:
             progress.say(fitted.left_out)

@@ -91,7 +91,7 @@ def _over_base(subject: Subject, *, given: str | None, quiet: bool) -> Subject:
             field="--base",
             value=subject.base,
         ) from None
-    check_checkpoint(subject.base, folder)
+    check_checkpoint(subject.base, folder, head="any")
     return Subject(subject.name, subject.kind, subject.base, folder, subject.adapter, subject.run)
 
 
@@ -110,12 +110,16 @@ def _base_of(name: str, folder: Path) -> str:
     return named
 
 
-def check_adapter(subject: Subject) -> None:
-    """Refuses adapters of PEFT that answers cannot be decoded with.
+def check_adapter(subject: Subject, head: str = "language") -> None:
+    """Refuses adapters of PEFT that answers cannot be had with, and what was trained for another head.
+
+    Args:
+        head: `task.head` of the spec.
 
     Raises:
         UserError: one line.
     """
+    check_checkpoint(subject.base, subject.folder, head)
     file = None if subject.adapter is None else subject.adapter / CONFIG
     if file is None or not file.is_file():
         return
@@ -128,9 +132,11 @@ def check_adapter(subject: Subject) -> None:
             field="MODEL",
             value=kind,
         )
-    if task not in (None, "CAUSAL_LM"):
+    wanted = ("CAUSAL_LM", "language models") if head == "language" else ("SEQ_CLS", "classifiers")
+    if task not in (None, wanted[0]):
+        remedy = "; set task.head = classifier" if task == "SEQ_CLS" else ""
         raise UserError(
-            f"MODEL: {subject.name} is an adapter for {task}; allowed: adapters of causal language models",
+            f"MODEL: {subject.name} is an adapter for {task}; allowed: adapters of {wanted[1]}{remedy}",
             field="MODEL",
             value=task,
         )

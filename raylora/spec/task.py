@@ -43,6 +43,10 @@ class TaskSpec(Part):
 
     name: str = Field("instruct", description="Task: instruct (rows of your own) or one that `raylora tasks` lists.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the task itself.")
+    head: Literal["language", "classifier", "regression"] = Field(
+        "language",
+        description="What answers: the language model, or a classification head over a decoder or an encoder.",
+    )
     path: str | None = Field(None, description="File, glob, folder, URL or hub id of the rows (instruct, gsm8k).")
     train: _Sources = Field(
         None,

@@ -17,7 +17,7 @@ from trainables.registry import PluginError, Registry
 
 __all__ = ["TASKS", "Row", "Task", "available", "describe", "make_task"]
 
-_APART = ("base", "programs", "prompts", "published", "scoring")
+_APART = ("base", "labels", "programs", "prompts", "published", "scoring")
 TASKS: Registry[Task] = Registry(__name__, group="raylora.tasks", base=f"{__name__}.base:Task", apart=_APART)
 
 

@@ -10,6 +10,7 @@ from raylora.data.rows import Source
 from raylora.errors import UserError
 from raylora.metrics import Metric
 from raylora.tasks.scoring import Entry, Scoring, make_scoring
+from trainables.heads import LANGUAGE, Head
 from trainables.protocols import Sampling
 
 
@@ -37,6 +38,9 @@ class Task(ABC):
         temperature, stop: of generated answers, where a spec says nothing; see `trainables.protocols.Sampling`.
         notes: what a person should be told before a run, in lines.
         train_rows, test_rows: bound on a split, or None for all of it; a longer split is sampled, by seed.
+        labels: the words of its labels in their published order, where its answers are labels.
+        numeric: whether its answers are numbers on a scale.
+        head: what answers: a language model, or a classification head once its labels are known.
     """
 
     name: str = ""
@@ -55,6 +59,9 @@ class Task(ABC):
     notes: tuple[str, ...] = ()
     train_rows: int | None = None
     test_rows: int | None = None
+    labels: tuple[str, ...] = ()
+    numeric: bool = False
+    head: Head = LANGUAGE
 
     @classmethod
     def offers(cls) -> list[str]:

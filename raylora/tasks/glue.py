@@ -12,6 +12,7 @@ from raylora.errors import UserError
 from raylora.tasks.prompts import first, framed, row
 from raylora.tasks.published import Published, PublishedTask
 from raylora.tasks.scoring import Entry
+from trainables.classifier import number_of
 
 _HUB = "nyu-mll/glue"
 _PAIR = ("sentence1", "sentence2")
@@ -64,11 +65,20 @@ def _row(raw: Mapping[str, Any], form: str, *, name: str) -> Columns:
     label = raw.get("label")
     if label is None or label == -1:
         raise BadTurn("no label")
+    apart = [value or "" for value in texts.values()]
     if not one.labels:
+        score = _score(label)
         # Answers in steps of 0.2, as T5 learns them; measured against the label as it is.
-        return row(framed(form, prompt), f"{round(float(label) * 5) / 5:.1f}", f"{float(label):g}")
+        return row(framed(form, prompt), f"{round(score * 5) / 5:.1f}", f"{score:g}", texts=apart)
     word = _word(label, one.labels)
-    return row(framed(form, prompt), word, word)
+    return row(framed(form, prompt), word, word, texts=apart)
+
+
+def _score(label: object) -> float:
+    try:
+        return number_of(str(label))
+    except ValueError:
+        raise BadTurn(f"the label {str(label)[:40]!r} is no number") from None
 
 
 def _word(label: object, labels: tuple[str, ...]) -> str:
@@ -106,6 +116,7 @@ class GlueTask(PublishedTask):
         self.set_name, self.name = set_name, f"glue/{set_name}"
         one = SETS[set_name]
         self.default_metrics = one.metrics
+        self.labels, self.numeric = one.labels, not one.labels
         self._published = Published(
             needs=((*one.texts, "label"), (*(f"sentence{n + 1}" for n in range(len(one.texts))), "label")),
             make=partial(_row, name=set_name),

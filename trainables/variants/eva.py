@@ -100,9 +100,9 @@ class Eva(PeftVariant):
 
     def _counted_tokens(self, batch: Mapping[str, Tensor]) -> Tensor:
         mask = attended_tokens(batch)
-        if self.option("label_mask") and "labels" in batch:
-            mask = mask & (batch["labels"] != IGNORED)
-        return mask
+        labels = batch.get("labels") if self.option("label_mask") else None
+        # A row to classify has one label: all of its tokens count.
+        return mask if labels is None or labels.ndim == 1 else mask & (labels != IGNORED)
 
 
 class _Components:

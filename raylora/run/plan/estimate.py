@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raylora.run.plan.cost import GB, CostModel, Shape, activation_gb
+from trainables.heads import LANGUAGE, Head
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +29,14 @@ def estimate(
     threads: int = 0,
     dtype: str = "auto",
     placement: str | tuple[str, ...] = "all-linear",
+    head: Head = LANGUAGE,
 ) -> CostModel:
     """What training and scoring will cost about. Imports torch and multiplies matrices for a moment; trains nothing.
 
     Args:
         tokens_per_row: mean length of a train row.
         new_tokens: longest answer that is generated to score a row; 0 where none is.
+        head: what the model answers with.
         threads: of torch; 0 for its default.
     """
     import torch
@@ -43,7 +46,7 @@ def estimate(
 
     device = pick_device("auto")
     kind = pick_dtype(dtype, device)
-    shape = model_shape(model_folder, placement, weight_bytes=torch.empty(0, dtype=kind).element_size())
+    shape = model_shape(model_folder, placement, torch.empty(0, dtype=kind).element_size(), head)
     speed, bandwidth = _speed(device, kind, threads)
     token_s = PASSES * 2 * shape.parameters / (TRAINING * speed)
     # An answer's tokens come one after the other, and each reads all weights, for all rows that are scored together.
@@ -65,16 +68,14 @@ def estimate(
     )
 
 
-def model_shape(model_folder: str | Path, placement: str | tuple[str, ...], weight_bytes: int) -> Shape:
+def model_shape(
+    model_folder: str | Path, placement: str | tuple[str, ...], weight_bytes: int, head: Head = LANGUAGE
+) -> Shape:
     """The shape of a model from its configuration, without its weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     from trainables.variants.core.matrices import select_matrices
 
-    config = AutoConfig.from_pretrained(model_folder)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = head.empty(model_folder)
+    config: Any = model.config
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()),
         layers=int(config.num_hidden_layers),

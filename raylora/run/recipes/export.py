@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raylora import __version__
-from raylora.build import build_data, build_task, max_length
+from raylora.build import build_data, build_task, max_length, refuse_head
 from raylora.cluster import connected
 from raylora.errors import UserError
 from raylora.models import base_for_adapters, resolve
@@ -42,6 +42,7 @@ def export_recipe(run_dir: str | Path, toolkit: str, to: str | Path) -> tuple[Pa
         UserError: The run is not finished, or its recipe is nothing that the toolkit can train.
     """
     folder, spec = read_run(run_dir)
+    refuse_head(spec, "recipes for other toolkits are of language models")
     if toolkit not in TOOLKITS:
         names = TOOLKITS.names()
         raise UserError(

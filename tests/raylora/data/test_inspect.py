@@ -6,7 +6,8 @@ import pytest
 
 from raylora.data.inspect import inspect_rows
 from raylora.data.sources import open_splits
-from raylora.data.tokenise import Encoder, Tokenising
+from raylora.data.tokenise import Encoder
+from raylora.data.tokens import Tokenising
 from trainables.testing import make_tiny_tokenizer
 
 

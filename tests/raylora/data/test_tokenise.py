@@ -5,7 +5,8 @@ import json
 import pytest
 
 from raylora.data.rows import table_of
-from raylora.data.tokenise import Encoder, Tokenising, Tokens, model_positions, tokenise_with
+from raylora.data.tokenise import Encoder, model_positions, tokenise_with
+from raylora.data.tokens import Tokenising, Tokens
 from trainables.testing import make_tiny_tokenizer
 
 TURNS = [

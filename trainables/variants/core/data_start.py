@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from trainables.heads import forward_only
 from trainables.modes import evaluating
 from trainables.variants.core import decompositions
 from trainables.variants.core.config import Batches
@@ -141,7 +142,8 @@ def observe_inputs(
     try:
         with torch.no_grad(), evaluating(model):
             for batch in batches:
-                model(**{name: tensor for name, tensor in batch.items() if name != "labels"}, use_cache=False)
+                given = {name: tensor for name, tensor in batch.items() if name != "labels"}
+                model(**given, **forward_only(model))
     finally:
         for handle in handles:
             handle.remove()
@@ -167,12 +169,13 @@ def weight_gradients(model: nn.Module, matrices: Sequence[Matrix], batches: Batc
             for weight in weights:
                 weight.requires_grad_(True)
             for batch in batches:
-                # The first token of a row is predicted from nothing.
-                count = int((batch["labels"][:, 1:] != IGNORED).sum())
+                # The first token of a row is predicted from nothing; a row to classify has one label.
+                labels = batch["labels"]
+                count = int(((labels[:, 1:] if labels.ndim > 1 else labels) != IGNORED).sum())
                 if not count:
                     continue
                 total += count
-                loss = model(**batch, use_cache=False).loss
+                loss = model(**batch, **forward_only(model)).loss
                 found = torch.autograd.grad(loss, weights, allow_unused=True)
                 for gradient_sum, gradient in zip(sums, found, strict=True):
                     if gradient is not None:

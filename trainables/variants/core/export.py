@@ -7,7 +7,7 @@ import json
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,33 @@ def write_peft_folder(
     return folder
 
 
+def add_modules(folder: Path, model: nn.Module, names: Sequence[str], task_type: str) -> Path:
+    """Adds trained modules of the model, whole, to a folder of `save_adapter`: PEFT's `modules_to_save`.
+
+    Args:
+        names: of the modules; their values are taken as they are on `model`.
+        task_type: PEFT's, such as SEQ_CLS.
+    """
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(folder)
+    tensors = {
+        f"{name}.{own}": value.detach().cpu().clone().contiguous()
+        for name in names
+        for own, value in model.get_submodule(name).state_dict().items()
+    }
+    about = folder / "adapter_config.json"
+    if not about.is_file():
+        save_file(load_file(folder / TUNED) | tensors, folder / TUNED)
+        return folder
+    config = json.loads(about.read_text()) | {"task_type": task_type, "modules_to_save": sorted(names)}
+    about.write_text(json.dumps(config, indent=2, sort_keys=True))
+    weights = folder / "adapter_model.safetensors"
+    named = {_PREFIX + name: tensor for name, tensor in tensors.items()}
+    save_file(load_file(weights) | named, weights, metadata={"format": "pt"})
+    return folder
+
+
 def merge_plain_lora(model: nn.Module, plain: PlainLora) -> nn.Module:
     """W0 <- W0 + scale B A, in place: summed in fp32 and rounded once to the base's type.
 
@@ -144,12 +171,20 @@ def save_tuned_weights(weights: Mapping[str, Tensor], variant: str, folder: Path
 
 def merge_tuned_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     """W0 <- the tuned W, in place, rounded once to the base's type. Errors as `merge_plain_lora`."""
-    matrices = {name: _matching(model, name, (w.shape[0], w.shape[1])) for name, w in weights.items()}
+    whole = _parameters(model, weights)
+    matrices = {n: _matching(model, n, (w.shape[0], w.shape[1])) for n, w in weights.items() if n not in whole}
     with torch.no_grad():
         for name, matrix in matrices.items():
             tuned = matrix.oriented(weights[name]).to(matrix.weight.device, matrix.weight.dtype)
             matrix.weight.data = tuned.contiguous()
+        for name, parameter in whole.items():
+            parameter.data = weights[name].to(parameter.device, parameter.dtype)
     return model
+
+
+def _parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+    """The model's parameters among tuned weights: those of modules that were trained whole (`add_modules`)."""
+    return {name: parameter for name, parameter in model.named_parameters() if name in weights}
 
 
 def merge_folder(model: nn.Module, folder: Path) -> nn.Module:
@@ -161,8 +196,20 @@ def merge_folder(model: nn.Module, folder: Path) -> nn.Module:
         return merge_tuned_weights(model, load_file(Path(folder) / TUNED))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        loaded = PeftModel.from_pretrained(model, str(folder))
+        _settle(loaded)
         # PEFT does not merge in the base's type: it widens to that of the adapter, which loads as fp32.
-        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        return loaded.merge_and_unload()
+
+
+def _settle(model: nn.Module) -> None:
+    """Puts modules that were trained whole in the place of PEFT's wrappers, which not all of its tuners can merge."""
+    from peft.utils.other import ModulesToSaveWrapper
+
+    for name, wrapper in list(model.named_modules()):
+        if isinstance(wrapper, ModulesToSaveWrapper):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, wrapper.modules_to_save[wrapper.active_adapters[0]])
 
 
 def _matching(model: nn.Module, name: str, shape: tuple[int, int]) -> Matrix:
@@ -185,8 +232,14 @@ def exported_adapter(model: nn.Module, folder: Path) -> Iterator[nn.Module]:
     snapshot = Snapshot(model)
     try:
         if (Path(folder) / TUNED).is_file():
+            weights = load_file(Path(folder) / TUNED)
+            whole = _parameters(model, weights)
             with torch.no_grad():
-                for name, tuned in load_file(Path(folder) / TUNED).items():
+                for name, parameter in whole.items():
+                    snapshot.rewrite(parameter, weights[name].to(parameter.device, parameter.dtype))
+                for name, tuned in weights.items():
+                    if name in whole:
+                        continue
                     matrix = _matching(model, name, (tuned.shape[0], tuned.shape[1]))
                     delta = tuned.to(matrix.weight.device) - matrix.oriented(matrix.weight).float()
                     place(model, matrix, DeltaLinear(matrix, delta))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,11 +52,26 @@ def as_matrix(name: str, module: nn.Module) -> Matrix | None:
 
 
 def find_matrices(model: nn.Module) -> list[Matrix]:
-    """Every linear matrix of the model except the language-model head, in module order."""
+    """Every linear matrix of the model except those of its head, in module order."""
     get_head = getattr(model, "get_output_embeddings", None)
     head = get_head() if callable(get_head) else None
-    found = (as_matrix(name, module) for name, module in model.named_modules() if module is not head)
+    outside = {part for name in head_modules(model) for part in model.get_submodule(name).modules()} | {head}
+    found = (as_matrix(name, module) for name, module in model.named_modules() if module not in outside)
     return [matrix for matrix in found if matrix is not None and matrix.kind != "lm_head"]
+
+
+def head_modules(model: Any) -> list[str]:
+    """Names of what a sequence classifier has over its base model, with a pooler inside that one; else none."""
+    if not type(model).__name__.endswith("ForSequenceClassification"):
+        return []
+    prefix = model.base_model_prefix
+    names = [name for name, module in model.named_children() if name != prefix and _has_weights(module)]
+    pooler = getattr(getattr(model, prefix, None), "pooler", None)
+    return [*names, f"{prefix}.pooler"] if pooler is not None and _has_weights(pooler) else names
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
 
 
 def select_matrices(model: nn.Module, placement: str | Iterable[str]) -> list[Matrix]:
