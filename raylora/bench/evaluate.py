@@ -12,6 +12,8 @@ from raylora.progress import Progress
 
 NAMES = ("Ada", "Ben", "Chen", "Dora", "Emil", "Fatima", "Goran", "Hana")
 THINGS = ("apples", "books", "coins", "bottles", "tickets", "stamps", "pencils", "cards")
+# Logits that are no further apart are equal but for rounding in fp32.
+TIE = 1e-4
 DEEDS = ("finds {n} more {what}", "gives away {n} {what}", "buys {n} {what} for {m} cents each", "counts {n} {what}")
 
 
@@ -42,7 +44,9 @@ def bench_evaluate(
         `ours` and `transformers` (by batch size): `seconds`, `cpu_s` (of this process on all its threads, which tells
         more on a busy machine), `rows_per_s`, `tokens_per_s` each. `best_batch` of transformers; `speedup` and
         `cpu_speedup`, its seconds there over ours; `equal_rows`, how many answers are the same there token
-        for token, and `differ_at`, for each other row its first other token's place; `rows`, `tokens`, `threads`.
+        for token; `differ_at`, for each other row its first other token's place, and `gaps`, how far apart the logits
+        of the two tokens are there when the row is read alone; `tied_rows`, those with a gap below `TIE`, whose choice
+        is one of rounding; `rows`, `tokens`, `threads`.
     """
     import torch
 
@@ -93,13 +97,17 @@ def bench_evaluate(
         result["transformers"][str(size)] = told
     best = min(batches, key=lambda size: result["transformers"][str(size)]["seconds"])
     differ = [_first_other(*pair) for pair in zip(found, theirs[best], strict=True)]
+    places = {row: place for row, place in enumerate(differ) if place is not None}
+    gaps = {row: _gap(base, questions[row], found[row], theirs[best][row], place) for row, place in places.items()}
     return {
         **result,
         "best_batch": best,
         "speedup": result["transformers"][str(best)]["seconds"] / own["seconds"],
         "cpu_speedup": result["transformers"][str(best)]["cpu_s"] / own["cpu_s"],
         "equal_rows": differ.count(None),
-        "differ_at": {str(row): place for row, place in enumerate(differ) if place is not None},
+        "differ_at": {str(row): place for row, place in places.items()},
+        "gaps": {str(row): gap for row, gap in gaps.items()},
+        "tied_rows": sum(gap < TIE for gap in gaps.values()),
         "rows": rows,
         "tokens": tokens,
         "threads": torch.get_num_threads(),
@@ -158,6 +166,16 @@ def _with_transformers(
         for i, ids, count in zip(places, out[:, width:].tolist(), own, strict=True):
             answers[i] = ids[:count]
     return answers
+
+
+def _gap(model: Any, question: Sequence[int], mine: Sequence[int], other: Sequence[int], place: int) -> float:
+    """How far apart the logits of two answers' first different tokens are, read without padding or other rows."""
+    import torch
+
+    ids = torch.tensor([[*question, *mine[:place]]], device=next(model.parameters()).device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1].float()
+    return abs(float(logits[mine[place]] - logits[other[place]]))
 
 
 def _first_other(mine: Sequence[int], other: Sequence[int]) -> int | None:

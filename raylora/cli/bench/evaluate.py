@@ -69,5 +69,13 @@ def _show(figures: Mapping[str, Any]) -> None:
     print(
         f"{figures['speedup']:.2f} times as fast as transformers at its best batch, {figures['best_batch']} "
         f"({figures['cpu_speedup']:.2f} by processor time); "
-        f"{figures['equal_rows']} of {figures['rows']} answers are equal token for token"
+        f"{figures['equal_rows']} of {figures['rows']} answers are equal token for token{_ties(figures)}"
     )
+
+
+def _ties(figures: Mapping[str, Any]) -> str:
+    """Of the other answers, how many part at a tie, and how far apart the logits are at most."""
+    gaps = figures["gaps"].values()
+    if not gaps:
+        return ""
+    return f", {figures['tied_rows']} more up to a tie of two tokens (logits at most {max(gaps):.1g} apart)"
