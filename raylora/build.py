@@ -117,7 +117,7 @@ def build_data(
         from raylora.tasks.labels import first_answers, make_head
 
         answers = first_answers(prepared.train)
-        task.head = make_head(spec.task.head, answers, labels=task.labels, numeric=task.numeric, seed=spec.seed)
+        task.head = make_head(spec.task.head, answers, labels=task.classes, numeric=task.numeric, seed=spec.seed)
     return prepared
 
 

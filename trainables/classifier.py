@@ -139,7 +139,8 @@ class ClassifierHead:
         for place, (row, own) in enumerate(zip(rows, ids, strict=True)):
             inputs["input_ids"][place, : len(own)] = own
             inputs["attention_mask"][place, : len(own)] = 1
-            second = list(row.get("prompt_trained") or ()) if row.get("prompt_trained") is not None else []
+            spans = row.get("prompt_trained")
+            second = [] if spans is None else list(spans)
             if second:
                 kinds[place, second[0] : second[1]] = 1
         if bool(kinds.any()):

@@ -162,7 +162,7 @@ class TrialRun:
             own = self.head.free(self.model, self.variant.snapshot)
             self.head_optimizer = _adamw(own, config) if own else None
             self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())
-            for group in self._groups():
+            for group in self._optimizer_groups():
                 group["initial_lr"] = group["lr"]
             self.parameters = [*self.variant.trainable_parameters(), *own]
             self._seed(settings.seed * 1000 + self.parallel.rank)
@@ -171,7 +171,7 @@ class TrialRun:
             self.close()
             raise
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _optimizer_groups(self) -> list[dict[str, Any]]:
         """The parameter groups of the adapter's optimizer and the head's."""
         return [*self.optimizer.param_groups, *(self.head_optimizer.param_groups if self.head_optimizer else ())]
 
@@ -254,7 +254,7 @@ class TrialRun:
         """The rows of the next global batch, with rate and variant ready for it."""
         rows = [self.train[i] for i in next(self._plan)]
         factor = rate_factor(self.step, self.steps, self.settings.warmup_ratio)
-        for group in self._groups():
+        for group in self._optimizer_groups():
             group["lr"] = group["initial_lr"] * factor
         self.variant.before_step(self.step)
         return rows

@@ -277,7 +277,7 @@ def _head(spec: Spec, task: Task, subject: Subject, sets: Mapping[str, Rows]) ->
         return head_of_run(subject.run, read_run(subject.run)[1])
     if spec.task.head == "language":
         return task.head
-    labels = task.labels or read_labels(subject.folder / "config.json")
+    labels = task.classes or read_labels(subject.folder / "config.json")
     answers = [answer for rows in sets.values() for answer in first_answers(rows)]
     return make_head(spec.task.head, answers, labels=labels, numeric=task.numeric, seed=spec.seed)
 

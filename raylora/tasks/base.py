@@ -38,7 +38,7 @@ class Task(ABC):
         temperature, stop: of generated answers, where a spec says nothing; see `trainables.protocols.Sampling`.
         notes: what a person should be told before a run, in lines.
         train_rows, test_rows: bound on a split, or None for all of it; a longer split is sampled, by seed.
-        labels: the words of its labels in their published order, where its answers are labels.
+        classes: the words of its labels in their published order, where its answers are labels.
         numeric: whether its answers are numbers on a scale.
         head: what answers: a language model, or a classification head once its labels are known.
     """
@@ -59,7 +59,7 @@ class Task(ABC):
     notes: tuple[str, ...] = ()
     train_rows: int | None = None
     test_rows: int | None = None
-    labels: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     numeric: bool = False
     head: Head = LANGUAGE
 

@@ -116,7 +116,7 @@ class GlueTask(PublishedTask):
         self.set_name, self.name = set_name, f"glue/{set_name}"
         one = SETS[set_name]
         self.default_metrics = one.metrics
-        self.labels, self.numeric = one.labels, not one.labels
+        self.classes, self.numeric = one.labels, not one.labels
         self._published = Published(
             needs=((*one.texts, "label"), (*(f"sentence{n + 1}" for n in range(len(one.texts))), "label")),
             make=partial(_row, name=set_name),

@@ -55,3 +55,38 @@ def test_rows_longer_than_the_models_positions_are_refused_before_training(spec_
     assert max_length(spec_of(), str(tiny_model)) == 512
     with pytest.raises(UserError, match=r"task.max_length = 513: the model has 512 positions; allowed: at most 512"):
         max_length(spec_of(task__max_length=513), str(tiny_model))
+
+
+def test_a_head_of_labels_takes_metrics_that_can_mark_them(spec_of) -> None:
+    task = build_task(spec_of(task__head="classifier", task__max_new_tokens=None))
+    assert (task.metric, task.max_new_tokens, task.scoring.needs("validation")) == ("accuracy", 0, {"texts"})
+    numbers = build_task(spec_of(task__head="regression", task__max_new_tokens=None, search__objective="loss"))
+    assert (numbers.metric, numbers.mode) == ("validation_loss", "min")
+    assert [one.key for one in numbers.scoring.measured] == ["pearson", "spearman", "validation_loss"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"task__max_new_tokens": 4}, r"task.max_new_tokens: set, but task.head = classifier generates nothing"),
+        ({"task__sampling": {"temperature": 0.5}}, r"task.sampling: set, but task.head = classifier"),
+        ({"task__metrics": ["bleu"]}, r"task.metrics: 'bleu' cannot mark classes"),
+        ({"task__metrics": ["accuracy"], "search__objective": "rouge"}, r"task.metrics: 'rouge' cannot mark classes"),
+        ({"resources__pack": 2}, r"resources.pack: 2: not with task.head = classifier; allowed: 1"),
+        ({"resources__strategy": "deepspeed"}, r"resources.strategy: deepspeed: not with .* allowed: ddp"),
+        ({"search__knowledge": {"curvature": True}}, r"search.knowledge.curvature: true: .* language models"),
+    ],
+)
+def test_what_a_head_of_labels_cannot_do_is_one_line(spec_of, changes, told) -> None:
+    with pytest.raises(UserError, match=told):
+        build_task(spec_of(**{"task__head": "classifier", "task__max_new_tokens": None, **changes}))
+
+
+def test_the_rows_of_a_head_of_labels_are_looked_at_as_it_reads_them(spec_of, tmp_path) -> None:
+    from raylora.build import inspect_data
+    from trainables.testing import make_tiny_encoder
+
+    (tmp_path / "train.jsonl").write_text('{"sentence1": "a b", "sentence2": "c d", "label": true}\n' * 4)
+    model = make_tiny_encoder(tmp_path / "bert", family="bert")
+    told = inspect_data(spec_of(model=str(model), task={"path": str(tmp_path), "head": "classifier"}))
+    assert told["splits"]["train"]["usable"] == 4  # type: ignore[index]

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from trainables.batching import collate
 from trainables.exhausted import NoRoom
+from trainables.heads import LanguageHead
 from trainables.protocols import TrainSettings
 from trainables.run import TrialRun, adapter_config, rate_factor
 from trainables.testing import ExactMatch, tokenised_rows
@@ -180,16 +181,16 @@ def test_answers_end_with_the_control_token_that_the_rows_responses_end_with() -
 
 def fits_at_most(monkeypatch, rows: int, error: Exception | None = None) -> None:
     """Lets a backward pass over more than so many rows at a time fail, after what was done before it."""
-    original = TrialRun._loss
+    original = LanguageHead.loss
 
-    def loss(self, batch):
+    def loss(self, module, batch):
         if len(batch.labels) > rows:
             raise error or RuntimeError(
                 "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"
             )
-        return original(self, batch)
+        return original(self, module, batch)
 
-    monkeypatch.setattr(TrialRun, "_loss", loss)
+    monkeypatch.setattr(LanguageHead, "loss", loss)
 
 
 @pytest.mark.parametrize("variant", ["lora", "adalora", "hyper_lora"])
@@ -232,18 +233,16 @@ def test_another_error_is_not_taken_for_one_of_memory(base, tokenizer, monkeypat
 
 
 def test_a_start_that_looks_at_data_does_it_with_smaller_micro_batches(base, tokenizer, monkeypatch) -> None:
-    from trainables import run as module
-
     sizes: list[int] = []
-    original = module.labelled_batches
+    original = LanguageHead.labelled
 
-    def batches(rows, pad_id, max_tokens, device):
-        made = original(rows, pad_id, max_tokens, device)
+    def batches(self, rows, pad_id, max_tokens, device):
+        made = original(self, rows, pad_id, max_tokens, device)
         sizes.append(max(len(batch["input_ids"]) for batch in made))
         if sizes[-1] > 2:
             raise MemoryError
         return made
 
-    monkeypatch.setattr(module, "labelled_batches", batches)
+    monkeypatch.setattr(LanguageHead, "labelled", batches)
     run = make(base, tokenizer, {**KNOBS, "variant": "lora_ga"})
     assert sizes == [8, 4, 2] and math.isfinite(run.train_step())

@@ -125,6 +125,7 @@ def test_a_template_that_refuses_a_conversation_is_the_rows_problem():
     ("config", "positions"),
     [
         ({"max_position_embeddings": 64}, 64),
+        ({"max_position_embeddings": 514, "model_type": "roberta", "pad_token_id": 1}, 512),
         ({"n_positions": 32}, 32),
         ({"text_config": {"n_positions": 8}}, 8),
         ({}, None),

@@ -10,6 +10,7 @@ import pytest
 
 from raylora.errors import UserError
 from raylora.run.checkpoint import check_checkpoint
+from trainables.testing import make_tiny_encoder
 
 
 @pytest.fixture
@@ -53,3 +54,10 @@ def test_a_quantised_checkpoint_wants_its_reader(model, monkeypatch) -> None:
 def test_a_vocabulary_larger_than_the_embedding_is_refused(model) -> None:
     change(model / "config.json", vocab_size=300)
     assert "its embedding only 300 rows" in refused(model)
+
+
+def test_an_encoder_is_for_a_head_of_labels(tmp_path) -> None:
+    encoder = make_tiny_encoder(tmp_path, family="deberta-v2")
+    with pytest.raises(UserError, match=r"deberta-v2 is an encoder, .* task.head = classifier"):
+        check_checkpoint("mine", encoder)
+    check_checkpoint("mine", encoder, "classifier")

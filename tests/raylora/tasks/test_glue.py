@@ -58,3 +58,16 @@ def test_an_unknown_set_or_label_is_told(files, rows_of) -> None:
         make_task("glue/sst")
     task = make_task("glue/sst2", path=str(files(train=[{"sentence": "fine", "label": 7}])))
     assert "label '7' is none of negative, positive" in rows_of(task, "train")[0]["problem"]
+
+
+def test_the_texts_are_there_apart_for_a_head_of_labels(files, rows_of) -> None:
+    pair = {"question1": "Why?", "question2": None, "label": 0}
+    task = make_task("glue/qqp", path=str(files(train=[pair])))
+    assert rows_of(task, "train")[0]["metadata"]["texts"] == ["Why?", ""]
+    assert task.classes == ("not_duplicate", "duplicate") and not task.numeric
+
+
+@pytest.mark.parametrize("label", ["high", "nan", True])
+def test_a_score_that_is_no_number_is_told(files, rows_of, label) -> None:
+    task = make_task("glue/stsb", path=str(files(train=[{"sentence1": "a", "sentence2": "b", "label": label}])))
+    assert task.numeric and "is no number" in rows_of(task, "train")[0]["problem"]
