@@ -82,7 +82,7 @@ def _score(label: object) -> float:
 
 
 def _word(label: object, labels: tuple[str, ...]) -> str:
-    text = str(label).strip()
+    text = str(int(label) if isinstance(label, bool) else label).strip()
     if text in labels:
         return text
     try:
@@ -118,7 +118,7 @@ class GlueTask(PublishedTask):
         self.default_metrics = one.metrics
         self.classes, self.numeric = one.labels, not one.labels
         self._published = Published(
-            needs=((*one.texts, "label"), (*(f"sentence{n + 1}" for n in range(len(one.texts))), "label")),
+            needs=tuple(dict.fromkeys([(*one.texts, "label"), (*_PAIR[: len(one.texts)], "label")])),
             make=partial(_row, name=set_name),
             hub={
                 "train": {"path": _HUB, "name": set_name, "split": "train"},

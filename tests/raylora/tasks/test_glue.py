@@ -38,6 +38,15 @@ def test_copies_with_numbered_sentences_are_read(files, rows_of) -> None:
     assert rows_of(task, "train")[0]["prompt"] == "cola sentence: It rains."
 
 
+def test_labels_may_be_words_numbers_or_true_and_false(files, rows_of) -> None:
+    labels = (True, False, "1", 0.0, "acceptable")
+    rows = [{"sentence": "It rains.", "label": label} for label in labels]
+    for label, row in zip(labels, rows, strict=True):
+        task = make_task("glue/cola", path=str(files(train=[row])))
+        word = "unacceptable" if label in (False, 0.0) else "acceptable"
+        assert rows_of(task, "train")[0]["response"] == word
+
+
 def test_cola_goes_by_matthews_and_shows_accuracy(files, rows_of, figures) -> None:
     rows = [{"sentence": str(n), "label": n % 2} for n in range(4)]
     task = make_task("glue/cola", path=str(files(train=rows, validation=rows)))
