@@ -184,6 +184,17 @@ class SpaceSearcher(Searcher):
         """
         raise NotImplementedError
 
+    def embeddings(self, indices: Sequence[int]) -> dict[str, np.ndarray]:
+        """Features by which its model tells configurations apart, `(n, m)` each, under a name: for reports.
+
+        Asked once, after a search; it may take seconds. Empty where the model sees the knobs themselves, or there is
+        none yet.
+
+        Args:
+            indices: configurations of its space, (n,).
+        """
+        return {}
+
     # -- what subclasses write -------------------------------------------------------------------------------------
 
     def _propose(self, trial_id: str) -> int | None:

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # A surrogate that fails this often in a row will fail again.
 _MAX_FAILURES = 3
+# To wait for what a report shows, after the search.
+_LONGEST_LOOK_S = 300.0
 
 
 class LanguageBOSearch(SpaceSearcher):
@@ -161,6 +163,17 @@ class LanguageBOSearch(SpaceSearcher):
     ) -> tuple[np.ndarray, np.ndarray]:
         # Without the language model, which a report must not have to load, and without the prior mean.
         return GPSearch.leave_one_out(space, indices, values, {}, seed)
+
+    def embeddings(self, indices: Sequence[int]) -> dict[str, np.ndarray]:
+        """Hidden states of the language model and what has been learned from them, see `SurrogateActor.embeddings`."""
+        if self._surrogate is None or not self.setup.language or not len(indices):
+            return {}
+        asked = [int(index) for index in indices], self._surrogate
+        if self.local:
+            return self._local_surrogate().embeddings(*asked)
+        import ray
+
+        return ray.get(self._ensure_actor().embeddings.remote(*asked), timeout=_LONGEST_LOOK_S)
 
     # -- Tune's calls ----------------------------------------------------------------------------------------------
 

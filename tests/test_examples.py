@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from raylora.run.checks import check_world
+from raylora.run.planning import plan_only
 from raylora.spec import load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,6 +23,18 @@ def test_example_parses_and_begins_with_its_command(path: Path) -> None:
     first = path.read_text().splitlines()[0]
     assert first.startswith(tuple(f"# raylora {name} " for name in ("tune", "submit", "bench", "compare")))
     assert f"examples/{path.name}" in first
+
+
+def test_every_example_is_listed() -> None:
+    listed = (ROOT / "docs" / "examples.md").read_text()
+    assert [path.name for path in EXAMPLES if f"`{path.name}`" not in listed] == []
+
+
+@pytest.mark.parametrize("name", ["chat", "classify", "budget"])
+def test_an_example_with_its_own_rows_is_planned(name: str, tiny_model: Path, ray_local: None, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    told = plan_only(load(ROOT / "examples" / f"{name}.yaml", [f"model={tiny_model}"]), quiet=True)
+    assert told["plan"]["trials"] > 1 and told["rows"]["test"] > 0
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -10,6 +10,7 @@ from itertools import product
 from raylora.errors import UserError
 from raylora.progress import Standing
 from raylora.run.booking import RunCallback
+from raylora.run.embeddings import keep_embeddings
 from raylora.run.journaled import JournaledSearcher
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run
@@ -104,6 +105,8 @@ def search(run: Run, again: bool) -> None:
     steering.refuse()
     write_trials(run.folder)
     _log_searcher(run, searcher, time.monotonic() - started)
+    if searcher.inner is not None:
+        keep_embeddings(run.folder, searcher.inner, run.progress.say)
     if searcher.failed:
         run.progress.say(f"{searcher.failed} trials failed; {run.folder / ERRORS} has the tracebacks")
     if searcher.hopeless:

@@ -7,6 +7,7 @@ and surrogate parameters come with each request and go back with the answer, so 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -170,6 +171,38 @@ class SurrogateActor:
     def about_to_score(self, model: Surrogate, inputs: Inputs, indices: np.ndarray) -> None:
         """Told of the fitted surrogate and its candidates, `(c,)` indices and their inputs; for those who watch."""
 
+    def embeddings(self, indices: Sequence[int], state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Features of configurations, `(n, m)` each, by what has a part in them: see `SpaceSearcher.embeddings`.
+
+        Args:
+            indices: at least one.
+            state: surrogate parameters of an answer.
+
+        Returns:
+            Hidden states of the values alone (`plain`), of the prompt with domain knowledge (`prompt`), both at the
+            token's start, and what the kernel has learned to see (`learned`). Nothing without a language model.
+        """
+        import torch
+
+        from .reading.hidden import HiddenStates
+
+        if self.states is None:
+            return {}
+        model = self._surrogate(state, seed=0, kernel=True)
+        bare = dataclasses.replace(self.setup, prompt_style="plain", token=False, cache=False)
+        plain = self.states
+        if self.setup.prompt_style != "plain":
+            plain = HiddenStates(self.states.reader.folder, self.space, bare)
+        chosen = list(indices)
+        with torch.no_grad():
+            read = self.states.observed(chosen)
+            found = {
+                "plain": plain.observed(chosen)(None),
+                "prompt": read(None),
+                "learned": model.features(read(model.token.detach())),
+            }
+        return {name: np.asarray(one.float().cpu(), dtype=np.float32) for name, one in found.items()}
+
     # -- stages ----------------------------------------------------------------------------------------------------
 
     def _pool(
@@ -193,22 +226,11 @@ class SurrogateActor:
         state: dict[str, np.ndarray] | None,
         clock: _Clock,
     ) -> tuple[Surrogate, Targets]:
-        from .deep_kernel import Inputs, Surrogate
+        from .deep_kernel import Inputs
         from .targets import make_targets
 
         setup = self.setup
-        model = Surrogate(
-            None if self.states is None else self.states.initial_token(),
-            projection=setup.projection,
-            dropout=setup.dropout,
-            lengthscales=self.candidates.lengthscales if setup.knobs else None,
-            log_prior=self.candidates.log_prior,
-            priors=setup.priors,
-            learn_token=setup.token,
-            seed=seed,
-        )
-        if state is not None:
-            model.load(state, kernel=setup.warm_start)
+        model = self._surrogate(state, seed, kernel=setup.warm_start)
         if not model.calibrated:
             assert self.states is not None
             model.calibrate(self.states.reference(self.candidates.pool))
@@ -231,6 +253,25 @@ class SurrogateActor:
         )
         clock("fit")
         return model, targets
+
+    def _surrogate(self, state: dict[str, np.ndarray] | None, seed: int, kernel: bool) -> Surrogate:
+        """The model before it is fitted: as it begins, or with the parameters given (`kernel`: all of them)."""
+        from .deep_kernel import Surrogate
+
+        setup = self.setup
+        model = Surrogate(
+            None if self.states is None else self.states.initial_token(),
+            projection=setup.projection,
+            dropout=setup.dropout,
+            lengthscales=self.candidates.lengthscales if setup.knobs else None,
+            log_prior=self.candidates.log_prior,
+            priors=setup.priors,
+            learn_token=setup.token,
+            seed=seed,
+        )
+        if state is not None:
+            model.load(state, kernel=kernel)
+        return model
 
     def _bare(self, indices: Sequence[int]) -> Inputs:
         """Inputs without hidden states."""

@@ -448,3 +448,12 @@ def test_a_surrogate_that_cannot_start_is_an_error_with_its_cause(tmp_path: Path
     drive(broken, ["a"], lambda config: 0.5)
     with pytest.raises(RuntimeError, match="is no model folder"):
         broken.suggest("b")
+
+
+def test_embeddings_are_of_the_configurations_asked_for_once_the_model_has_learned(tiny_llm: Path) -> None:
+    searcher = LanguageBOSearch(llm=tiny_llm, local=True, **SEARCH, **FAST)
+    assert searcher.embeddings([0, 1]) == {}
+    drive(searcher, list("abc"))
+    assert {name: len(one) for name, one in searcher.embeddings([0, 5, 7]).items()} == dict.fromkeys(
+        ("plain", "prompt", "learned"), 3
+    )

@@ -224,7 +224,6 @@ def _figures(
     scored = [row for row in trials if row["value"] is not None]
     hosts = len({row["host"] for row in tables["timeline"]})
     axes = list(dict.fromkeys(row["axis"] for row in tables["parallel"]))
-    mapped = list(dict.fromkeys(row["run"] for row in tables["map"]))
     sections = {
         "progress": [
             ("best", "Best so far", charts.progress(metric, mode, several, tables["defaults"]) if trials else {})
@@ -237,7 +236,7 @@ def _figures(
             ("pairs", "Two knobs at a time", knob_charts.pairs(metric, mode, knobs) if scored else {}),
             ("parallel", "All knobs at once", knob_charts.parallel(axes, metric, mode) if axes else {}),
             ("importance", "Importance of the knobs", knob_charts.importance(several) if tables["importance"] else {}),
-            ("map", "Map of the space", space_map.space_map(metric, mapped)),
+            ("map", "Map of the space", space_map.space_map(metric, tables["map"])),
             ("ranks", "Ranks", knob_charts.ranks(knobs) if scored else {}),
             ("distribution", "Distribution of the values", knob_charts.distribution(metric) if scored else {}),
             ("timeline", "Hosts over time", charts.timeline(hosts) if tables["timeline"] else {}),
@@ -280,7 +279,7 @@ def _captions(facts: Sequence[RunFacts]) -> dict[str, str]:
         "pairs": "Colour and figure: the best value of the trials in each cell.",
         "parallel": "A line is a trial; its colour is its value.",
         "importance": means + ".",
-        "map": f"Trials with like knobs lie near each other ({space_map.method()}); the line is the search's path.",
+        "map": f"What is alike by the chosen measure lies near ({space_map.method()}); the line is the search's path.",
         "ranks": "Colour: where the trial stands among all of its run, 0 the best.",
         "distribution": "How large a share of trials came out at or below a value.",
         "timeline": "Bars: trials on hosts. Gaps are time without one.",

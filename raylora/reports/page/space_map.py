@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,17 +11,28 @@ import numpy as np
 from raylora.reports.page.datasets import Knob, Row, page_key
 from raylora.reports.page.facts import RunFacts, Trial
 from raylora.reports.page.marks import LINE, Spec, Views, chart, faded, only, sized, told
+from raylora.run.embeddings import read_embeddings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEAST_TRIALS = 8
+# What a searcher with a language model keeps of its trials (see `SurrogateActor.embeddings`), in words: the most first.
+SEEN = {
+    "learned": "what the searcher has learned to see",
+    "prompt": "the language model's reading of the prompt, nothing learned",
+    "plain": "the same without domain knowledge",
+}
+KNOBS = "the knobs themselves"
 # What a point tells under the mouse.
 TOLD = [*LINE, *told(("status", "ended"), ("value", "value"), ("step", "in the order of start"))]
 
 
 def map_rows(runs: Sequence[RunFacts], knobs: Sequence[Knob]) -> list[Row]:
-    """Where each trial lies, in order of start: `x`, `y`, its value and `step`, its place on the path of the search.
+    """Where each trial lies on each map of its run, in order of start: `x`, `y`, its value and `step`.
+
+    Maps (`by`) are of the searcher's embeddings, where the run kept them, and of the knobs. `step` is the trial's place
+    on the path of the search.
 
     Args:
         knobs: those that vary, see `find_knobs`; the coordinates are theirs.
@@ -35,24 +46,37 @@ def method() -> str:
 
 
 def _rows(run: RunFacts, knobs: Sequence[Knob]) -> list[Row]:
-    if len(run.trials) < LEAST_TRIALS or not knobs:
-        return []
-    points = flattened(np.concatenate([_coordinates(run.trials, knob) for knob in knobs], axis=1), run.spec.seed)
-    return [
-        {
-            "key": page_key(run, trial),
-            "run": run.name,
-            "trial": trial.number,
-            "variant": str(trial.config.get("variant", "")),
-            "status": trial.status,
-            "recipe": " ".join(f"{name}={given}" for name, given in trial.config.items()),
-            "value": run.value(trial),
-            "step": step,
-            "x": float(x),
-            "y": float(y),
-        }
-        for step, (trial, (x, y)) in enumerate(zip(run.trials, points, strict=True), start=1)
-    ]
+    found: list[Row] = []
+    for by, trials, features in _features(run, knobs):
+        points = flattened(features, run.spec.seed)
+        found += [
+            {
+                "key": page_key(run, trial),
+                "run": run.name,
+                "by": by,
+                "trial": trial.number,
+                "variant": str(trial.config.get("variant", "")),
+                "status": trial.status,
+                "recipe": " ".join(f"{name}={given}" for name, given in trial.config.items()),
+                "value": run.value(trial),
+                "step": step,
+                "x": float(x),
+                "y": float(y),
+            }
+            for step, (trial, (x, y)) in enumerate(zip(trials, points, strict=True), start=1)
+        ]
+    return found
+
+
+def _features(run: RunFacts, knobs: Sequence[Knob]) -> Iterator[tuple[str, Sequence[Trial], NDArray[np.float64]]]:
+    """The maps of a run: what is near by, its trials, their features `(n, d)`; those with too few trials are none."""
+    kept = read_embeddings(run.folder)
+    for name, by in SEEN.items():
+        trials = [trial for trial in run.trials if trial.key in kept.get(name, {})]
+        if len(trials) >= LEAST_TRIALS:
+            yield by, trials, np.array([kept[name][trial.key] for trial in trials], dtype=np.float64)
+    if len(run.trials) >= LEAST_TRIALS and knobs:
+        yield KNOBS, run.trials, np.concatenate([_coordinates(run.trials, knob) for knob in knobs], axis=1)
 
 
 def _coordinates(trials: Sequence[Trial], knob: Knob) -> NDArray[np.float64]:
@@ -99,13 +123,19 @@ def _sklearn() -> bool:
     return find_spec("sklearn") is not None
 
 
-def space_map(metric: str, runs: Sequence[str]) -> Views:
-    """A map for each run: trials by place, coloured by value, and a line through them in the order of the search."""
-    return {run: _view(metric, run) for run in runs}
+def space_map(metric: str, rows: Sequence[Row]) -> Views:
+    """The maps: trials by place, coloured by value, and a line through them in the order of the search.
+
+    Args:
+        rows: what `map_rows` found.
+    """
+    maps = list(dict.fromkeys((row["run"], row["by"]) for row in rows))
+    several = len({run for run, _ in maps}) > 1
+    return {f"{run}: {by}" if several else by: _view(metric, run, by) for run, by in maps}
 
 
-def _view(metric: str, run: str) -> Spec:
-    mine = only(f"datum.run === {json.dumps(run)}")
+def _view(metric: str, run: str, by: str) -> Spec:
+    mine = only(f"datum.run === {json.dumps(run)} && datum.by === {json.dumps(by)}")
     place = {axis: {"field": axis, "type": "quantitative", "axis": None} for axis in ("x", "y")}
     path: Spec = {
         "transform": [mine],

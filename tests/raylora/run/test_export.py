@@ -72,22 +72,49 @@ def test_a_recipe_that_is_no_adapter_is_served_and_exported_merged(write_spec, r
     assert all((merged[f"{name}.weight"] == weight).all() for name, weight in tuned.items())
 
 
-OPEN = """
-import os, sys
-from peft import AutoPeftModelForCausalLM
-assert not os.listdir("."), os.listdir(".")
-model = AutoPeftModelForCausalLM.from_pretrained(sys.argv[1])
-print(type(model).__name__, model.peft_config["default"].r)
+TELL = """
+import torch
+with torch.no_grad():
+    print("told", model(input_ids=torch.arange(1, 9)[None]).logits[0, -1].tolist())
 """
 
 
-def test_an_exported_adapter_opens_in_an_empty_folder_in_a_fresh_process(finished_run, tmp_path) -> None:
-    target = export(finished_run.folder, tmp_path / "out")
-    (tmp_path / "empty").mkdir()
+def opened_as_in_the_card(adapter: Path) -> torch.Tensor:
+    """Logits, `(v,)`, that a fresh process finds by the card's own code, in a folder that holds the adapter alone."""
+    code = re.search(r"```python\n(.*?)```", (adapter / "README.md").read_text(), re.DOTALL)
+    assert code is not None and [path.name for path in adapter.parent.iterdir()] == [adapter.name]
     done = subprocess.run(
-        [sys.executable, "-c", OPEN, str(target)], cwd=tmp_path / "empty", capture_output=True, text=True, check=False
+        [sys.executable, "-c", code[1] + TELL], cwd=adapter.parent, capture_output=True, text=True, check=False
     )
-    assert done.stdout.startswith("PeftModelForCausalLM"), done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("told ")]
+    assert told, done.stderr[-2000:]
+    return torch.tensor(json.loads(told[-1].removeprefix("told ")))
+
+
+def test_the_code_of_the_card_opens_the_adapter_in_a_fresh_process(finished_run, tmp_path) -> None:
+    target = export(finished_run.folder, tmp_path / "alone" / "out")
+    assert torch.isfinite(opened_as_in_the_card(target)).all()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["milora", "lora_xs"])
+def test_an_adapter_of_another_form_opens_as_what_was_trained(old_run, old_model, tmp_path, name) -> None:
+    """MiLoRA trains beside a base that it has rewritten, LoRA-XS between frozen factors."""
+    from transformers import AutoModelForCausalLM
+
+    from trainables.variants import get_variant
+    from trainables.variants.core.config import AdapterConfig
+
+    run, variant = old_run("finished"), get_variant(name)()
+    variant.attach(AutoModelForCausalLM.from_pretrained(old_model), AdapterConfig(rank=2, alpha=4))
+    with torch.no_grad():
+        for parameter in variant.trainable_parameters():
+            parameter.add_(0.1)
+        wanted = variant.module.eval()(input_ids=torch.arange(1, 9)[None]).logits[0, -1]
+    shutil.rmtree(run / "adapter")
+    variant.save_adapter(run / "adapter", str(old_model))
+    found = opened_as_in_the_card(export(run, tmp_path / "alone" / "out"))
+    assert torch.allclose(found, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "folder"])

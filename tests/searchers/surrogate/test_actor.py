@@ -294,3 +294,24 @@ def test_a_fit_is_bounded_and_keeps_the_best() -> None:
     kept = fitted(many, np.random.default_rng(0))
     assert len(kept) == 400 and kept == sorted(kept)
     assert {v for _, v, _ in kept} >= set(range(800, 1000)) and fitted(many[:9], np.random.default_rng(0)) == many[:9]
+
+
+# -- embeddings --------------------------------------------------------------------------------------------------------
+
+
+def test_embeddings_are_what_each_part_of_the_model_sees(tiny_llm: Path) -> None:
+    made = actor_of(tiny_llm, token=True, prompt_style="paper")
+    state = made.propose(observed(0, 4, 7), [], 1, seed=1).state
+    assert state is not None
+    found = made.embeddings([0, 4, 7, 9], state)
+    assert found["learned"].shape == (4, FAST["projection"])
+    assert found["plain"].shape == found["prompt"].shape and len(found["prompt"]) == 4
+    assert not np.allclose(found["plain"], found["prompt"])
+    moved = {**state, "token": state["token"] + 1.0}
+    assert not np.allclose(made.embeddings([0, 4], moved)["learned"], found["learned"][:2])
+
+
+def test_without_language_there_are_no_embeddings() -> None:
+    made = blind()
+    state = made.propose(observed(0, 4), [], 1, seed=1).state
+    assert state is not None and made.embeddings([0, 4], state) == {}

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from raylora.reports.page import space_map
 from raylora.reports.page.datasets import find_knobs
 from raylora.reports.page.facts import read_facts
-from raylora.reports.page.space_map import flattened, map_rows
+from raylora.reports.page.space_map import KNOBS, SEEN, flattened, map_rows
+from raylora.run.embeddings import keep_embeddings
 
 
 def groups() -> np.ndarray:
@@ -39,3 +42,21 @@ def test_trials_have_a_place_in_the_order_of_their_start(make_run) -> None:
 def test_few_trials_make_no_map(make_run) -> None:
     run = read_facts(make_run("few", trials=5))
     assert map_rows([run], find_knobs([run])) == []
+
+
+def test_what_the_searcher_told_trials_apart_by_is_a_map_of_its_own(make_run) -> None:
+    """Two halves of the trials that embeddings keep apart lie apart on that map, whatever their knobs are."""
+    run = read_facts(make_run("seen", trials=20))
+
+    def embeddings(indices):
+        half = np.repeat([0.0, 5.0], [len(indices) // 2, len(indices) - len(indices) // 2])
+        noise = np.random.default_rng(0).normal(scale=0.1, size=(len(indices), 8))
+        return {"learned": (half[:, None] + noise).astype(np.float32)}
+
+    keep_embeddings(run.folder, SimpleNamespace(space=run.spec.to_space(), embeddings=embeddings), pytest.fail)
+    rows = map_rows([run], find_knobs([run]))
+    assert list(space_map.space_map("accuracy", rows)) == [SEEN["learned"], KNOBS]
+    seen = np.array([[row["x"], row["y"]] for row in rows if row["by"] == SEEN["learned"]])
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    apart = np.linalg.norm(first.mean(0) - second.mean(0))
+    assert apart > max(np.linalg.norm(half - half.mean(0), axis=1).max() for half in (first, second))
