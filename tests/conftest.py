@@ -19,11 +19,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests run side by side: a surrogate at the lowest priority would wait for those of the other process.
 os.environ.setdefault("RAYLORA_SURROGATE_NICE", "0")
 
-# What a machine cannot be given for the asking: its hardware, system and rights, data that does not ship, downloads.
+# What a machine cannot be given for the asking: its hardware, system and rights, data that does not ship, downloads,
+# toolkits whose requirements are not this environment's.
 # And what a conformance suite asks of all has no meaning for some.
 MAY_BE_MISSING = re.compile(
     r"\b(gpus?|cuda|bfloat16|macos|linux|kernel|cores|root|unprivileged|shared|published|downloads?)\b"
-    r"|is limited by the matrices|has no PEFT form|may repeat a configuration",
+    r"|environment of its own|is limited by the matrices|has no PEFT form|may repeat a configuration",
     re.IGNORECASE,
 )
 

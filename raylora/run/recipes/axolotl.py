@@ -59,6 +59,7 @@ class Axolotl(Toolkit):
             "bfloat16": True if recipe.dtype == "bfloat16" else None,
             "gradient_checkpointing": False,
             "logging_steps": 1,
+            "save_strategy": "no",  # but for the adapter at the end
             "output_dir": "adapter",
         }
         write_yaml(folder, settings, self.command)

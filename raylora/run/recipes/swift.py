@@ -41,7 +41,7 @@ class Swift(Toolkit):
                 f"{ended.count(False)} rows end with another token than {tokenizer.eos_token}: swift adds that one too."
             )
         write_messages(turns, folder / "train.jsonl")
-        settings = {
+        settings: dict[str, object] = {
             "model": recipe.model,
             "use_hf": True,
             "torch_dtype": recipe.dtype,
@@ -60,8 +60,14 @@ class Swift(Toolkit):
             "truncation_strategy": "delete",
             **trainer_settings(recipe),
             "bf16": False,
+            # It saves checkpoints alone: one, where training ends, in a folder without a version and the time.
+            "add_version": False,
+            "save_strategy": "steps",
+            "save_steps": recipe.steps,
+            "save_only_model": True,
         }
         write_yaml(folder, settings, self.command)
+        notes.append(f"The adapter is in `{settings['output_dir']}/checkpoint-{recipe.steps}`.")
         return notes
 
 

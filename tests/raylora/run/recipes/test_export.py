@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from safetensors.torch import load_file
 
 from raylora.cli import main
 from raylora.errors import UserError
@@ -29,11 +33,14 @@ print("told", json.dumps({"losses": [row["loss"] for row in told if "loss" in ro
 """
 
 
+SPACE = {"rank": 2, "alpha_ratio": 2, "learning_rate": 5e-3, "batch_size": 8, "dropout": 0.0}
+
+
 @pytest.fixture
-def run(write_spec, ray_local, tmp_path):
-    """A run of one trial whose batches are of several micro-batches, without a warm-up."""
+def run(write_spec, ray_local, tmp_path, request):
+    """A run of one trial whose batches are of several micro-batches, without a warm-up; of PiSSA unless asked."""
     file = write_spec(
-        space={"variant": "pissa", "rank": 2, "alpha_ratio": 2, "learning_rate": 5e-3, "batch_size": 8, "dropout": 0.0},
+        space={**SPACE, "variant": getattr(request, "param", "pissa")},
         search__trials=1,
         train={"micro_batch_tokens": 64, "warmup_ratio": 0.0},
         final={"samples": 32},
@@ -84,6 +91,45 @@ def test_trl_and_peft_train_as_the_run_did(run, tmp_path) -> None:
         assert told["count"] == count
         assert told["losses"] == pytest.approx(losses, rel=0.02)
         assert (folder / "adapter" / "adapter_config.json").is_file()
+
+
+def train_elsewhere(folder: Path, command: str, python: str) -> dict:
+    """Losses of the steps, and numbers in the adapter that was saved, of a command in another environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OMP_"))}
+    path = os.pathsep.join([str(Path(python).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env={**kept, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    losses = [float(loss) for loss in re.findall(r"['\"]loss['\"]: ['\"]?([0-9.]+)", done.stdout + done.stderr)]
+    assert losses and done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    (adapter,) = (folder / "adapter").rglob("adapter_model.safetensors")
+    return {"losses": losses, "count": sum(tensor.numel() for tensor in load_file(adapter).values())}
+
+
+def elsewhere(toolkit: str, variant: str):
+    """A toolkit and a variant to train with it, where `RAYLORA_SWIFT_PYTHON`, and so on, names its environment."""
+    name, needs = f"RAYLORA_{toolkit.upper()}_PYTHON", TOOLKITS[toolkit].requirement
+    missing = pytest.mark.skipif(name not in os.environ, reason=f"{name}: {needs} needs an environment of its own")
+    return pytest.param(toolkit, variant, os.environ.get(name), marks=missing, id=f"{toolkit}-{variant}")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("toolkit", "run", "python"),
+    [
+        elsewhere("axolotl", "pissa"),
+        elsewhere("llamafactory", "pissa"),
+        elsewhere("swift", "pissa"),
+        elsewhere("unsloth", "lora"),
+    ],
+    indirect=["run"],
+)
+def test_a_toolkit_of_another_environment_trains_as_the_run_did(toolkit, run, python, tmp_path) -> None:
+    losses, count = our_losses(run, 4)
+    folder, _ = export_recipe(run.folder, toolkit, tmp_path / toolkit)
+    told = train_elsewhere(folder, TOOLKITS[toolkit].command, python)
+    assert told["count"] == count
+    assert told["losses"][:4] == pytest.approx(losses, rel=0.02)
 
 
 def test_the_readme_has_the_command_and_what_is_otherwise(run, tmp_path, capsys) -> None:

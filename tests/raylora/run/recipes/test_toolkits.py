@@ -103,6 +103,12 @@ def test_swift_adds_the_end_token_itself_and_trains_on_the_last_turn(recipe, exa
     assert any("1 rows are trained on in their last turn alone" in note for note in notes)
 
 
+def test_swift_saves_one_checkpoint_where_training_ends_and_says_where(recipe, examples, tmp_path) -> None:
+    settings, _, notes = written("swift", recipe, examples, tmp_path)
+    assert (settings["save_strategy"], settings["save_steps"], settings["add_version"]) == ("steps", 12, False)
+    assert "The adapter is in `adapter/checkpoint-12`." in notes
+
+
 @pytest.mark.parametrize("name", KEYS)
 def test_an_order_of_its_own_is_given_up_for_that_of_the_file(name, recipe, examples, tmp_path) -> None:
     settings, _, _ = written(name, recipe, examples, tmp_path)
