@@ -34,7 +34,7 @@ def test_every_example_is_listed() -> None:
 def test_an_example_with_its_own_rows_is_planned(name: str, tiny_model: Path, ray_local: None, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     told = plan_only(load(ROOT / "examples" / f"{name}.yaml", [f"model={tiny_model}"]), quiet=True)
-    assert told["plan"]["trials"] > 1 and told["rows"]["test"] > 0
+    assert told["plan"]["trials"] > 1 and told["rows"]["proxy"] > 0
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -223,7 +223,7 @@ def curves(metric: str, rows: Sequence[Row]) -> Views:
         if not values:
             continue
         for axis, unit in (("samples", "samples trained"), ("minutes", "minutes since the first trial")):
-            x = amount(axis, unit, axis={"format": "~g"})
+            x = amount(axis, unit, axis={"format": ",~r"})
             y = amount(field, title, scale=_without_outliers(values, worse_is_up=field != "value"))
             shown = [only(f"isValid(datum.{field})")]
             shared = {"x": x, "y": y, "color": name("variant", "variant"), "detail": name("key")}

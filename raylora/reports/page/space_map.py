@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEAST_TRIALS = 8
+MANY_STEPS = 60
 # What a searcher with a language model keeps of its trials (see `SurrogateActor.embeddings`), in words: the most first.
 SEEN = {
     "learned": "what the searcher has learned to see",
@@ -131,15 +132,17 @@ def space_map(metric: str, rows: Sequence[Row]) -> Views:
     """
     maps = list(dict.fromkeys((row["run"], row["by"]) for row in rows))
     several = len({run for run, _ in maps}) > 1
-    return {f"{run}: {by}" if several else by: _view(metric, run, by) for run, by in maps}
+    steps = {run: max(row["step"] for row in rows if row["run"] == run) for run, _ in maps}
+    return {f"{run}: {by}" if several else by: _view(metric, run, by, steps[run]) for run, by in maps}
 
 
-def _view(metric: str, run: str, by: str) -> Spec:
+def _view(metric: str, run: str, by: str, steps: int) -> Spec:
     mine = only(f"datum.run === {json.dumps(run)} && datum.by === {json.dumps(by)}")
     place = {axis: {"field": axis, "type": "quantitative", "axis": None} for axis in ("x", "y")}
     path: Spec = {
         "transform": [mine],
-        "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.35},
+        # A long path is drawn fainter: its points are what is looked at.
+        "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.35 if steps <= MANY_STEPS else 0.12},
         "encoding": {**place, "order": {"field": "step", "type": "quantitative"}},
     }
     colour = {"field": "value", "type": "quantitative", "title": metric, "scale": {"range": "heatmap", "zero": False}}

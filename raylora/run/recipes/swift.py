@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raylora.models import resolve
 from raylora.run.recipes.core.base import CONFIG, Toolkit, adapter_settings, trainer_settings, write_yaml
 from raylora.run.recipes.core.notes import changed_rows_note, schedule_notes
 from raylora.run.recipes.core.recipe import Recipe
@@ -13,6 +15,11 @@ from raylora.run.recipes.core.tokenizer import tokenizer_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# Families that it calls as transformers does. It refuses a folder whose architecture several of its types have.
+_FAMILIES = frozenset(
+    ("gemma", "gemma2", "gemma3_text", "gpt_oss", "llama", "mistral", "olmoe", "phi3", "qwen2", "qwen2_moe", "qwen3")
+)
 
 
 class Swift(Toolkit):
@@ -23,7 +30,7 @@ class Swift(Toolkit):
 
     name = "swift"
     requirement = "ms-swift==4.6.0"
-    command = f"swift sft --config {CONFIG}"
+    command = f"swift sft {CONFIG}"
     variants = Toolkit.variants | {"lora_plus"}
     whole_alpha = True
 
@@ -43,6 +50,7 @@ class Swift(Toolkit):
         write_messages(turns, folder / "train.jsonl")
         settings: dict[str, object] = {
             "model": recipe.model,
+            "model_type": _model_type(recipe.model),
             "use_hf": True,
             "torch_dtype": recipe.dtype,
             "tuner_type": "lora",
@@ -69,6 +77,12 @@ class Swift(Toolkit):
         write_yaml(folder, settings, self.command)
         notes.append(f"The adapter is in `{settings['output_dir']}/checkpoint-{recipe.steps}`.")
         return notes
+
+
+def _model_type(model: str) -> str | None:
+    """The family by its name there; None where that is another, or none, and it is left to find one."""
+    family = json.loads((resolve(model, quiet=True) / "config.json").read_text())["model_type"]
+    return family if family in _FAMILIES else None
 
 
 def _ended_by_template(turns: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -103,6 +103,11 @@ def test_swift_adds_the_end_token_itself_and_trains_on_the_last_turn(recipe, exa
     assert any("1 rows are trained on in their last turn alone" in note for note in notes)
 
 
+def test_swift_is_told_the_family_of_a_model_in_a_folder(recipe, examples, tmp_path) -> None:
+    settings, _, _ = written("swift", recipe, examples, tmp_path)
+    assert settings["model_type"] == "llama"
+
+
 def test_swift_saves_one_checkpoint_where_training_ends_and_says_where(recipe, examples, tmp_path) -> None:
     settings, _, notes = written("swift", recipe, examples, tmp_path)
     assert (settings["save_strategy"], settings["save_steps"], settings["add_version"]) == ("steps", 12, False)
