@@ -39,7 +39,7 @@ def keep_embeddings(folder: Path, searcher: SpaceSearcher, say: Callable[[str], 
 def _write(file: Path, keys: Sequence[str], found: Mapping[str, NDArray[np.float32]]) -> None:
     fresh = file.with_name(f".fresh.{file.name}")
     kept = {name: _main_components(features) for name, features in found.items()}
-    np.savez_compressed(fresh, keys=np.array(keys), **kept)
+    np.savez_compressed(fresh, allow_pickle=False, keys=np.array(keys), **kept)
     os.replace(fresh, file)
 
 
