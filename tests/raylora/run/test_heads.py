@@ -10,6 +10,7 @@ import yaml
 
 import raylora
 from raylora.errors import UserError
+from raylora.run.evaluate import evaluate
 from trainables.testing import make_tiny_encoder
 
 NAMES = ["negative", "neutral", "positive"]
@@ -54,9 +55,8 @@ def test_the_run_scores_again_what_its_final_stage_scored(run) -> None:
     found = raylora.evaluate(run.folder, quiet=True)
     assert found.value == pytest.approx(run.summary["best"]["test"])
     assert {answer["completion"] for answer in found.answers} <= set(NAMES)
-    adapter = raylora.evaluate(
-        run.folder / "adapter", data=[run.spec.task.path], changes={"task.head": "classifier"}, quiet=True
-    )
+    told = {"task.head": "classifier", "dtype": "float32"}
+    adapter = evaluate(str(run.folder / "adapter"), data=[run.spec.task.path], changes=told, quiet=True)
     assert adapter.value == pytest.approx(found.value)
 
 
@@ -85,5 +85,5 @@ def test_what_is_for_language_models_is_refused_in_one_line(run, tmp_path) -> No
 
     with pytest.raises(UserError, match=r"task.head: classifier: recipes for other toolkits are of language models"):
         export_recipe(run.folder, "trl", tmp_path / "recipe")
-    with pytest.raises(UserError, match=r"is an adapter for SEQ_CLS.*set task.head = classifier"):
-        raylora.evaluate(run.folder / "adapter", data=[run.spec.task.path], base=str(tmp_path / "no"), quiet=True)
+    with pytest.raises(UserError, match=r"roberta is an encoder, .* task.head = classifier"):
+        evaluate(str(run.folder / "adapter"), data=[run.spec.task.path], quiet=True)
