@@ -6,7 +6,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,8 +38,8 @@ def keep_embeddings(folder: Path, searcher: SpaceSearcher, say: Callable[[str], 
 
 def _write(file: Path, keys: Sequence[str], found: Mapping[str, NDArray[np.float32]]) -> None:
     fresh = file.with_name(f".fresh.{file.name}")
-    kept = {name: _main_components(features) for name, features in found.items()}
-    np.savez_compressed(fresh, allow_pickle=False, keys=np.array(keys), **kept)
+    kept: dict[str, Any] = {name: _main_components(features) for name, features in found.items()}
+    np.savez_compressed(fresh, keys=np.array(keys), **kept)
     os.replace(fresh, file)
 
 

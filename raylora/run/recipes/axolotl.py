@@ -42,6 +42,10 @@ class Axolotl(Toolkit):
             "peft_use_dora": recipe.variant == "dora",
             "peft_init_lora_weights": recipe.pissa,
             "loraplus_lr_ratio": recipe.rate_ratio,
+            # Kernels of its own that it would choose for itself, and that need a GPU.
+            "lora_mlp_kernel": False,
+            "lora_qkv_kernel": False,
+            "lora_o_kernel": False,
             "micro_batch_size": recipe.micro_batch,
             "gradient_accumulation_steps": recipe.accumulation,
             "num_epochs": recipe.epochs,
@@ -63,4 +67,10 @@ class Axolotl(Toolkit):
             "output_dir": "adapter",
         }
         write_yaml(folder, settings, self.command)
-        return schedule_notes(recipe)
+        notes = schedule_notes(recipe)
+        if recipe.accumulation > 1:
+            notes.append(
+                "A step's loss is the mean of its micro-batches' means; here it was the mean over the batch's tokens, "
+                "so that rows with long answers count more."
+            )
+        return notes

@@ -102,7 +102,7 @@ def train_elsewhere(folder: Path, command: str, python: str) -> dict:
     )
     losses = [float(loss) for loss in re.findall(r"['\"]loss['\"]: ['\"]?([0-9.]+)", done.stdout + done.stderr)]
     assert losses and done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    (adapter,) = (folder / "adapter").rglob("adapter_model.safetensors")
+    adapter = min((folder / "adapter").rglob("adapter_model.safetensors"))
     return {"losses": losses, "count": sum(tensor.numel() for tensor in load_file(adapter).values())}
 
 
@@ -129,7 +129,9 @@ def test_a_toolkit_of_another_environment_trains_as_the_run_did(toolkit, run, py
     folder, _ = export_recipe(run.folder, toolkit, tmp_path / toolkit)
     told = train_elsewhere(folder, TOOLKITS[toolkit].command, python)
     assert told["count"] == count
-    assert told["losses"][:4] == pytest.approx(losses, rel=0.02)
+    assert told["losses"][0] == pytest.approx(losses[0], rel=0.02)
+    # Axolotl weighs micro-batches, not tokens.
+    assert told["losses"][:4] == pytest.approx(losses, rel=0.05)
 
 
 def test_the_readme_has_the_command_and_what_is_otherwise(run, tmp_path, capsys) -> None:

@@ -103,6 +103,11 @@ def test_swift_adds_the_end_token_itself_and_trains_on_the_last_turn(recipe, exa
     assert any("1 rows are trained on in their last turn alone" in note for note in notes)
 
 
+def test_axolotl_says_how_it_weighs_micro_batches_where_there_are_several(recipe, examples, tmp_path) -> None:
+    _, _, notes = written("axolotl", recipe, examples, tmp_path)
+    assert any("mean of its micro-batches' means" in note for note in notes)
+
+
 def test_swift_is_told_the_family_of_a_model_in_a_folder(recipe, examples, tmp_path) -> None:
     settings, _, _ = written("swift", recipe, examples, tmp_path)
     assert settings["model_type"] == "llama"
