@@ -167,11 +167,9 @@ class Run:
         """
         folder = self.folder / "adapter"
         if not folder.is_dir():
-            raise UserError.at(
-                "RUN_DIR",
-                f"{self.folder} has no adapter; finish the run with `raylora resume`, with final.enabled",
-                value=str(self.folder),
-            )
+            from raylora.run.folder import no_adapter
+
+            raise UserError.at("RUN_DIR", no_adapter(self.folder, self.spec), value=str(self.folder))
         return folder
 
     def export(self, to: str | Path, *, merge: bool = False) -> Path:

@@ -19,6 +19,10 @@ _QUESTIONS = {
 }
 
 
+# Which question is asked again where a check refuses a field.
+_ASKED_BY = {"model": "model", "task.path": "data", "task.train": "data", "task.name": "task", "budget": "budget"}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", default="spec.yaml", metavar="SPEC.yaml", help="default: spec.yaml")
     for name, (what, default) in _QUESTIONS.items():
@@ -52,11 +56,28 @@ def run(options: argparse.Namespace) -> None:
         if answers[name] is None:
             if name == "data" and answers["task"] not in (None, "instruct"):
                 default = ""
-            answers[name] = _ask(what, default) if asking else default
-    text = written(**answers, file=str(file), present=present)
-    # What is written can be run: the same checks as `tune` makes.
-    spec = from_dict(parse_value(text))
-    check_world(spec)
+            try:
+                answers[name] = _ask(what, default) if asking else default
+            except EOFError:  # as many enter keys as there are questions
+                print()
+                answers[name] = default
+    if not (options.yes or asking or answers["data"]) and answers["task"] == "instruct":
+        raise UserError.at("--data", "missing; as the input is no terminal nothing is asked: give it with the rest")
+    while True:
+        try:
+            text = written(**answers, file=str(file), present=present)
+            # What is written can be run: the same checks as `tune` makes.
+            check_world(from_dict(parse_value(text)))
+            break
+        except UserError as error:
+            again = _ASKED_BY.get(error.field or "") if asking else None
+            if again is None:
+                raise
+            print(f"raylora: {error}", file=sys.stderr)
+            try:
+                answers[again] = _ask(*_QUESTIONS[again])
+            except EOFError:
+                raise error from None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
@@ -77,10 +98,5 @@ def _present(file: str | None) -> dict[str, Any]:
 
 
 def _ask(what: str, default: str) -> str:
-    """A line from the terminal; empty is the default."""
-    try:
-        told = input(f"{what}{f' [{default}]' if default else ''}: ").strip()
-    except EOFError:  # as many enter keys as there are questions
-        print()
-        return default
-    return told or default
+    """A line from the terminal; empty is the default. Raises EOFError where the input has ended."""
+    return input(f"{what}{f' [{default}]' if default else ''}: ").strip() or default

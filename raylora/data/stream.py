@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -92,6 +93,7 @@ class Counter:
     def __init__(self, say: Say, text: str, total: int | None = None) -> None:
         self.say, self.text, self.total = say, text, total
         self.done = 0
+        self._told, self._since = -1, time.monotonic()
         self._beats = heard_of(self._tell)
 
     def __enter__(self) -> Counter:
@@ -103,7 +105,9 @@ class Counter:
 
     def _tell(self) -> None:
         of = "" if self.total is None else f" of {self.total:,}"
-        self.say(f"data: {self.done:,}{of} {self.text}")
+        still = f" after {time.monotonic() - self._since:.0f} s" if self.done == self._told else ""
+        self._told = self.done
+        self.say(f"data: {self.done:,}{of} {self.text}{still}")
 
     def add(self, rows: int) -> None:
         self.done += rows

@@ -9,7 +9,7 @@ from pathlib import Path
 from raylora.errors import UserError
 from raylora.models import base_for_adapters
 from raylora.run.card import write_card
-from raylora.run.folder import read_run
+from raylora.run.folder import no_adapter, read_run
 from raylora.run.heads import head_of_run
 from raylora.spec import Spec
 from trainables.heads import Head
@@ -33,9 +33,7 @@ def export(run_dir: str | Path, to: str | Path, *, merge: bool = False, base: st
     adapter = folder / "adapter"
     whole = tuned_by(adapter)
     if whole is None and not (adapter / "adapter_config.json").is_file():
-        raise UserError.at(
-            "RUN_DIR", f"{folder} has no adapter/ yet; finish the run with `raylora resume {folder}`", value=str(folder)
-        )
+        raise UserError.at("RUN_DIR", no_adapter(folder, spec), value=str(folder))
     target = new_folder(to)
     if whole is not None and not merge:
         raise UserError.at(

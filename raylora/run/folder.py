@@ -218,3 +218,13 @@ def write_best(run_dir: str | Path, spec: Spec, config: Knobs) -> Path:
         "# raylora tune best.yaml\n# The found recipe: trains it on the proxy and the full data again.\n" + text
     )
     return path
+
+
+def no_adapter(run: Path, spec: Spec) -> str:
+    """Why a run has no adapter, and what makes one."""
+    if spec.final.enabled:
+        return f"{run} has no adapter yet; finish the run with `raylora resume {run}`"
+    return (
+        f"{run} has no adapter, as final.enabled is false; `raylora tune {run / 'best.yaml'} final.enabled=true` trains "
+        "the recipe that was found"
+    )

@@ -10,7 +10,7 @@ from typing import Literal
 from raylora import models
 from raylora.errors import UserError
 from raylora.run.checkpoint import check_checkpoint
-from raylora.run.folder import RUN_MARK, read_run
+from raylora.run.folder import RUN_MARK, no_adapter, read_run
 from trainables.variants.core.tuned import ABOUT
 
 CONFIG = "adapter_config.json"
@@ -57,11 +57,7 @@ def find_subject(name: str, base: str | None = None, *, quiet: bool = False) -> 
         run, spec = read_run(folder)
         adapter = run / "adapter"
         if not any((adapter / file).is_file() for file in (CONFIG, ABOUT)):
-            raise UserError(
-                f"MODEL: {run} has no adapter; finish the run with `raylora resume {run}`, with final.enabled",
-                field="MODEL",
-                value=name,
-            )
+            raise UserError.at("MODEL", no_adapter(run, spec), value=name)
         return _over_base(Subject(name, "run", base or spec.model, folder, adapter, run), given=base, quiet=quiet)
     place: Path | None = folder
     if not folder.is_dir():

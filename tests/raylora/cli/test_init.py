@@ -37,6 +37,15 @@ def test_questions_are_asked_on_a_terminal(rows, table, tmp_path, monkeypatch) -
     assert (spec.task.path, spec.task.name, spec.budget) == (str(rows), "instruct", "30m")
 
 
+def test_a_question_is_asked_again_where_its_answer_is_refused(rows, table, tmp_path, monkeypatch) -> None:
+    answers = {"Base": ["smolm2", "smollm2-135m"], "Data": ["nofile.csv", str(rows)], "Task": [""], "How": ["20m"]}
+    monkeypatch.setattr("builtins.input", lambda prompt: answers[prompt.split()[0]].pop(0))
+    monkeypatch.setattr(init.sys.stdin, "isatty", lambda: True, raising=False)
+    table("init", "own.yaml")
+    spec = load_checked(tmp_path / "own.yaml")
+    assert (spec.model, spec.task.path, spec.budget) == ("smollm2-135m", str(rows), "20m")
+
+
 def test_nothing_is_written_where_the_checks_fail(rows, mistake, tmp_path) -> None:
     assert "no such file" in mistake("init", "--data", "./none.jsonl", "-y")
     assert "budget" in mistake("init", "--data", rows, "--budget", "soon", "-y")
@@ -75,7 +84,7 @@ def test_an_input_that_ends_is_as_many_enter_keys_and_no_terminal_asks_nothing(
         raise EOFError
 
     monkeypatch.setattr("builtins.input", over)
-    assert "task.path: instruct needs it" in mistake("init", "piped.yaml")
+    assert "--data: missing; as the input is no terminal" in mistake("init", "piped.yaml")
     monkeypatch.setattr(init.sys.stdin, "isatty", lambda: True, raising=False)
     table("init", "own.yaml", "--data", rows)
     spec = load_checked(tmp_path / "own.yaml")

@@ -30,7 +30,7 @@ def test_how_far_it_is_is_said_while_no_row_is_done(monkeypatch):
         counter.add(1500)
         heard.clear()
         assert heard.wait(10)
-    assert said[0] == "data: 0 of 2,000 rows tokenised" and said[-1] == "data: 1,500 of 2,000 rows tokenised"
+    assert said[0] == "data: 0 of 2,000 rows tokenised" and said[-1].startswith("data: 1,500 of 2,000 rows tokenised")
 
 
 @pytest.mark.parametrize("positions", [[3], [3, 4], [3, 5], [0, 1, 2, 3], [0, 1, 3], [2, 3, 4, 6]])

@@ -54,7 +54,10 @@ def test_a_whole_model_takes_no_base(tiny_model) -> None:
 
 
 def test_a_run_without_an_adapter_says_how_to_get_one(workplace) -> None:
-    with pytest.raises(UserError, match="runs/again has no adapter; finish the run"):
+    with pytest.raises(
+        UserError,
+        match=r"again has no adapter, as final.enabled is false; `raylora tune .*best.yaml final.enabled=true`",
+    ):
         find_subject(str(workplace / "runs" / "again"))
 
 
@@ -69,7 +72,7 @@ def test_a_tokenizer_beside_the_adapter_is_its_own(adapter, tiny_model) -> None:
     ("config", "message"),
     [
         ({"peft_type": "PREFIX_TUNING"}, "is a PREFIX_TUNING adapter, which adds virtual tokens; allowed: adapters of"),
-        ({"task_type": "SEQ_CLS"}, "is an adapter for SEQ_CLS; allowed: adapters of causal language models"),
+        ({"task_type": "SEQ_CLS"}, "is an adapter for SEQ_CLS; allowed: adapters of language models; set task.head"),
     ],
 )
 def test_adapters_that_no_answer_can_be_decoded_with_are_refused(adapter, config, message) -> None:
