@@ -225,6 +225,6 @@ def no_adapter(run: Path, spec: Spec) -> str:
     if spec.final.enabled:
         return f"{run} has no adapter yet; finish the run with `raylora resume {run}`"
     return (
-        f"{run} has no adapter, as final.enabled is false; `raylora tune {run / 'best.yaml'} final.enabled=true` trains "
-        "the recipe that was found"
+        f"{run} has no adapter, as final.enabled is false; `raylora tune {run / 'best.yaml'} final.enabled=true` "
+        "trains the recipe that was found"
     )
