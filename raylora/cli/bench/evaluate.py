@@ -78,4 +78,4 @@ def _ties(figures: Mapping[str, Any]) -> str:
     gaps = figures["gaps"].values()
     if not gaps:
         return ""
-    return f", {figures['tied_rows']} more up to a tie of two tokens (logits at most {max(gaps):.1g} apart)"
+    return f", {figures['tied_rows']} more up to a tie; where others part, the logits are at most {max(gaps):.1g} apart"
