@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from raylora.progress import Progress
+from raylora.spec.model import SearchSpec
 from searchers.space import Space, default_space
 
 # How long a slot waits before it asks again, as Tune's controller does.
@@ -38,7 +39,9 @@ def bench_cost(
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     for count in counts:
         rng = np.random.default_rng(seed)
-        searcher = make_searcher("language", space=space, metric="score", mode="max", seed=seed, samples=50_000)
+        searcher = make_searcher(
+            SearchSpec().searcher, space=space, metric="score", mode="max", seed=seed, samples=50_000
+        )
         for index in rng.choice(len(space), count, replace=False):
             searcher.record(space.decode(int(index)), float(rng.standard_normal()))
         started = time.perf_counter()

@@ -19,6 +19,7 @@ from raylora.bench.prior import fit_prior
 from raylora.bench.searchers import parse_searchers, run_once
 from raylora.data.grids import Grid, bundled, load_grid
 from raylora.progress import Progress
+from raylora.spec.model import SearchSpec
 
 if TYPE_CHECKING:
     from searchers.surrogate.learned import Learned
@@ -44,7 +45,7 @@ def bench_recommend(
     *,
     without: Sequence[str] | None = None,
     seeds: int = 5,
-    searcher: str = "language",
+    searcher: str | None = None,
     jobs: int | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def bench_recommend(
         grids: tables; none for all of the bundled sweeps over models.
         without: what the prior is fitted without; None for the family of each table in turn.
         seeds: searches per table; 0 for none.
-        searcher: which one, with options as for `bench searchers`.
+        searcher: which one, with options as for `bench searchers`; None for the one that a spec has.
 
     Returns:
         `{"tables": {NAME: {"recommended", "lost", "searched"}}, "mean": {...}}`: `lost` is how far the recommended
@@ -69,7 +70,8 @@ def bench_recommend(
     for key in sorted(set(left_out.values())):
         progress.say(f"fitting without {', '.join(key) or 'nothing'}")
         priors[key] = fit_prior(key)
-    cases = [_Case(name, priors[left_out[name]], seeds, searcher) for name in names]
+    asked = searcher or SearchSpec().searcher
+    cases = [_Case(name, priors[left_out[name]], seeds, asked) for name in names]
     context = get_context("spawn")
     with ProcessPoolExecutor(min(len(cases), jobs or os.cpu_count() or 1), mp_context=context) as pool:
         tables = {}

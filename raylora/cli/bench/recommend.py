@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--without", action="append", metavar="SOURCE", help="fit without it (default: each table's model family)"
     )
-    parser.add_argument("--searcher", default="language", metavar="NAME:preset,option=value", help="default language")
+    parser.add_argument("--searcher", metavar="NAME:preset,option=value", help="default: that of a spec")
     parser.add_argument("--seeds", type=int, default=5, help="searches of three trials per table (default 5; 0: none)")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes side by side (default: one per core)")
     add_quiet(parser)
