@@ -16,7 +16,6 @@ from trainables.batching import IGNORE, collate, last_positions, micro_batches, 
 from trainables.exhausted import is_exhausted
 from trainables.generation import Ends, Prompted, continue_all
 from trainables.modes import evaluating
-from trainables.opening import Opening, read_opening
 from trainables.protocols import Row, Sampling
 from trainables.sampling import chooser
 
@@ -123,8 +122,6 @@ def generate_and_score_loss(
     found.cuts = [0] * len(rows)
     held = max(max_tokens, CACHE_BYTES // cache_bytes(model)) // sampling.n
     stops = frozenset(map(int, eos_ids))
-    # Rows of different adapters do not read alike.
-    opening = None if told is not None else read_opening(model, [row["prompt_ids"] for row in rows], device)
 
     def answer(group: list[int]) -> None:
         chosen = [rows[i] for i in group]
@@ -133,7 +130,7 @@ def generate_and_score_loss(
             if told is not None:
                 places.sort(key=group.__getitem__)
                 told([group[place] for place in places])
-            part, total, losses = _prompted(model, [chosen[place] for place in places], pad_id, device, opening)
+            part, total, losses = _prompted(model, [chosen[place] for place in places], pad_id, device)
             found.loss_sum += total
             for place, loss in zip(places, losses, strict=True):
                 found.losses[group[place]] = loss
@@ -207,17 +204,13 @@ def score_loss(
 
 
 def _prompted(
-    model: nn.Module, rows: Sequence[Row], pad_id: int, device: torch.device | str, opening: Opening | None
+    model: nn.Module, rows: Sequence[Row], pad_id: int, device: torch.device | str
 ) -> tuple[Prompted, float, list[float]]:
     """The prompts as the model has read them, and the loss of their references, in all and of each, from one run."""
-    known = 0 if opening is None else opening.tokens
-    inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"][known:] for r in rows], pad_id).items()}
+    inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"] for r in rows], pad_id).items()}
     last = last_positions(inputs["input_ids"], 1)
-    if opening is None:
-        out = model(**inputs, use_cache=True, logits_to_keep=last)
-    else:
-        out, inputs = opening.go_on(model, inputs, last)
-    first, cache, width = out.logits[:, -1], out.past_key_values, inputs["attention_mask"].shape[1]
+    out = model(**inputs, use_cache=True, logits_to_keep=last)
+    first, cache, width = out.logits[:, -1], out.past_key_values, inputs["input_ids"].shape[1]
     total, losses = _reference_loss(model, rows, first, cache, inputs, pad_id)
     if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
         # A sliding window has dropped what a crop would need: run the prompt again.
