@@ -108,9 +108,8 @@ def generate_and_score_loss(
     """Answers to each prompt, and the loss of the reference responses.
 
     The prompt runs once: its keys and values serve the decoding, of all samples, and the teacher-forced pass over the
-    reference response. What all prompts begin with runs once for all of them. Prompts run in batches of like length; as
-    many rows as their keys and values leave room for are then continued together, and leave as their answers end. Rows
-    that do not fit into memory are taken by halves.
+    reference response. Prompts run in batches of like length; as many rows as their keys and values leave room for are
+    then continued together, and leave as their answers end. Rows that do not fit into memory are taken by halves.
 
     Args:
         ended: whether an answer is over, told from its last tokens, apart from its end token.
