@@ -76,7 +76,7 @@ def _columns_of_one_each(present: Sequence[str]) -> tuple[str, ...]:
 
 def first_number(key: str, columns: Sequence[str], sample: Sequence[Mapping[str, object]]) -> int:
     """The number of the first option: 1 where the answers of `sample` are numbers from 1 on, else 0."""
-    numbers = [int(text) for row in sample if (text := as_text(row.get(key)) or "").isdigit()]
+    numbers = [int(text) for row in sample if (text := as_text(row.get(key)) or "").isdecimal()]
     most = max((len(options_of(row, columns)[0]) for row in sample), default=0)
     return int(bool(numbers) and min(numbers) > 0 and max(numbers) == most)
 
