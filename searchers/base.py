@@ -89,6 +89,8 @@ class SpaceSearcher(Searcher):
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     never_repeats: ClassVar[bool] = True
+    # Whether what it proposes next depends on the values that it was told.
+    learns: ClassVar[bool] = True
     # The model that `leave_one_out` predicts with, in words; empty where there is none.
     belief: ClassVar[str] = ""
     # Options beside the constructor's named arguments.

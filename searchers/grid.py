@@ -16,6 +16,7 @@ class GridSearch(SpaceSearcher):
 
     name: ClassVar[str] = "grid"
     summary: ClassVar[str] = "every configuration of the space in turn: for sweeps"
+    learns: ClassVar[bool] = False
     _next = 0
 
     def _propose(self, trial_id: str) -> int | None:

@@ -16,6 +16,7 @@ class RandomSearch(SpaceSearcher):
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "uniform random search without repetition"
+    learns: ClassVar[bool] = False
 
     def _propose(self, trial_id: str) -> int | None:
         drawn = self._space().sample(self.rng, 1, exclude=self._seen)

@@ -14,7 +14,6 @@ AT_MOST = 16
 NEARLY, WORTH = 0.95, 1.05
 # Part of the trials that a searcher which learns from results may be without at a time.
 UNSEEN = 0.25
-BLIND = frozenset({"random", "grid"})
 # Of the memory that can be had, what is planned with.
 MEMORY = 0.9
 
@@ -28,8 +27,10 @@ def fitting_pack(spec: Spec, cost: CostModel) -> int:
     Args:
         cost: of a trial alone.
     """
+    from searchers import SEARCHERS
+
     hosts = spec.resources.hosts
-    unseen = 1.0 if spec.search.searcher in BLIND else UNSEEN
+    unseen = UNSEEN if SEARCHERS[spec.search.searcher].learns else 1.0
     most = max(1, min(AT_MOST, math.ceil(unseen * spec.search.trials / hosts)))
     free = MEMORY * (cost.available_gb + cost.resident_gb)
     while most > 1 and cost.available_gb and hosts * memory_gb(spec, with_pack(spec, cost, most)) > free:
