@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterator
+import shutil
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,39 @@ def one_torch_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a tiny random Llama (float32, hidden 32, 2 layers) with its tokenizer: read only."""
-    from trainables.testing import make_tiny_model
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Give the folder `name` that `make(folder)` filled, in whichever of the session's processes came first.
 
-    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "llama")
+    It is for what costs much to make and is only read afterwards.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        from filelock import FileLock
+
+        folder, made = shared / name, shared / f"{name}.made"
+        with FileLock(shared / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a process that failed half-way
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def tiny_model(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """Folder of a tiny random Llama (float32, hidden 32, 2 layers) with its tokenizer: read only."""
+
+    def make(folder: Path) -> None:
+        from trainables.testing import make_tiny_model
+
+        make_tiny_model(folder / "llama")
+
+    return made_once("tiny", make) / "llama"
 
 
 @pytest.fixture(scope="session")

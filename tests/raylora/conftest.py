@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -19,13 +20,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def sums(tmp_path_factory) -> Path:
+def sums(made_once) -> Path:
     """A folder of instruction data: train.jsonl and test.jsonl."""
-    folder = tmp_path_factory.mktemp("sums")
-    rows = make_arithmetic_rows(60)
-    for name, part in (("train", rows[:48]), ("test", rows[48:])):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
-    return folder
+
+    def make(folder: Path) -> None:
+        rows = make_arithmetic_rows(60)
+        for name, part in (("train", rows[:48]), ("test", rows[48:])):
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+
+    return made_once("sums", make)
 
 
 def make_spec(folder: Path, model: Path, rows: Path, /, **changes) -> Path:
@@ -85,15 +88,17 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tiny_model, sums, ray_local, tmp_path_factory) -> Finished:
+def finished_run(tiny_model, sums, ray_local, made_once) -> Finished:
     """Four trials and the final stage, once for all tests that only look at what a run leaves."""
     from raylora.run import experiment
     from raylora.spec import load
 
-    place = tmp_path_factory.mktemp("finished")
-    file = make_spec(place, tiny_model, sums, search__trials=4, track=["tensorboard"])
-    summary = experiment.tune(load(file), quiet=True)
-    return Finished(place / "runs" / "run", file, summary)
+    def make(folder: Path) -> None:
+        file = make_spec(folder, tiny_model, sums, search__trials=4, track=["tensorboard"])
+        (folder / "summary.json").write_text(json.dumps(experiment.tune(load(file), quiet=True)))
+
+    place = made_once("finished", make)
+    return Finished(place / "runs" / "run", place / "spec.yaml", json.loads((place / "summary.json").read_text()))
 
 
 # ---- run folders of an earlier layout of the code ----------------------------------------------------------
@@ -175,9 +180,12 @@ print(first.state, second.state)
 
 
 @pytest.fixture(scope="session")
-def workplace(tiny_model, sums, tmp_path_factory) -> Path:
+def workplace(tiny_model, sums, made_once) -> Path:
     """A folder with `spec.yaml`, its finished run `runs/sums` and another one, `runs/again`, without a final stage."""
-    folder = tmp_path_factory.mktemp("workplace")
+    return made_once("workplace", functools.partial(make_workplace, tiny_model, sums))
+
+
+def make_workplace(tiny_model: Path, sums: Path, folder: Path) -> None:
     spec = {
         "model": str(tiny_model),
         "dtype": "float32",
@@ -193,7 +201,6 @@ def workplace(tiny_model, sums, tmp_path_factory) -> Path:
         [sys.executable, "-c", TWO_RUNS], env=environment(), cwd=folder, text=True, capture_output=True, check=False
     )
     assert done.stdout.strip() == "finished finished", done.stderr
-    return folder
 
 
 @pytest.fixture
