@@ -16,6 +16,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from types import ModuleType
 
 from clusters.errors import ClusterError
@@ -59,7 +60,10 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
     if options.listed is not None and not any(word.startswith("-") for word in left):
         getattr(options, options.listed).extend(left)
     elif left:
-        parser.error(f"unrecognized arguments: {' '.join(left)}")
+        flags = list(options.parser._option_string_actions)
+        near = [get_close_matches(word.partition("=")[0], flags, n=1) for word in left if word.startswith("--")]
+        meant = "".join(f"; did you mean {found[0]}?" for found in near[:1] if found)
+        options.parser.error(f"unrecognized arguments: {' '.join(left)}{meant}")
     return options
 
 
@@ -84,4 +88,4 @@ def _add_commands(parser: argparse.ArgumentParser, package: ModuleType) -> None:
         if hasattr(module, "add_arguments"):
             module.add_arguments(below)
         lists = [action.dest for action in below._get_positional_actions() if action.nargs in ("*", "+")]
-        below.set_defaults(run=module.run, listed=lists[-1] if lists else None)
+        below.set_defaults(run=module.run, listed=lists[-1] if lists else None, parser=below)

@@ -334,14 +334,14 @@ def choose_variants(spec: Spec, wanted: Sequence[str], known: Sequence[str], say
     for name in wanted:
         if name not in available():
             raise UserError(
-                f"--variants {name}: no such variant; {choose(name, available(), limit=30)}",
+                f"--variants {name}: no such variant; {choose(name, available())}",
                 field="--variants",
                 value=name,
                 allowed=available(),
             )
         if name not in known:
             raise UserError(
-                f"--variants {name}: it trains no factors of an update; {choose(name, known, limit=30)}",
+                f"--variants {name}: it trains no factors of an update; {choose(name, known)}",
                 field="--variants",
                 value=name,
                 allowed=known,

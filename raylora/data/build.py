@@ -179,12 +179,12 @@ def _opened(source: Source) -> tuple[ray.data.Dataset, str | None]:
     return ray.data.from_arrow(parts), table_hash(table)
 
 
-def _check(task: RowSource, proxy: float, validation_rows: int, max_length: int) -> None:
+def _check(task: RowSource, proxy: float, validation_rows: int | None, max_length: int) -> None:
     if not 0 < proxy <= 1:
         raise UserError.at(
             "task.proxy", f"{proxy} is not in (0, 1]; give the fraction of train that trials use", value=proxy
         )
-    if validation_rows < 1:
+    if validation_rows is not None and validation_rows < 1:
         raise UserError.at(
             "task.validation_rows", f"{validation_rows} is below 1; give 1 or more", value=validation_rows
         )
@@ -203,7 +203,7 @@ def build(
     *,
     proxy: float,
     seed: int,
-    validation_rows: int,
+    validation_rows: int | None,
     max_length: int,
     system: str | None = None,
     chat_template: bool = True,
@@ -223,7 +223,8 @@ def build(
         tokenizer_folder: local folder with the tokenizer's files.
         proxy: fraction of train, in (0, 1], that trials train on.
         seed: of the draws of validation, proxy and a bounded train (not of test: see `split`).
-        validation_rows: size of validation; a source with its own validation split may have fewer.
+        validation_rows: size of validation, by default 64 or a fifth of fewer than 320 rows; a source with its own
+            validation split may have fewer.
         max_length: longest prompt + response in tokens. Longer rows are dropped from train (unless `truncate` cuts
             them); validation and test rows are dropped where the prompt leaves no room for `task.max_new_tokens`.
         system: system message; "" is an empty one, None leaves the chat template to its default.
@@ -257,7 +258,7 @@ def build(
         max_length=max_length,
     )
     problems, notes = _problems([train_pool, *filter(None, [own_validation])], allow_broken)
-    if own_validation is None and len(parts.validation) < validation_rows:
+    if own_validation is None and validation_rows is not None and len(parts.validation) < validation_rows:
         few = len(parts.train) + len(parts.validation)
         notes.append(f"{len(parts.validation)} rows validate, not {validation_rows}, as there are {few} to train with")
     chosen = parts.train[proxy_rows(len(parts.train), proxy, seed)]

@@ -4,8 +4,8 @@ How rows are split, all of it reproducible:
 
 - test: the source's own test split; where there is none, 10 % of train (at most 1,000 rows, or the task's
   `test_rows`), drawn with a constant seed, so that no other seed of a later run ever trains on them;
-- validation: the source's own validation split or else rows of train, drawn with `seed`; where as many as are wanted
-  would leave less than a fifth of train to train on, a fifth of it;
+- validation: the source's own validation split or else rows of train, drawn with `seed`; of train no more than a fifth,
+  but where more are asked for and leave a fifth to train on;
 - train: the rest, in source order, without rows whose prompt also occurs in validation or in a test set that
   was carved from train;
 - proxy: a subset of train drawn with `seed`; for one seed, a smaller fraction is a subset of a larger one.
@@ -22,6 +22,7 @@ import numpy as np
 from raylora.errors import UserError
 
 TEST_FRACTION, TEST_AT_MOST, TEST_SEED = 0.1, 1000, 0
+DEFAULT_VALIDATION_ROWS = 64  # where nobody says how many
 _KEYS_AT_ONCE = 2**16
 _VALIDATION, _PROXY, _TRAIN, _TEST = range(4)  # one random stream for each draw
 
@@ -119,7 +120,7 @@ def split(
     carve_test: bool,
     task: Limits,
     seed: int,
-    validation_rows: int,
+    validation_rows: int | None,
     max_length: int,
 ) -> Parts:
     """Who trains, validates and tests; see the module for the rules."""
@@ -185,7 +186,7 @@ def split(
 
 
 def _validation(
-    pool: Pool, own: Pool | None, left: np.ndarray, *, seed: int, wanted: int, room: int, max_length: int
+    pool: Pool, own: Pool | None, left: np.ndarray, *, seed: int, wanted: int | None, room: int, max_length: int
 ) -> tuple[np.ndarray, int, int]:
     """Positions of the validation rows, how many rows were considered and how many of them could have been drawn."""
     if own is None:
@@ -196,12 +197,15 @@ def _validation(
         considered, source = own.usable, own
     order = shuffled(source.count, seed, _VALIDATION)
     candidates = order[(considered & (source.prompts <= room))[order]]
-    if own is None and len(candidates) <= wanted and _one_prompt(pool):
+    if own is None and len(candidates) <= (wanted or DEFAULT_VALIDATION_ROWS) and _one_prompt(pool):
         raise UserError.at("task.path", f"no row is left to validate with: {_all_held_out(pool, 0)}")
     if own is None and len(candidates) == 1:
         raise UserError.at("task.path", "one usable row is left to train and to validate with; give more rows")
-    if own is None and 5 * wanted > 4 * len(candidates):
-        wanted = max(1, len(candidates) // 5)
+    fifth = max(1, len(candidates) // 5)
+    if wanted is None:
+        wanted = DEFAULT_VALIDATION_ROWS if own is not None else min(DEFAULT_VALIDATION_ROWS, fifth)
+    elif own is None and 5 * wanted > 4 * len(candidates):
+        wanted = fifth
     if not len(candidates):
         raise UserError.at(
             "task.max_length",

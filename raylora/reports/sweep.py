@@ -230,7 +230,7 @@ def _page(sweep: Sweep, name: str) -> str:
         f"# Learning rates: {name}\n\n"
         f"{len(sweep.runs)} runs of `{about['model']}` on `{task['name']}`, {samples} samples each, seed "
         f"{about['seed']}{', ' + fixed if fixed else ''};\n"
-        f"{task.get('validation_rows', 'all')} validation rows. From the records: "
+        f"{task.get('validation_rows') or 'all'} validation rows. From the records: "
         f"`raylora report {name}.records.json --to {name}`.\n\n"
         f"![{sweep.metric} and validation loss over the learning rate, one line per variant]({name}.svg)\n\n"
         "The rate of the lowest loss is the vertex of a parabola through the lowest loss and its neighbours. `(edge)`: "

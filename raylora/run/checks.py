@@ -90,9 +90,7 @@ def _check_extra(spec: Spec) -> None:
     known = sorted({option for variant in VARIANTS.classes().values() for option in variant.options})
     for field, name in extra:
         if name not in known:
-            raise UserError(
-                f"{field}: an option of no variant; {choose(name, known, limit=40)}", field=field, allowed=known
-            )
+            raise UserError(f"{field}: an option of no variant; {choose(name, known)}", field=field, allowed=known)
 
 
 def _check_task(spec: Spec) -> None:
@@ -135,8 +133,7 @@ def _check_searcher(spec: Spec) -> None:
     for option, value in search.options.items():
         if option not in known:
             raise UserError(
-                f"search.options.{option} = {short(value)}: {name} has no such option; "
-                f"{choose(option, sorted(known), limit=20)}",
+                f"search.options.{option} = {short(value)}: {name} has no such option; {choose(option, sorted(known))}",
                 field=f"search.options.{option}",
                 value=value,
                 allowed=sorted(known),

@@ -43,7 +43,7 @@ def make_trackers(spec: Spec) -> list[Tracker]:
         for option in options:
             if option not in known:
                 raise UserError(
-                    f"track.{name}.{option}: {name} has no such option; {choose(option, sorted(known), limit=20)}",
+                    f"track.{name}.{option}: {name} has no such option; {choose(option, sorted(known))}",
                     field=f"track.{name}.{option}",
                     allowed=sorted(known),
                 )

@@ -69,7 +69,9 @@ class TaskSpec(Part):
         None, description="Role -> column where the names say too little: {prompt: input, response: output}."
     )
     train_rows: int | None = Field(None, ge=2, description="Rows read from train, validation rows included.")
-    validation_rows: int = Field(64, ge=1, description="Rows carved from train to score trials; of few rows, a fifth.")
+    validation_rows: int | None = Field(
+        None, ge=1, description="Rows that score trials; default: 64, or a fifth of train where it has fewer than 320."
+    )
     test_rows: int | None = Field(None, ge=1, description="Rows of the test split; only the final stage reads them.")
     proxy: float = Field(0.1, gt=0, le=1, description="Part of train that trials train on.")
     max_length: int | None = Field(
@@ -106,7 +108,7 @@ class TaskSpec(Part):
 
     @model_validator(mode="after")
     def _leaves_rows(self) -> TaskSpec:
-        if self.train_rows is not None and self.validation_rows >= self.train_rows:
+        if self.train_rows is not None and (self.validation_rows or 0) >= self.train_rows:
             raise UserError(
                 f"validation_rows = {self.validation_rows} leaves nothing of train_rows = {self.train_rows} "
                 "to train on; allowed: fewer validation rows than train rows",

@@ -43,7 +43,7 @@ def short(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def choose(name: str, allowed: Sequence[str], limit: int = 12) -> str:
+def choose(name: str, allowed: Sequence[str], limit: int = 40) -> str:
     """`did you mean ..?` where something is near, then what is allowed."""
     near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
     listed = ", ".join(allowed[:limit]) + (f" and {len(allowed) - limit} more" if len(allowed) > limit else "")
@@ -139,7 +139,7 @@ def _line(item: Any, model: type[BaseModel]) -> str:
     name = _dotted(loc)
     if kind == "extra_forbidden":
         fields = _fields_at(model, loc[:-1])
-        return f"{name} = {short(value)}: no such key; {choose(str(loc[-1]), fields, limit=20)}"
+        return f"{name} = {short(value)}: no such key; {choose(str(loc[-1]), fields)}"
     if kind == "missing":
         return f"{name}: missing; set it, for example {name}=VALUE on the command line"
     if kind == "value_error":

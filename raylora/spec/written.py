@@ -19,7 +19,7 @@ budget: {budget}          # for everything: data, search, final stage; 20m, 1h30
 
 task:
   name: {task}
-{path}  # validation_rows: 64     # rows that score a trial
+{path}  # validation_rows: 64     # rows that score a trial; few rows: a fifth
   # proxy: 0.1              # part of the train rows that trials train on
   # max_new_tokens: 64      # longest answer that is generated to score one
 

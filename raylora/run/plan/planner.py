@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from raylora.data.split import DEFAULT_VALIDATION_ROWS
 from raylora.run.plan.cost import CostModel
 from raylora.run.plan.packs import gain, memory_gb, pack_of, with_pack
 from raylora.run.plan.plan import Plan, in_words, margin
@@ -201,7 +202,7 @@ class _Planner:
 
     def _validation_rows(self) -> int:
         """Enough to tell recipes apart, cheap beside the training of a trial."""
-        if self._sets("task.validation_rows"):
+        if self._sets("task.validation_rows") and self.spec.task.validation_rows is not None:
             return self.spec.task.validation_rows
         least, most = self._least(VALIDATION_ROWS[0]), VALIDATION_ROWS[1]
         there = self.rows["validation"] + self.train
@@ -211,7 +212,7 @@ class _Planner:
         affordable = int(share / aim / max(1e-9, self.cost.evaluation_row_s * self.spec.reports))
         found = max(1, min(wanted, max(least, affordable), there // 4))
         # A split of the source's own may have fewer: then all of it is there already.
-        if self.rows["validation"] < self.spec.task.validation_rows:
+        if self.rows["validation"] < (self.spec.task.validation_rows or DEFAULT_VALIDATION_ROWS):
             found = min(found, self.rows["validation"])
         if found < wanted:
             self.reasons.append(

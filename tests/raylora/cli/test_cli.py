@@ -100,7 +100,8 @@ def test_changes_and_flags_may_be_given_in_any_order(tmp_path, monkeypatch) -> N
     assert (seen["spec"], seen["budget"]) == ("a.yaml", "5m")
 
 
-def test_an_unknown_flag_is_refused_however_many_changes_follow(capsys) -> None:
+def test_an_unknown_flag_is_refused_with_the_one_that_was_meant_however_many_changes_follow(capsys) -> None:
     with pytest.raises(SystemExit):
         cli.main(["plan", "a.yaml", "--budgte", "5m", "search.trials=2"])
-    assert "--budgte" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--budgte" in told and "did you mean --budget?" in told

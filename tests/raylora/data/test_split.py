@@ -100,8 +100,8 @@ def test_an_unbounded_train_asks_for_all_rows_at_once():
     assert pool.asked[0] == 1000
 
 
-def test_of_few_rows_a_fifth_validates_where_those_wanted_would_leave_less_to_train_on():
-    def parts(rows: int, wanted: int):
+def test_of_few_rows_a_fifth_validates_but_where_more_are_asked_for_and_leave_enough_to_train_on():
+    def parts(rows: int, wanted: int | None):
         pool = TablePool(rows, 0)
         usable = int((pool.truth["usable"] & (pool.truth["prompts"] <= 24 - Limits().max_new_tokens)).sum())
         options = {"carve_test": False, "task": Limits(), "seed": 0, "max_length": 24}
@@ -111,6 +111,9 @@ def test_of_few_rows_a_fifth_validates_where_those_wanted_would_leave_less_to_tr
     assert len(few.validation) == usable // 5 and len(few.train) > len(few.validation)
     enough, usable = parts(50, 10)
     assert len(enough.validation) == 10 <= usable / 2
+    default, usable = parts(150, None)
+    assert usable > 80 and len(default.validation) == usable // 5
+    assert len(parts(800, None)[0].validation) == 64
 
 
 def test_one_row_cannot_train_and_validate():

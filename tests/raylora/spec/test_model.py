@@ -92,7 +92,10 @@ def test_written_yaml_takes_either_budget_as_override(spec_file: Path, tmp_path:
         ("task.proxy=1.5", ["task.proxy = 1.5", "at most 1"]),
         ("task.proxy=0", ["task.proxy = 0", "above 0"]),
         ("task.name=", ["task.name = None", "allowed: text"]),
-        ("task.train_rows=64", ["task.validation_rows = 64", "train_rows = 64"]),
+        (
+            "task={name: reasoning_gym/chain_sum, train_rows: 64, validation_rows: 64}",
+            ["task.validation_rows = 64", "train_rows = 64"],
+        ),
         ("space.rank=[4,0]", ["space.rank[1] = 0", "at least 1"]),
         ("space.rank=[8,8]", ["space.rank", "8 is there twice"]),
         ("space.rank=[]", ["space.rank = []", "at least one value"]),
