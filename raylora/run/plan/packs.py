@@ -27,18 +27,40 @@ def fitting_pack(spec: Spec, cost: CostModel) -> int:
     Args:
         cost: of a trial alone.
     """
-    from searchers import SEARCHERS
-
-    hosts = spec.resources.hosts
-    unseen = UNSEEN if SEARCHERS[spec.search.searcher].learns else 1.0
-    most = max(1, min(AT_MOST, math.ceil(unseen * spec.search.trials / hosts)))
-    free = MEMORY * (cost.available_gb + cost.resident_gb)
-    while most > 1 and cost.available_gb and hosts * memory_gb(spec, with_pack(spec, cost, most)) > free:
-        most -= 1
+    most = _that_fit(spec, cost, _useful(spec))
     best = gain(spec, cost, most)
     if best < WORTH:
         return 1
     return next(pack for pack in range(1, most + 1) if gain(spec, cost, pack) >= NEARLY * best)
+
+
+def why_alone(spec: Spec, cost: CostModel) -> str:
+    """In words, what keeps `fitting_pack` at one trial."""
+    useful = _useful(spec)
+    most = _that_fit(spec, cost, useful)
+    if useful == 1:
+        why = "there are too few trials for a searcher that learns from them"
+    elif most == 1:
+        why = "memory has no room for two"
+    else:
+        why = f"with {most} of them passes are predicted to be {gain(spec, cost, most):.2g} times as fast"
+    return f"one trial at a time on a host, as {why}"
+
+
+def _useful(spec: Spec) -> int:
+    """The largest pack that leaves a searcher enough results to learn from."""
+    from searchers import SEARCHERS
+
+    unseen = UNSEEN if SEARCHERS[spec.search.searcher].learns else 1.0
+    return max(1, min(AT_MOST, math.ceil(unseen * spec.search.trials / spec.resources.hosts)))
+
+
+def _that_fit(spec: Spec, cost: CostModel, most: int) -> int:
+    """As many of `most` trials as memory has room for, and one at least."""
+    hosts, free = spec.resources.hosts, MEMORY * (cost.available_gb + cost.resident_gb)
+    while most > 1 and cost.available_gb and hosts * memory_gb(spec, with_pack(spec, cost, most)) > free:
+        most -= 1
+    return most
 
 
 def with_pack(spec: Spec, cost: CostModel, pack: int) -> CostModel:

@@ -11,7 +11,7 @@ import numpy as np
 
 from raylora.data.split import DEFAULT_VALIDATION_ROWS
 from raylora.run.plan.cost import CostModel
-from raylora.run.plan.packs import gain, memory_gb, pack_of, with_pack
+from raylora.run.plan.packs import gain, memory_gb, pack_of, why_alone, with_pack
 from raylora.run.plan.plan import Plan, in_words, margin
 from raylora.spec import Spec
 from raylora.spec.budget import duration
@@ -100,7 +100,7 @@ def make_plan(
 
 def as_told(spec: Spec, rows: Mapping[str, int], cost: CostModel) -> Plan:
     """What a spec without a budget says, with what it will cost; arguments as `make_plan`."""
-    cost, faster = _packed(spec, cost)
+    cost, faster, reasons = _packed(spec, cost)
     proxy = max(1, round(spec.task.proxy * rows["train"]))
     samples, validation = spec.train.budget(proxy), rows["validation"]
     final_samples, test = spec.final.budget(rows["train"]), min(TEST_ROWS[1], spec.task.test_rows or TEST_ROWS[1])
@@ -128,13 +128,15 @@ def as_told(spec: Spec, rows: Mapping[str, int], cost: CostModel) -> Plan:
         estimated=not cost.measured,
         pack=cost.pack,
         gain=faster,
+        reasons=reasons,
     )
 
 
-def _packed(spec: Spec, alone: CostModel) -> tuple[CostModel, float]:
-    """The costs of trials as they are packed, and how many times as many samples an hour that makes."""
+def _packed(spec: Spec, alone: CostModel) -> tuple[CostModel, float, tuple[str, ...]]:
+    """The costs of trials as they are packed, how many times as many samples an hour that makes, and what to say."""
     pack = pack_of(spec, alone)
-    return with_pack(spec, alone, pack), gain(spec, alone, pack)
+    told = (why_alone(spec, alone),) if spec.resources.pack == "auto" and pack == 1 else ()
+    return with_pack(spec, alone, pack), gain(spec, alone, pack), told
 
 
 class _Planner:
@@ -143,14 +145,14 @@ class _Planner:
     ) -> None:
         assert spec.budget_s is not None
         self.spec, self.rows, self.chosen, self.budget_s, self.left_s = spec, rows, chosen, spec.budget_s, left_s
-        self.cost, self.gain = _packed(spec, cost)
+        self.cost, self.gain, packs = _packed(spec, cost)
         self.costs = Costs(self.cost, spec)
         self.hosts = spec.resources.hosts
         self.seconds = max(1.0, left_s - margin(self.budget_s))
         limit = spec.search.time_s
         self.search_limit = math.inf if limit is None else limit
         self.train = max(1, rows["train"])
-        self.reasons: list[str] = []
+        self.reasons = list(packs)
         self.contradictions: list[str] = []
 
     def plan(self) -> Plan:

@@ -70,3 +70,16 @@ def test_a_pack_of_the_users_is_kept_and_shortens_the_search(asked, costly) -> N
     one, eight = both
     assert (one.pack, eight.pack) == (1, 8) and one.gain == 1.0 < eight.gain
     assert eight.search_s < one.search_s and eight.memory_gb > one.memory_gb and eight.final_s == one.final_s
+
+
+def test_a_plan_says_why_trials_do_not_share_passes(asked, costly) -> None:
+    def reason(**changes) -> str:
+        plan = as_told(asked(**changes), ROWS, costly)
+        assert plan.pack == 1
+        return plan.lines()[-1]
+
+    assert "1 times as fast" in reason(space__batch_size=[64])
+    assert "too few trials" in reason(search__trials=2)
+    assert not as_told(asked(resources__pack=1), ROWS, costly).reasons
+    small = replace(costly, available_gb=0.1)
+    assert "no room for two" in make_plan(asked(space__rank=[256]), ROWS, small, left_s=1150).lines()[3]
