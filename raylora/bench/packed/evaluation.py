@@ -11,7 +11,7 @@ from raylora.bench.packed.arms import Bench, compared, make_rows, turns
 from trainables.protocols import Mark, Outputs, Row, Sampling, TrainSettings
 
 BAR = 1.3
-# Of prompts, references and answers; the answers of a model that is asked nothing sensible end there.
+# Of prompts that are trained on, references, and the longest answer.
 PROMPT, REFERENCE, ANSWER = 30, 8, 64
 
 
@@ -97,13 +97,16 @@ def compare_evaluation(bench: Bench, adapters: int, rows: int, rounds: int = 3) 
 
 
 def _questions(bench: Bench, count: int) -> list[dict[str, Any]]:
-    """Sums of a few numbers, in about `PROMPT` tokens."""
+    """Sums of a few numbers, asked as chats are, of which most answers explain until they are cut off."""
     draw = random.Random(1)
     rows = []
     for at in range(count):
         numbers = [draw.randint(2, 99) for _ in range(4)]
         bought = f"buys {numbers[1]} more, then {numbers[2]} and {numbers[3]}"
-        text = f"Ada has {numbers[0]} apples and {bought}. How many are there?"
-        ids = bench.tokenizer(text)["input_ids"]
+        text = f"Ada has {numbers[0]} apples and {bought}. How many are there? Explain each step."
+        if bench.tokenizer.chat_template:
+            turns = [{"role": "system", "content": ""}, {"role": "user", "content": text}]
+            text = bench.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        ids = bench.tokenizer(text, add_special_tokens=not bench.tokenizer.chat_template)["input_ids"]
         rows.append({"row": at, "prompt_ids": ids, "response_ids": ids[:REFERENCE]})
     return rows
