@@ -38,7 +38,7 @@ def build_task(spec: Spec) -> Task:
     seed = {} if "seed" in told.options else {"seed": spec.seed}
     rows = {
         name: getattr(told, name)
-        for name in ("path", "train", "validation", "test", "columns", "train_rows", "test_rows")
+        for name in ("path", "train", "validation", "test", "columns", "list_labels", "train_rows", "test_rows")
     }
     task = make_task(told.name, told.options, test_sets=told.test_sets or None, **rows, **seed)
     longest = told.max_new_tokens or told.sampling.max_new_tokens

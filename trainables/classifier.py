@@ -39,6 +39,14 @@ def number_of(answer: str) -> float:
     return value
 
 
+def label_order(label: str) -> tuple[bool, float, str]:
+    """A key to sort labels by: numbers by their size, before words."""
+    try:
+        return False, number_of(label), label
+    except ValueError:
+        return True, 0.0, label
+
+
 @dataclass(frozen=True)
 class ClassifierHead:
     """A linear (or small) head over one vector of each row, new where the checkpoint has none of this size.

@@ -63,6 +63,7 @@ class Form:
         template: the prompt with columns in braces.
         labels: what to write for each value of the response.
         first: the first option's number, where the right one is told by its number.
+        listed: what a labelled row may be answered with, where the prompt says so.
     """
 
     kind: Kind
@@ -72,13 +73,15 @@ class Form:
     template: str | None = None
     labels: Mapping[str, str] | None = None
     first: int = 0
+    listed: tuple[str, ...] = ()
 
     @property
     def told(self) -> str:
         """What was recognised, in words."""
         named = ", ".join(role if role == name else f"{role} = {name}" for role, name in self.columns.items())
         if self.kind == "labelled":
-            return f"labelled rows (text = {' + '.join(self.texts)}, label = {self.columns['label']})"
+            listed = f": {either(self.listed)}" if self.listed else ""
+            return f"labelled rows (text = {' + '.join(self.texts)}, label = {self.columns['label']}{listed})"
         if self.kind == "choice":
             from_1 = ", numbered from 1" if self.first else ""
             return f"questions with options ({named}, options = {' + '.join(self.texts)}{from_1})"
@@ -182,8 +185,18 @@ class Form:
             body = texts[0] or ""
         else:
             body = "\n".join(f"{name}: {text or ''}" for name, text in zip(self.texts, texts, strict=True))
-        columns = _plain(f"{body}\n\n{column}:", self._label(_class(raw.get(column), self.classes.get(column))))
+        if self.listed:
+            what = f"{column.replace('_', ' ')} of the text{'s' * (len(texts) > 1)}"
+            body += f"\n\nChoose the {what}: {either(self.listed)}.\n{column}:"
+        else:
+            body += f"\n\n{column}:"
+        columns = _plain(body, self.label_of(raw))
         return {**columns, "metadata": json.dumps({TEXTS: [text or "" for text in texts]}, ensure_ascii=False)}
+
+    def label_of(self, raw: Mapping[str, object]) -> str | None:
+        """What a labelled row is answered with; None without."""
+        column = self.columns["label"]
+        return self._label(_class(raw.get(column), self.classes.get(column)))
 
     def _template(self, raw: Mapping[str, object]) -> Columns:
         assert self.template is not None
@@ -256,6 +269,11 @@ class Own(Form):
             return broken(str(error))
         missing = _missing(columns.get("prompt"), columns.get("response"))
         return problem_row(missing) if missing else columns
+
+
+def either(words: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return " or ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def _or_empty(text: str | None) -> str:

@@ -19,6 +19,7 @@ from raylora.data.problems import where
 from raylora.data.readers import Part, class_names, is_url, plan, read
 from raylora.data.rows import row_table
 from raylora.errors import UserError
+from trainables.classifier import label_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +33,8 @@ _MIX_SEED = 0
 _SAMPLE = 200
 _FORMS_AT_MOST = 64
 _ROWS_PER_TABLE = 1024
+# Labels are listed in the prompt where they are few and short; so many rows are looked at for them.
+_LABELS_AT_MOST, _LABEL_LENGTH, _LABEL_ROWS = 20, 60, 200_000
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,14 @@ class FileSource:
     Args:
         sources: pairs of what the spec named and the files of that.
         reading: see `Read`.
+
+    Attributes:
+        labels_from: the split whose labels the prompts of labelled rows list; None where they list none.
     """
 
     def __init__(self, sources: Sequence[tuple[Wanted, Callable[[], list[str]]]], reading: Read) -> None:
         self.sources, self.reading = list(sources), reading
+        self.labels_from: FileSource | None = None
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -139,6 +146,35 @@ class FileSource:
     @cached_property
     def forms(self) -> dict[str, Form]:
         """How each file is read; of very many files those behind the first ones are read as the first."""
+        labelled = any(form.kind == "labelled" for form in self._recognised.values())
+        listed = self.labels_from.labels if labelled and self.labels_from is not None else ()
+        return {
+            file: replace(form, listed=listed) if form.kind == "labelled" else form
+            for file, form in self._recognised.items()
+        }
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The different labels of labelled rows, numbers by their size before words; empty unless few and short."""
+        found: set[str] = set()
+        rows = 0
+        for part in self.parts:
+            form = self._recognised.get(part.file)
+            if form is None or form.kind != "labelled":
+                continue
+            for _, raw in islice(read(part), _LABEL_ROWS - rows):
+                label = None if isinstance(raw, str) else form.label_of(raw)
+                if label is None or not label.strip():
+                    continue
+                rows += 1
+                found.add(label)
+                if len(found) > _LABELS_AT_MOST or len(label) > _LABEL_LENGTH:
+                    return ()
+        # As many labels as rows are no labels.
+        return tuple(sorted(found, key=label_order)) if len(found) > 1 and (len(found) < rows or rows == 2) else ()
+
+    @cached_property
+    def _recognised(self) -> dict[str, Form]:
         forms: dict[str, Form] = {}
         for part in self.parts:
             if part.file in forms:

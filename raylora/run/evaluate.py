@@ -13,7 +13,7 @@ from typing import Any, Literal
 from raylora.build import build_data, build_task, max_length, threads_per_host, train_settings
 from raylora.cluster import connected
 from raylora.data.build import Test, build_tests
-from raylora.data.sources import split_names
+from raylora.data.sources import FileSource, split_names
 from raylora.data.split import TEST_SEED
 from raylora.data.tokenise import model_positions, tokenizer_files
 from raylora.data.tokens import Tokenising
@@ -213,6 +213,7 @@ def _source(path: str, split: str | None) -> dict[str, object]:
 def _given_rows(spec: Spec, task: Task, subject: Subject, progress: Progress) -> dict[str, Test]:
     """The rows of sources that were given: nothing but them is read."""
     told = spec.task
+    _list_as_trained(task, subject)
     how = Tokenising(
         told.system,
         told.chat_template,
@@ -233,6 +234,21 @@ def _given_rows(spec: Spec, task: Task, subject: Subject, progress: Progress) ->
         allow_broken=told.allow_broken,
         say=progress.say,
     )
+
+
+def _list_as_trained(task: Task, subject: Subject) -> None:
+    """Has the prompts of labelled rows list the labels that the run was trained on, not those of the given rows."""
+    if subject.run is None:
+        return
+    try:
+        own = build_task(read_run(subject.run)[1]).splits()["train"]
+        if not isinstance(own, FileSource) or not own.labels:
+            return
+    except UserError:  # what it was trained on is not there any more
+        return
+    for source in task.splits().values():
+        if isinstance(source, FileSource) and source.labels_from is not None:
+            source.labels_from = own
 
 
 def _rows_of_spec(

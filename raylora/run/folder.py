@@ -104,15 +104,19 @@ def read_run(run_dir: str | Path) -> tuple[Path, Spec]:
 
 
 def _read_spec(file: Path) -> Spec:
-    """The spec of a run, also of one from before specs had a version.
+    """The spec of a run, also of one of an earlier release.
 
-    Those have every default written out. That of the longest row was 1,024 tokens whatever the model has positions for;
-    now as many as it has.
+    Those have every default written out. That of the longest row was 1,024 tokens whatever the model has positions for,
+    before specs had a version; now as many as it has. Prompts listed no labels before a spec said whether they do.
     """
     data = read_yaml(file)
     task = data.get("task")
-    if "version" not in data and isinstance(task, dict) and task.get("max_length") == 1024:
-        data = {**data, "task": {**task, "max_length": None}}
+    if isinstance(task, dict):
+        if "version" not in data and task.get("max_length") == 1024:
+            task = {**task, "max_length": None}
+        if "prompt_template" not in (task.get("options") or {}):
+            task = {"list_labels": False, **task}
+        data = {**data, "task": task}
     return from_dict(data)
 
 

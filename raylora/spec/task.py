@@ -68,6 +68,9 @@ class TaskSpec(Part):
     columns: dict[str, str] | None = Field(
         None, description="Role -> column where the names say too little: {prompt: input, response: output}."
     )
+    list_labels: bool = Field(
+        True, description="Labelled rows: the prompt lists the labels that train has, where they are 2 to 20."
+    )
     train_rows: int | None = Field(None, ge=2, description="Rows read from train, validation rows included.")
     validation_rows: int | None = Field(
         None, ge=1, description="Rows that score trials; default: 64, or a fifth of train where it has fewer than 320."

@@ -39,7 +39,8 @@ def make_task(name: str, options: Mapping[str, Any] | None = None, **more: Any) 
 
     Options are the keyword arguments of the task's class: `path`, `match`, `train_rows`, `test_rows`, `seed`,
     `max_new_tokens`, ... `more` takes the same; those that are None are left to their defaults. `seed` is for
-    tasks that generate their rows; the others accept it and have no use for it.
+    tasks that generate their rows, `list_labels` for those that read labelled rows; the others accept them and have no
+    use for them.
 
     Raises:
         UserError: unknown name or option, an option given twice, or a value that the task refuses.
@@ -55,8 +56,9 @@ def make_task(name: str, options: Mapping[str, Any] | None = None, **more: Any) 
         chosen[option] = value
     cls, part = _family(name)
     known = _options(cls)
-    if "seed" not in known:
-        chosen.pop("seed", None)
+    for option in ("seed", "list_labels"):
+        if option not in known:
+            chosen.pop(option, None)
     if "path" in chosen and "path" not in known:
         raise UserError.at("task.path", f"{name} generates its rows; remove task.path", value=chosen["path"])
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):

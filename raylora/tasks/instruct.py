@@ -35,6 +35,7 @@ class InstructTask(Task):
             `response_column`.
         response_column: the column of the response.
         labels: what to write for each value of the response: `{0: "no", 1: "yes"}`.
+        list_labels: whether the prompts of labelled rows name the labels, where there are 2 to 20.
         train_rows, test_rows: bounds on the splits; None for all rows.
         max_new_tokens: longest completion to generate, in tokens.
     """
@@ -56,6 +57,7 @@ class InstructTask(Task):
         prompt_template: str | None = None,
         response_column: str | None = None,
         labels: Mapping[Any, str] | None = None,
+        list_labels: bool = True,
         train_rows: int | None = None,
         test_rows: int | None = None,
         max_new_tokens: int = 64,
@@ -92,6 +94,9 @@ class InstructTask(Task):
         own |= {f"test.{name}": source for name, source in (test_sets or {}).items()}
         self.test_sets = tuple(test_sets or {})
         self._open = open_splits(self.path, config, own=own, reading=reading)
+        if list_labels:
+            for source in self._open.values():
+                source.labels_from = self._open["train"]
 
     @staticmethod
     def finish(table: pa.Table) -> pa.Table:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from raylora.errors import UserError
 from raylora.metrics import METRICS, Metric
 from raylora.tasks.scoring import Entry
-from trainables.classifier import ClassifierHead, label_of, number_of
+from trainables.classifier import ClassifierHead, label_of, label_order, number_of
 
 HeadKind = Literal["language", "classifier", "regression"]
 MOST_CLASSES = 1000
@@ -74,7 +74,7 @@ def make_head(
         found.add(label_of(answer or ""))
         if len(found) > MOST_CLASSES:
             break
-    named = sorted(found, key=_order)
+    named = sorted(found, key=label_order)
     if len(named) < 2 or len(named) > MOST_CLASSES or (len(named) == rows and rows > 2):
         count = f"more than {MOST_CLASSES}" if len(named) > MOST_CLASSES else str(len(named))
         shown = ", ".join(repr(name[:40]) for name in named[:_SHOWN])
@@ -104,14 +104,6 @@ def _regression(kind: str, answers: Iterable[str | None], labels: Sequence[str],
                 value=kind,
             ) from None
     return ClassifierHead((), seed)
-
-
-def _order(label: str) -> tuple[bool, float, str]:
-    """Numbers by their size, before words."""
-    try:
-        return False, number_of(label), label
-    except ValueError:
-        return True, 0.0, label
 
 
 def first_answers(rows: Any, most: int = 200_000) -> Iterable[str | None]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -77,6 +78,15 @@ def test_labelled_rows_ask_for_the_label():
     assert (found["prompt"], found["response"]) == ("fine film\n\nlabel:", "1")
     named = normalise({"sentence1": "a b", "sentence2": "c", "label": 1, "idx": 7}, classes={"label": ["no", "yes"]})
     assert (named["prompt"], named["response"]) == ("sentence1: a b\nsentence2: c\n\nlabel:", "yes")
+
+
+def test_labels_that_are_few_are_listed_in_the_prompt():
+    form = recognise([{"text": "fine film", "main_topic": "x"}], columns={"text": "text", "label": "main_topic"})
+    listed = replace(form, listed=("art", "law", "war"))
+    assert listed.normalise({"text": "fine film", "main_topic": "art"})["prompt"] == (
+        "fine film\n\nChoose the main topic of the text: art, law or war.\nmain_topic:"
+    )
+    assert listed.told == "labelled rows (text = text, label = main_topic: art, law or war)"
 
 
 def test_labels_become_words():

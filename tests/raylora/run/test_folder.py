@@ -59,6 +59,12 @@ def test_a_spec_says_its_version(run) -> None:
     assert "version: 1\n" in read_run(run)[1].to_yaml()
 
 
+def test_a_run_from_before_prompts_listed_labels_goes_on_without(run) -> None:
+    assert read_run(run)[1].task.list_labels is False
+    (run / "spec.yaml").write_text(load(run / "spec.yaml").to_yaml())
+    assert read_run(run)[1].task.list_labels is True
+
+
 def test_what_an_attempt_left_of_tunes_own_is_set_aside(run) -> None:
     for name in ("trials.jsonl", "searcher.pkl", "searcher.json", "tuner.pkl"):
         (run / name).write_text("")

@@ -54,6 +54,31 @@ def test_a_folder_gives_the_splits_that_it_has(files, tmp_path):
 LABELLED = {"prompt_template": "{text} Right?", "response_column": "label", "labels": {0: "no", 1: "yes"}}
 
 
+def prompts(task, split):
+    return [row["prompt"] for row in read(task, split)]
+
+
+def test_prompts_of_labelled_rows_list_the_labels_of_train(files, tmp_path):
+    files(
+        train=[{"text": "a b", "label": n % 3} for n in range(9)],
+        test=[{"text": "c d", "label": 7}],
+    )
+    task = make_task("instruct", {"path": str(tmp_path)})
+    asked = "Choose the label of the text: 0, 1 or 2.\nlabel:"
+    assert (prompts(task, "train")[0], prompts(task, "test")) == (f"a b\n\n{asked}", [f"c d\n\n{asked}"])
+    plain = make_task("instruct", {"path": str(tmp_path)}, list_labels=False)
+    assert prompts(plain, "test") == ["c d\n\nlabel:"]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["one"] * 9, [f"own {n}" for n in range(9)], [str(n % 21) for n in range(63)], ["long " * 20, "b"] * 4],
+)
+def test_labels_that_are_one_many_or_long_are_not_listed(files, tmp_path, labels):
+    files(train=[{"text": "a b", "label": label} for label in labels])
+    assert prompts(make_task("instruct", {"path": str(tmp_path)}), "train")[0] == "a b\n\nlabel:"
+
+
 def test_labelled_rows_become_prompts_and_words(files, tmp_path):
     files(train=[{"text": "It rains.", "label": 1}, {"text": "It rain {x}.", "label": 0}])
     rows = read(make_task("instruct", {"path": str(tmp_path), **LABELLED}), "train")
