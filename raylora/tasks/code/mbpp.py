@@ -67,7 +67,7 @@ def program(row: Mapping[str, Any], answer: str, *, challenge: bool = False) -> 
 
     Args:
         row: `test_list`, and where there are any `test_setup_code` (or `test_imports`, as in the sanitised
-            form), `challenge_test_list`, `task_id`.
+            form), `challenge_test_list`, EvalPlus' `test`, `task_id`.
         answer: code between `[BEGIN]` and `[DONE]`, between fences, or bare.
         challenge: run the harder assertions too.
     """
@@ -84,7 +84,8 @@ def _assemble(row: Mapping[str, Any], code: str, name: str, challenge: bool) -> 
     imports = [str(line) for line in _given(row, "test_imports")]
     setup = str(row.get("test_setup_code") or "")
     more = _given(row, "challenge_test_list") if challenge else []
-    tests = "\n".join(map(_lines, [*imports, setup, *row["test_list"], *more]))
+    plus = str(row.get("test") or "")
+    tests = "\n".join(map(_lines, [*imports, setup, *row["test_list"], *more, plus]))
     return Program(code=code, tests=tests + "\n", entry_point=name, name=f"MBPP/{row.get('task_id', name)}")
 
 

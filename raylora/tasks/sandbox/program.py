@@ -8,6 +8,21 @@ import sys
 from dataclasses import dataclass
 
 
+def imported(source: str) -> set[str]:
+    """The top-level names of the modules that a source imports anywhere; empty where it does not parse."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
 @dataclass(frozen=True)
 class Program:
     """Code to run and the tests that judge it.

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib.util import find_spec
 
 # Loads every extension module of the standard library, which is trusted, and tells which files that mapped.
 _PROBE = """
@@ -29,6 +31,8 @@ print(json.dumps([list(sys.version_info[:2]), stdlib, dynload, mapped]))
 """
 _ALSO_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/dev/zero")
 _ALSO_TREES = ("/usr/share/zoneinfo",)
+# What published tests and answers use beside the standard library, and no package else.
+_PACKAGES = ("numpy",)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Runtime:
         libraries: the shared libraries that it and its extension modules load.
         files: other single files, the top of the library among them.
         trees: folders with all that they hold; installed packages are not among them.
+        packages: packages that are shown to what imports them: name -> its folder, and that of its libraries.
     """
 
     python: str
@@ -48,6 +53,13 @@ class Runtime:
     libraries: tuple[str, ...]
     files: tuple[str, ...]
     trees: tuple[str, ...]
+    packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def showing(self, names: Collection[str]) -> Runtime:
+        """Itself with these of its packages, and no other."""
+        packages = {name: folders for name, folders in self.packages.items() if name in names}
+        shown = [folder for folders in packages.values() for folder in folders]
+        return replace(self, trees=(*self.trees, *shown), packages=packages)
 
 
 @cache
@@ -69,4 +81,16 @@ def runtime(python: str | None = None) -> Runtime:
         if entry.name in ("site-packages", "dist-packages", "test", "tests"):
             continue
         (trees if entry.is_dir() else files).append(entry.path)
-    return Runtime(real, stdlib, tuple(libraries), tuple(sorted(set(files))), tuple(sorted(set(trees))))
+    # Another interpreter may have other versions of them.
+    packages = _packages() if real == os.path.realpath(sys.executable) else {}
+    return Runtime(real, stdlib, tuple(libraries), tuple(sorted(set(files))), tuple(sorted(set(trees))), packages)
+
+
+def _packages() -> dict[str, tuple[str, ...]]:
+    found = {}
+    for name in _PACKAGES:
+        spec = find_spec(name)
+        if spec is not None and spec.origin is not None:
+            folder = os.path.dirname(os.path.realpath(spec.origin))
+            found[name] = tuple(path for path in (folder, f"{folder}.libs") if os.path.isdir(path))
+    return found

@@ -18,7 +18,7 @@ from typing import Any
 
 from raylora.errors import UserError
 from raylora.tasks.sandbox import kinds
-from raylora.tasks.sandbox.program import Limits, Outcome, Program
+from raylora.tasks.sandbox.program import Limits, Outcome, Program, imported
 from raylora.tasks.sandbox.runtime import Runtime
 from raylora.tasks.sandbox.scratch import holds_more_than, scratch_folder
 
@@ -61,8 +61,11 @@ class _Pair:
             "modules": modules,
         }
         start = _Start(stack, kind, runtime, limits)
-        self._program = start("candidate", {"code": program.code, "names": names}, [asked, answer])
-        self._tests = start("judge", tests, [heard, ask, verdict])
+        self._program = start(
+            "candidate", {"code": program.code, "names": names}, [asked, answer], imported(program.code)
+        )
+        used = imported(program.tests) | imported(program.prelude)
+        self._tests = start("judge", tests, [heard, ask, verdict], used)
         self._scratch, self._inner = start.scratch, start.inner
         for fd in (asked, ask, heard, answer, verdict):
             os.close(fd)
@@ -153,10 +156,13 @@ class _Start:
         self.inner: dict[subprocess.Popen[bytes], int] = {}
         self._stack, self._kind, self._runtime, self._limits = stack, kind, runtime, limits
 
-    def __call__(self, role: str, payload: dict[str, Any], fds: list[int]) -> subprocess.Popen[bytes]:
+    def __call__(
+        self, role: str, payload: dict[str, Any], fds: list[int], imports: set[str]
+    ) -> subprocess.Popen[bytes]:
+        runtime = self._runtime.showing(imports if self._kind != "wasm" else ())
         scratch = self._stack.enter_context(scratch_folder())
         self.scratch.append(scratch)
-        policy = kinds.policy(self._kind, self._runtime, scratch) | {"limits": _limits(self._limits)}
+        policy = kinds.policy(self._kind, runtime, scratch) | {"limits": _limits(self._limits)}
         orders = {
             "role": role,
             "payload": payload,
@@ -164,6 +170,7 @@ class _Start:
             "modules": _sources(role, walls=self._kind != "wasm"),
             "boot": _boot(),
             "policy": policy,
+            "packages": {name: folders[0] for name, folders in runtime.packages.items()},
             "recursion": 1100,
         }
         orders_fd = os.memfd_create("orders")
@@ -173,7 +180,7 @@ class _Start:
             with open(orders_fd, "wb", closefd=False) as file:
                 file.write(json.dumps(orders).encode())
             os.lseek(orders_fd, 0, os.SEEK_SET)
-            command = kinds.command(self._kind, self._runtime, scratch, _boot(), orders_fd, tell)
+            command = kinds.command(self._kind, runtime, scratch, _boot(), orders_fd, tell)
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -240,7 +247,9 @@ def _environment(kind: str, scratch: str) -> dict[str, str]:
     if kind == "wasm":
         # The host of the guest is raylora's own; the guest sees none of this.
         return {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    return {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "HOME": scratch, "TMPDIR": scratch}
+    # Threads of numpy's library would each take their share of the memory.
+    single = {"OPENBLAS_NUM_THREADS": "1"}
+    return {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "HOME": scratch, "TMPDIR": scratch, **single}
 
 
 @cache

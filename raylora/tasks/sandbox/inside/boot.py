@@ -9,6 +9,21 @@ import sys
 import types
 
 
+def packages_finder(folders: dict[str, str]) -> object:
+    """Imports these packages from their folders: what else is installed beside them cannot be seen."""
+    from importlib.util import spec_from_file_location
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> object:
+            if name not in folders:
+                return None
+            folder = folders[name]
+            return spec_from_file_location(name, f"{folder}/__init__.py", submodule_search_locations=[folder])
+
+    return Finder
+
+
 def boot() -> None:
     """Nothing untrusted runs before the last line."""
     source = sys.argv[1]
@@ -30,6 +45,8 @@ def boot() -> None:
         for low, high in zip(kept, [*kept[1:], 65536], strict=True):
             os.closerange(low + 1, high)
         roles["confine"].confine(orders["policy"])
+    if orders["packages"]:
+        sys.meta_path.append(packages_finder(orders["packages"]))
     sys.setrecursionlimit(orders["recursion"])
     sys.set_int_max_str_digits(0)
     sys.argv[:] = [""]

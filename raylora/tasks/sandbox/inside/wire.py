@@ -137,6 +137,8 @@ class Codec:
             return [kind.__name__, value.hex()]
         if kind is complex:
             return ["complex", value.real, value.imag]
+        if kind.__module__ == "numpy" and hasattr(value, "item") and kind.__name__ != "ndarray":
+            return self.encode(value.item(), depth)
         if kind in (range, slice):
             return [kind.__name__, *[self.encode(part, depth) for part in (value.start, value.stop, value.step)]]
         name = str(getattr(value, "__name__", ""))
@@ -222,6 +224,9 @@ class Remote:
         object.__setattr__(self, "_number", number)
 
     def __getattr__(self, name: str) -> Any:
+        # What numpy asks for would be believed to the letter, addresses of memory included.
+        if name.startswith("__array"):
+            raise AttributeError(name)
         return _ask(self, "getattr", name)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -385,7 +390,9 @@ def _text(error: BaseException) -> str:
 
 
 def _exception(names: Any, text: str) -> Exception:
-    for name in names if isinstance(names, list) else []:
+    # The end of an iteration crosses as an answer; raised by a call, it would end a loop of the tests unnoticed.
+    ends = isinstance(names, list) and "StopIteration" in names
+    for name in names if isinstance(names, list) and not ends else []:
         kind = getattr(builtins, name, None) if isinstance(name, str) else None
         if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
             try:

@@ -46,6 +46,35 @@ def test_an_answer_cannot_bring_its_own_check() -> None:
     assert scores(answers) == [False, False]
 
 
+PLUS = """import numpy as np
+
+def is_floats(x) -> bool:
+    return isinstance(x, float) or isinstance(x, np.ndarray)
+
+def assertion(out, exp, atol):
+    if atol == 0 and is_floats(exp):
+        atol = 1e-6
+    if out != exp and atol != 0:
+        assert np.allclose(out, exp, rtol=1e-07, atol=atol)
+    else:
+        assert out == exp
+
+def check(candidate):
+    inputs, results = [[3.0], [4.0]], [1.5, 2.0]
+    for inp, exp in zip(inputs, results):
+        assertion(candidate(*inp), exp, 0)
+"""
+
+
+@needs_sandbox
+@pytest.mark.skipif(available().kind == "wasm", reason="no numpy in WebAssembly")
+def test_tests_of_evalplus_run_with_numpy() -> None:
+    row = {"task_id": "HumanEval/y", "entry_point": "half", "prompt": "def half(x: float) -> float:\n", "test": PLUS}
+    answers = ["    return x / 2 + 1e-9", "    return x", "    return np.nan"]
+    outcomes = Sandbox().run_tests([humaneval.program(row, answer) for answer in answers])
+    assert [(o.passed, o.kind) for o in outcomes] == [(True, "passed"), (False, "failed"), (False, "error")]
+
+
 @needs_sandbox
 def test_reference_solutions_pass(published: Published) -> None:
     found = published("humaneval", "test")[::11] or [ROW]

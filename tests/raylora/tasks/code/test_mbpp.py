@@ -47,6 +47,11 @@ def test_assertions_that_call_nothing_are_named() -> None:
         mbpp.tested_names(["assert True"])
 
 
+def test_the_tests_that_evalplus_adds_come_after_the_published_ones() -> None:
+    plus = mbpp.reference({**ROW, "test": "assert total([5]) == 5"}).tests
+    assert plus.splitlines()[-2:] == [ROW["test_list"][1], "assert total([5]) == 5"]
+
+
 @needs_sandbox
 def test_answers_are_scored() -> None:
     answers = [

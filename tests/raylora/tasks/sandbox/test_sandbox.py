@@ -192,3 +192,30 @@ def test_names_that_nobody_asked_for_are_not_taken(box: Sandbox) -> None:
     )
     assert run(box, forge, "assert len(f([1, 2, 3])) == True").kind == "failed"
     assert run(box, forge, "assert len(f([1, 2, 3])) == 3").passed
+
+
+def test_a_program_that_stops_an_iteration_fails_the_tests_within_it(box: Sandbox) -> None:
+    outcome = run(box, "def f(x): raise StopIteration", "assert all(map(lambda x: f(x) == x, [1, 2]))", entry_point="f")
+    assert (outcome.kind, outcome.detail) == ("error", "StopIteration: ")
+
+
+NUMPY = "import numpy as np\n"
+
+
+@pytest.mark.skipif(available().kind == "wasm", reason="no numpy in WebAssembly")
+@pytest.mark.parametrize(
+    ("answer", "passes"),
+    [
+        ("np.float32(3.5)", True),
+        ("np.array([3.5])", True),
+        ("None", False),
+        ("np.nan", False),
+        ("Address()", False),
+    ],
+)
+def test_numpy_is_there_where_it_is_imported(box: Sandbox, answer: str, passes: bool) -> None:
+    memory = "{'shape': (1,), 'typestr': '<f8', 'data': (id(0), True), 'version': 3}"
+    fake = f"class Address:\n    __array_interface__ = {memory}\n"
+    outcome = run(box, f"{NUMPY}{fake}def f(): return {answer}", f"{NUMPY}assert np.allclose(f(), 3.5)")
+    assert outcome.passed == passes, outcome
+    assert passes or outcome.kind in ("failed", "error")
