@@ -87,7 +87,7 @@ def _word(label: object, labels: tuple[str, ...]) -> str:
         return text
     try:
         place = int(float(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         place = -1
     if not 0 <= place < len(labels):
         raise BadTurn(f"the label {text!r} is none of {', '.join(labels)}")

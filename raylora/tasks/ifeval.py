@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from raylora.data.conversation import Columns
-from raylora.tasks.prompts import first, framed, row
+from raylora.tasks.prompts import as_list, first, framed, row
 from raylora.tasks.published import Published, PublishedTask
 
 # There are no reference answers; a row must have one to be read.
@@ -15,12 +14,11 @@ _NO_REFERENCE = "-"
 
 
 def _row(raw: Mapping[str, Any], form: str) -> Columns:
-    kwargs = raw.get("kwargs")
     return row(
         framed(form, first(raw, "prompt")),
         _NO_REFERENCE,
-        instruction_id_list=list(raw.get("instruction_id_list") or []),
-        kwargs=json.loads(kwargs) if isinstance(kwargs, str) else list(kwargs or []),
+        instruction_id_list=as_list(raw, "instruction_id_list"),
+        kwargs=as_list(raw, "kwargs"),
     )
 
 

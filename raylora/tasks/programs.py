@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raylora.data.conversation import Columns
+from raylora.data.conversation import BadTurn, Columns
 from raylora.data.files import hub_files, is_hub_id
 from raylora.data.readers import format_of, plan, read
 from raylora.errors import UserError
@@ -16,7 +16,7 @@ from raylora.metrics import Metric
 from raylora.metrics.pass_at_k import PassAtK
 from raylora.tasks.code import humaneval, mbpp
 from raylora.tasks.code.check import CheckByRow
-from raylora.tasks.prompts import first, row
+from raylora.tasks.prompts import as_list, first, row
 from raylora.tasks.published import Published, PublishedTask
 from raylora.tasks.sandbox import available, permitted
 from raylora.tasks.sandbox.kinds import choose
@@ -32,7 +32,11 @@ def humaneval_row(raw: Mapping[str, object], form: str) -> Columns:
 
 def mbpp_row(raw: Mapping[str, object], form: str, shots: Sequence[Mapping[str, Any]] = ()) -> Columns:
     """MBPP's rows: the published prompt after these examples, and the tests in the metadata."""
-    names = ("task_id", "test_list", "test_setup_code", "test_imports", "challenge_test_list")
+    names = ("task_id", "test_list", "test_setup_code", "test_imports", "challenge_test_list", "test")
+    tests = as_list(raw, "test_list")
+    if not tests:
+        raise BadTurn("no tests")
+    raw = {**raw, "test_list": tests}
     kept = {name: raw.get(name) for name in names}
     code = (first(raw, "code") or "").replace("\r\n", "\n")
     return row(mbpp.prompt(raw, shots), code, code, form="mbpp", **kept)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from raylora.data.conversation import Columns, as_text
+from raylora.data.conversation import BadTurn, Columns, as_text
 from raylora.errors import UserError
 
 FORMS = ("plain", "alpaca")
@@ -44,6 +44,25 @@ def framed(form: str, instruction: str | None, context: str | None = None) -> st
 def first(raw: Mapping[str, object], *names: str) -> str | None:
     """The first of the columns that has a value, as text."""
     return next((as_text(raw[name]) for name in names if raw.get(name) is not None), None)
+
+
+def as_list(raw: Mapping[str, Any], name: str) -> list[Any]:
+    """A column that holds a list, or the JSON text of one; empty where it is null.
+
+    Raises:
+        BadTurn: it holds something else.
+    """
+    value = raw.get(name)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = 0
+    if value is None:
+        return []
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise BadTurn(f"{name} is no list")
+    return list(value)
 
 
 def row(prompt: str | None, response: str | None, answer: str | None = None, /, **metadata: object) -> Columns:

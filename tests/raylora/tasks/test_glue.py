@@ -80,3 +80,9 @@ def test_the_texts_are_there_apart_for_a_head_of_labels(files, rows_of) -> None:
 def test_a_score_that_is_no_number_is_told(files, rows_of, label) -> None:
     task = make_task("glue/stsb", path=str(files(train=[{"sentence1": "a", "sentence2": "b", "label": label}])))
     assert task.numeric and "is no number" in rows_of(task, "train")[0]["problem"]
+
+
+def test_a_label_of_no_class_is_the_rows_problem(files, rows_of) -> None:
+    rows = [{"sentence": "a", "label": label} for label in ("inf", "nan", "7", "fine")]
+    found = rows_of(make_task("glue/cola", path=str(files(train=rows))), "train")
+    assert all(row["problem"].endswith("is none of unacceptable, acceptable") for row in found)

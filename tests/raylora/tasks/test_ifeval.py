@@ -31,3 +31,9 @@ def test_trials_go_by_the_loss_since_rows_of_train_have_no_instructions_to_check
 def test_rows_to_train_on_must_be_given() -> None:
     with pytest.raises(UserError, match=r"task.path: ifeval needs it"):
         make_task("ifeval")
+
+
+def test_arguments_that_are_no_list_are_the_rows_problem(files, rows_of) -> None:
+    folder = files(own=[OWN], ifeval=[{**IFEVAL, "kwargs": "{no json"}, {**IFEVAL, "kwargs": {"a": 1}}])
+    task = make_task("ifeval", train=str(folder / "own.jsonl"), test_sets={"ifeval": str(folder / "ifeval.jsonl")})
+    assert {row["problem"] for row in rows_of(task, "test.ifeval")} == {"broken: kwargs is no list"}

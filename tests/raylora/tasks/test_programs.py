@@ -55,6 +55,21 @@ def test_mbpp_trains_on_its_own_rows_in_the_published_prompt(folder, rows_of) ->
     assert task.metric == "pass@1" and task.sampling.stop == ("[DONE]",)
 
 
+def test_evalplus_tests_of_mbpp_are_kept(files, rows_of) -> None:
+    plus = {key: MBPP[key] for key in ("task_id", "code", "test_list")}
+    plus |= {"prompt": "Double it.", "test_imports": [], "test": "assert double(8) == 16"}
+    task = make_task("mbpp", path=str(files(train=[MBPP])), test=str(files(mbppplus__test=[plus]) / "mbppplus"))
+    assert rows_of(task, "test")[0]["metadata"]["test"] == plus["test"]
+
+
+def test_mbpp_rows_without_tests_are_told(files, rows_of) -> None:
+    rows = [{**MBPP, "test_list": tests} for tests in (None, [], "assert double(2) == 4", '["assert double(2) == 4"]')]
+    found = rows_of(make_task("mbpp", path=str(files(train=[MBPP], test=rows))), "test")
+    assert [row["problem"] for row in found] == [
+        "broken: no tests", "broken: no tests", "broken: test_list is no list", None,
+    ]  # fmt: skip
+
+
 def test_the_published_worked_examples_stand_before_the_question(files, rows_of) -> None:
     examples = [{**MBPP, "task_id": number, "text": f"Task {number}."} for number in (1, 2, 3, 4)]
     folder = files(mbpp__train=[MBPP], mbpp__test=[MBPP], mbpp__prompt=examples, train=[FEEDBACK])
