@@ -77,6 +77,7 @@ class Metric(ABC):
             completions (a sequence of str); `loss`, a `RowLoss`; `options`, an `OptionScores`.
         samples: completions per row, where `needs` is `samples`.
         part: the option that stands behind the slash of the metric's name in a spec, such as `task`; mostly empty.
+        main: the option that a text in place of the options is, such as `function`; mostly empty.
         of_rows: whether it is a figure of the run's rows, and so of groups of them too.
         marks: what it makes sense of beside text, as a classification head gives it: `classes` (a label), `numbers`.
     """
@@ -89,6 +90,7 @@ class Metric(ABC):
     needs: Needs = "text"
     samples: int = 1
     part: ClassVar[str] = ""
+    main: ClassVar[str] = ""
     of_rows: ClassVar[bool] = True
     marks: ClassVar[frozenset[str]] = frozenset()
 

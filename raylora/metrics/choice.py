@@ -27,6 +27,14 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NUMBERED = re.compile(r"(?i)(?<!\w)(?:answer|option|choice|solution|ending)\s?(\d+)(?!\w)")
 _MARK = re.compile(r"(?i)\b(?:answer|option|choice)\b\s*(?:is|:)\s*:?\s*")
 _LETTER = re.compile(r"\s*[(\[*]*([A-Za-z])(?:[)\].,:*]+(?=\s|$)|\s*$|\s*\n)")
+_ANOTHER = re.compile(r"\s*(?:,|&|/|and\b|or\b)?\s*[(\[*]*[A-Z](?:[)\].,:*]|\s*$|\s+(?:and|or)\b)")
+# A capital letter that stands alone, `A` and `I` as words aside; and one that is said to be the answer.
+_ALONE = r"(?:[B-HJ-Z]|A(?!\s+(?!(?:and|or|because|since|is|as)\b)\w))(?![\w'\u2019])"
+_MENTIONED = re.compile(rf"(?<![\w'\u2019])({_ALONE})")
+_CLAIMED = re.compile(
+    r"(?:^\W*|(?i:\b(?:is|be|choose|pick|select|option|choice|answer)\b\W{0,3}|['\u2019]s\W{1,3}|"
+    rf"\\boxed\W{{1,2}}(?:text\W)?))({_ALONE})"
+)
 
 
 class Choice(Metric):
@@ -36,9 +44,9 @@ class Choice(Metric):
     option, its letter, its number (`answer2`, or 2) or, under `answer_index` in the metadata, its place from 0.
 
     Generated, a completion chooses by the text of an option, its letter or its number, after `answer is` where it says
-    so; where it names none or several, it chooses nothing. By likelihood, the option that the model holds most likely
-    after the prompt is chosen, the first of equals; with `normalise`, per token or per character of the option. All
-    three come as parts. Nothing is generated then.
+    so; where it names none or several, it chooses nothing, unless the first one counts. By likelihood, the option that
+    the model holds most likely after the prompt is chosen, the first of equals; with `normalise`, per token or per
+    character of the option. All three come as parts. Nothing is generated then.
 
     Args:
         how: `text` or `likelihood`.
@@ -46,6 +54,8 @@ class Choice(Metric):
         choices: the options of all rows.
         template: what the likelihood is of: `{text}`, `{letter}` and `{number}` of the option.
         index_from: the first option's number, where an answer is a number: 0 or 1.
+        several: of a completion that names several options, `wrong`, or `first`: the first that it names by its text
+            counts, as LLM-Adapters measure.
     """
 
     name = "choice"
@@ -60,7 +70,9 @@ class Choice(Metric):
         choices: Sequence[str] | None = None,
         template: str = " {text}",
         index_from: int = 1,
+        several: str = "wrong",
     ) -> None:
+        check_choice(self.name, "several", several, ("wrong", "first"))
         check_choice(self.name, "how", how, ("text", "likelihood"))
         check_choice(self.name, "normalise", normalise, NORMS)
         if index_from not in (0, 1) or isinstance(index_from, bool):
@@ -79,7 +91,7 @@ class Choice(Metric):
                 value=template,
             ) from error
         self.how, self.normalise, self.template, self.index_from = how, normalise, template, index_from
-        self.choices = choices
+        self.choices, self.several = choices, several
         self.needs = "text" if how == "text" else "options"
 
     def options(self, row: MetricRow) -> list[str]:
@@ -163,6 +175,8 @@ class Choice(Metric):
         named = [normalise(text) for text in texts]
         if whole in named:
             return named.index(whole)
+        if self.several == "first" and (mentioned := _mentioned(completion, named)):
+            return named.index(mentioned[0])
         marks = list(_MARK.finditer(completion))
         for part in [completion[mark.end() :].partition("\n")[0] for mark in marks[-1:]] + [completion]:
             place = _read(part, named)
@@ -188,7 +202,7 @@ def _read(text: str, named: Sequence[str]) -> int | None:
     if normalise(text) in named:
         return named.index(normalise(text))
     letter = _LETTER.match(text)
-    if letter:
+    if letter and not _ANOTHER.match(text, letter.end()):
         return _LETTERS.index(letter.group(1).upper())
     numbers = {int(number) - 1 for number in _NUMBERED.findall(text)}
     if numbers:
@@ -196,11 +210,20 @@ def _read(text: str, named: Sequence[str]) -> int | None:
     letters = set(re.findall(r"(?<!\w)\(([A-Z])\)(?!\w)", text))
     if letters:
         return _LETTERS.index(letters.pop()) if len(letters) == 1 else None
+    found = set(_mentioned(text, named))
+    if found:
+        return named.index(found.pop()) if len(found) == 1 else None
+    alone = {_LETTERS.index(letter) for letter in _MENTIONED.findall(text)}
+    claimed = {_LETTERS.index(letter) for letter in _CLAIMED.findall(text)}
+    return claimed.pop() if claimed and claimed == alone and len(alone) == 1 else None
+
+
+def _mentioned(text: str, named: Sequence[str]) -> list[str]:
+    """The options whose texts stand in a text, as whole words, in the order in which they do."""
     ordered = sorted((name for name in named if name), key=len, reverse=True)
     if not ordered:
-        return None
-    found = set(re.findall(rf"(?<!\w)(?:{'|'.join(map(re.escape, ordered))})(?!\w)", normalise(text)))
-    return named.index(found.pop()) if len(found) == 1 else None
+        return []
+    return re.findall(rf"(?<!\w)(?:{'|'.join(map(re.escape, ordered))})(?!\w)", normalise(text))
 
 
 def _most_likely(log_likelihoods: Sequence[float], lengths: Sequence[int]) -> int | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -75,7 +77,7 @@ def _row(text: str, row: MetricRow) -> tuple[float | str, ...]:
 def _follows(kind: str, text: str, arguments: Mapping[str, object]) -> bool:
     try:
         return follows(kind, text, arguments)
-    except TypeError as error:
+    except (TypeError, AttributeError, ValueError, re.error) as error:
         raise UserError.at(
             "metadata.kwargs", f"{arguments!r} do not fit {kind}: give those of the published data", value=arguments
         ) from error
@@ -85,8 +87,10 @@ def _instructions(row: MetricRow) -> list[tuple[str, dict[str, object]]]:
     metadata = metadata_of(row)
     kinds, arguments = metadata.get("instruction_id_list"), metadata.get("kwargs")
     if isinstance(arguments, str):
-        arguments = json.loads(arguments)
-    if not isinstance(kinds, list) or not isinstance(arguments, list) or not kinds or len(kinds) != len(arguments):
+        with suppress(ValueError):
+            arguments = json.loads(arguments)
+    mappings = isinstance(arguments, list) and all(isinstance(one, Mapping | None) for one in arguments)
+    if not mappings or not isinstance(kinds, list) or not kinds or len(kinds) != len(arguments):
         raise UserError.at(
             "task.metrics",
             "ifeval needs instruction_id_list and kwargs, of the same length, in the metadata of each row",

@@ -28,6 +28,7 @@ class Regex(Metric):
 
     name = "regex"
     summary = "the completion matches a regular expression, or what it matches is the answer"
+    main = "pattern"
 
     def __init__(self, *, pattern: str, compare: bool = False, full: bool = False) -> None:
         check_flag(self.name, "compare", compare)

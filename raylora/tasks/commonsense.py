@@ -60,7 +60,8 @@ class CommonsenseTask(PublishedTask):
         check_choice("task.options", "how", how, ("text", "likelihood"))
         super().__init__(**options)
         likelihood = {"how": "likelihood", "template": "the correct answer is {text}"}
-        self.default_metrics = [{"choice": likelihood} if how == "likelihood" else "choice"]
+        published = {"several": "first"}
+        self.default_metrics = [{"choice": likelihood if how == "likelihood" else published}]
 
     def _train(self) -> Any:
         """The joined file where there is one, else the train files of the sets."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from raylora.errors import UserError
-from raylora.metrics import Metric, RowLoss, is_metric, make_metric
+from raylora.metrics import Metric, RowLoss, is_metric, main_option, make_metric
 from raylora.metrics.base import Estimate, MetricRow, Value, mean_estimate
 from raylora.metrics.core.references import metadata_of
 from trainables.protocols import Mark, Outputs, Sampling
@@ -228,9 +228,9 @@ def make_scoring(
         names = [task.objective]
     keys: list[str] = []
     for name in names:
-        if not any(name in (one.key, one.metric.name) for one in measured) and is_metric(name):
+        if not any(_is_called(one, name) for one in measured) and is_metric(name):
             added = task.prepared(make_metric(name, where="search.objective"))
-            measured.append(Measured(added, _key(added)))
+            measured.append(Measured(added, _key(added), validates=added.name not in task.tested_only))
         keys.append(_chosen(name, measured).key)
     aims = [_chosen(key, measured) for key in keys] or measured[:1]
     for one in aims:
@@ -259,9 +259,13 @@ def make_scoring(
     )
 
 
+def _is_called(one: Measured, name: str) -> bool:
+    return name in (one.key, one.metric.name) or name.replace("@", "_at_") == one.metric.name
+
+
 def _chosen(name: str, measured: Sequence[Measured]) -> Measured:
     for one in measured:
-        if name in (one.key, one.metric.name) or name.replace("@", "_at_") == one.metric.name:
+        if _is_called(one, name):
             return one
     known = ", ".join(one.key for one in measured)
     raise UserError.at(
@@ -283,6 +287,12 @@ def _named(entry: Entry, sets: Sequence[str]) -> _Named:
         )
     [(key, value)] = entry.items()
     if isinstance(value, str) or (key in sets and _names_a_metric(value)):
+        if key not in sets and (option := main_option(str(key))):
+            return _Named(str(key), {option: value})
+        if key not in sets and is_metric(str(key)):
+            raise UserError.at(
+                f"task.metrics.{key}", f"{value!r} is not allowed; give options as a mapping", value=value
+            )
         if key not in sets:
             known = ", ".join(sets) or "one without a name; name several under task.test_sets"
             raise UserError.at(

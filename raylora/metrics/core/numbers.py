@@ -10,7 +10,9 @@ from fractions import Fraction
 # What groups digits by three: commas (LaTeX's too), thin, no-break and plain spaces, apostrophes.
 _SEPARATORS = (r",\\!", r"\{,\}", ",", r"\\[,:;]", "[ \u00a0\u2009\u202f]", "['\u2019]")
 _GROUPED = "|".join(rf"(?:{separator}\d{{3}})+" for separator in _SEPARATORS)
-_DECIMAL = rf"(?:(?:\d{{1,3}}(?:{_GROUPED})(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)"
+# Points group where a comma follows them or they come twice: `1.234,5` and `1.234.567`.
+_POINTED = r"(?<![\d.])[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})(?![\d.,]\d|\d)"
+_DECIMAL = rf"(?:{_POINTED}|(?:\d{{1,3}}(?:{_GROUPED})(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)"
 _SIMPLE = r"(?:\d+(?:\.\d+)?)"
 _MINUS = "[-\u2212\u2013\ufe63\uff0d]"
 _CURRENCY = r"(?:\\?\$|[€£¥₹₽]|\b(?:Rs\.?|USD|EUR|GBP|INR))\s?"
@@ -86,7 +88,7 @@ def _value(found: re.Match[str]) -> Decimal | None:
     size: Decimal | None
     if parts["plain"] is not None:
         exponent = parts["e"] or parts["ten"]
-        size = Decimal(re.sub(r"[^\d.]", "", parts["plain"]))
+        size = _decimal(parts["plain"])
         if exponent:
             size = size.scaleb(_whole(exponent), _PRECISE)
     elif parts["base"] is not None:
@@ -96,6 +98,12 @@ def _value(found: re.Match[str]) -> Decimal | None:
     if size is None:
         return None
     return -size if parts["minus"] or parts["inner"] else size
+
+
+def _decimal(text: str) -> Decimal:
+    if re.fullmatch(_POINTED, text):
+        text = text.replace(".", "").replace(",", ".")
+    return Decimal(re.sub(r"[^\d.]", "", text))
 
 
 def _whole(text: str) -> int:

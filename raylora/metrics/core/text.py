@@ -7,5 +7,6 @@ _AROUND = " .,;:!\"'`*_\u201c\u201d\u201e\u2018\u2019\u201a«»\u2039\u203a"
 
 
 def normalise(text: str) -> str:
-    """Lower case, single spaces, without the quotes, stops, commas and Markdown emphasis around it."""
-    return " ".join(text.casefold().split()).strip(_AROUND)
+    """Lower case, single spaces, without the quotes, stops and Markdown emphasis around it (unless it is all)."""
+    spaced = " ".join(text.casefold().split())
+    return spaced.strip(_AROUND) or spaced

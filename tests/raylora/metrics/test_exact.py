@@ -25,6 +25,8 @@ class TestExact(MetricConformance):
         ("Paris\n\nExplanation", "Paris", False),
         ("\u201cParis\u201d", "Paris", True),
         ("", "Paris", False),
+        ("", "!", False),
+        ("!", "!", True),
         ("the  correct\nanswer is true", "The correct answer is true", True),
     ],
 )

@@ -32,7 +32,16 @@ class TestJudge(MetricConformance):
 
 @pytest.mark.parametrize(
     ("reply", "rating"),
-    [("Rating: 10", 1.0), ("rating: **5.5**", 0.5), ("Rating: 99", 1.0), ("Rating: -4", 0.0), ("I refuse.", 0.0)],
+    [
+        ("Rating: 10", 1.0),
+        ("rating: **5.5**", 0.5),
+        ("Rating: 99", 1.0),
+        ("Rating: -4", 0.0),
+        ("I refuse.", 0.0),
+        ("Rating (1-10): 10", 1.0),
+        ("Rating: 10/10", 1.0),
+        ("Rating: 3. No, rating: 10", 1.0),
+    ],
 )
 def test_a_rating_is_put_onto_a_scale_from_zero_to_one(reply, rating):
     assert Judge(address="http://localhost:9/v1", model="m")._rating(reply) == rating
@@ -52,6 +61,8 @@ def test_the_prompt_can_be_the_users_own(monkeypatch, tmp_path):
         ({"model": "m", "address": "http://h/v1", "prompt": "no field"}, r"judge\.prompt: has no \{completion\}"),
         ({"model": "m", "address": "http://h/v1", "prompt": "{completion} {x}"}, r"judge\.prompt: 'x' is no field"),
         ({"model": "m", "address": "http://h/v1", "low": 5, "high": 5}, r"judge\.low: "),
+        ({"model": "m", "address": "http://h/v1", "low": "one"}, r"judge\.low: 'one' is not allowed; give a number"),
+        ({"model": "m", "address": "http://h/v1", "timeout": 0}, r"judge\.timeout: "),
     ],
 )
 def test_a_wrong_option_is_refused_by_name(options, message):

@@ -25,6 +25,7 @@ def test_every_metric_that_the_docs_list_is_there():
 
 def test_pass_at_k_has_the_name_that_papers_give_it():
     assert make_metric("pass@k").name == "pass_at_k"
+    assert make_metric("pass@10").key == "pass@10" and make_metric("pass@10", {"samples": 20}).samples == 20
 
 
 @pytest.mark.parametrize("name", METRICS)

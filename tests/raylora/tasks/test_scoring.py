@@ -49,12 +49,19 @@ def test_a_metric_may_belong_to_a_test_set(task) -> None:
     assert (scoring.headline("test.a"), scoring.headline("test.b")) == ("accuracy", "regex")
 
 
+def test_a_function_or_a_pattern_needs_no_name_of_its_option(task) -> None:
+    scoring = task.aim([{"regex": "t"}, {"python": "statistics:mean"}, {"a": {"regex": {"pattern": "w", "as": "w"}}}])
+    assert [one.key for one in scoring.on("validation")] == ["regex", "mean", "w"]
+
+
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
         ([{"c": "exact"}], r"task.metrics: 'c' is no test set of this task; it has a, b"),
         (["exakt"], r"task.metrics: unknown metric 'exakt'"),
         ([{"exact": 3}], r"task.metrics.exact: 3 is not allowed; give options"),
+        ([{"rouge": "rouge1"}], r"task.metrics.rouge: 'rouge1' is not allowed; give options"),
+        ([{"python": "no_such_module_here:f"}], r"python.function: 'no_such_module_here:f' cannot be imported"),
         ([{"number": {"mrak": "#"}}], r"task.metrics.mrak"),
         ([{"exact": {"as": "step"}}], r"'step' is the name of another figure"),
     ],
@@ -82,6 +89,13 @@ def test_an_objective_that_is_no_metric_or_a_mean_of_two_ends_is_refused(task) -
         task.aim(["exact"], "speed")
     with pytest.raises(UserError, match=r"search.objective: a mean needs metrics with the same better end"):
         task.aim(["exact"], ["exact", "loss"])
+
+
+def test_an_objective_that_needs_tests_is_refused_however_it_is_named(task) -> None:
+    task.tested_only = frozenset({"pass_at_k"})
+    for metrics, name in ((["loss", {"a": "pass@k"}], "pass@k"), (["loss"], "pass@1"), (["loss"], "pass@k")):
+        with pytest.raises(UserError, match=r"search.objective: 'pass@1' cannot be had on validation rows"):
+            task.aim(metrics, name)
 
 
 def test_only_the_loss_needs_no_answers(task) -> None:

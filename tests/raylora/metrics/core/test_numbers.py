@@ -41,6 +41,11 @@ from raylora.metrics.core.numbers import final_number, last_number
         ("50\\%", "50"),
         ("the 3rd", "3"),
         ("2e5x", "2"),
+        ("1.234,5", "1234.5"),
+        ("-1.234.567", "-1234567"),
+        ("(3.142,2.718)", "2.718"),
+        ("0.333,5", "5"),
+        ("1.234", "1.234"),
     ],
 )
 def test_the_last_number_is_read_as_people_and_latex_write_it(text, number):
