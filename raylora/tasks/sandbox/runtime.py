@@ -29,6 +29,14 @@ with open("/proc/self/maps") as maps:
 mapped = sorted(path for path in mapped if path.startswith("/") and os.path.isfile(path))
 print(json.dumps([list(sys.version_info[:2]), stdlib, dynload, mapped]))
 """
+# Tells which shared libraries a package loads.
+_MAPPED = """
+import importlib, json, sys
+importlib.import_module(sys.argv[1])
+with open("/proc/self/maps") as maps:
+    mapped = {line.split(None, 5)[5].strip() for line in maps if line.count("/")}
+print(json.dumps(sorted(path for path in mapped if ".so" in path.rpartition("/")[2])))
+"""
 _ALSO_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/dev/zero")
 _ALSO_TREES = ("/usr/share/zoneinfo",)
 # What published tests and answers use beside the standard library, and no package else.
@@ -45,7 +53,7 @@ class Runtime:
         libraries: the shared libraries that it and its extension modules load.
         files: other single files, the top of the library among them.
         trees: folders with all that they hold; installed packages are not among them.
-        packages: packages that are shown to what imports them: name -> its folder, and that of its libraries.
+        packages: installed packages that are shown all the same: name -> folder.
     """
 
     python: str
@@ -53,13 +61,19 @@ class Runtime:
     libraries: tuple[str, ...]
     files: tuple[str, ...]
     trees: tuple[str, ...]
-    packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
 
     def showing(self, names: Collection[str]) -> Runtime:
-        """Itself with these of its packages, and no other."""
-        packages = {name: folders for name, folders in self.packages.items() if name in names}
-        shown = [folder for folders in packages.values() for folder in folders]
-        return replace(self, trees=(*self.trees, *shown), packages=packages)
+        """Itself with those of these packages that may be shown: another interpreter may have other versions."""
+        own = self.python == os.path.realpath(sys.executable)
+        asked = {name: _package(name) for name in _PACKAGES if name in names and own}
+        shown = {name: found for name, found in asked.items() if found is not None}
+        return replace(
+            self,
+            libraries=(*self.libraries, *(path for _, libraries in shown.values() for path in libraries)),
+            trees=(*self.trees, *(folder for folders, _ in shown.values() for folder in folders)),
+            packages={name: folders[0] for name, (folders, _) in shown.items()},
+        )
 
 
 @cache
@@ -81,16 +95,21 @@ def runtime(python: str | None = None) -> Runtime:
         if entry.name in ("site-packages", "dist-packages", "test", "tests"):
             continue
         (trees if entry.is_dir() else files).append(entry.path)
-    # Another interpreter may have other versions of them.
-    packages = _packages() if real == os.path.realpath(sys.executable) else {}
-    return Runtime(real, stdlib, tuple(libraries), tuple(sorted(set(files))), tuple(sorted(set(trees))), packages)
+    return Runtime(real, stdlib, tuple(libraries), tuple(sorted(set(files))), tuple(sorted(set(trees))))
 
 
-def _packages() -> dict[str, tuple[str, ...]]:
-    found = {}
-    for name in _PACKAGES:
-        spec = find_spec(name)
-        if spec is not None and spec.origin is not None:
-            folder = os.path.dirname(os.path.realpath(spec.origin))
-            found[name] = tuple(path for path in (folder, f"{folder}.libs") if os.path.isdir(path))
-    return found
+@cache
+def _package(name: str) -> tuple[list[str], list[str]] | None:
+    """Folders of a package of this interpreter, its own first, and the libraries that it loads; None without it."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        return None
+    folder = os.path.dirname(os.path.realpath(spec.origin))
+    folders = [path for path in (folder, f"{folder}.libs") if os.path.isdir(path)]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _MAPPED, name], capture_output=True, check=True, cwd="/", timeout=60
+        )
+        return folders, json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None

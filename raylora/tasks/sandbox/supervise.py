@@ -170,7 +170,7 @@ class _Start:
             "modules": _sources(role, walls=self._kind != "wasm"),
             "boot": _boot(),
             "policy": policy,
-            "packages": {name: folders[0] for name, folders in runtime.packages.items()},
+            "packages": dict(runtime.packages),
             "recursion": 1100,
         }
         orders_fd = os.memfd_create("orders")
