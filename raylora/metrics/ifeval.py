@@ -89,8 +89,7 @@ def _instructions(row: MetricRow) -> list[tuple[str, dict[str, object]]]:
     if isinstance(arguments, str):
         with suppress(ValueError):
             arguments = json.loads(arguments)
-    mappings = isinstance(arguments, list) and all(isinstance(one, Mapping | None) for one in arguments)
-    if not mappings or not isinstance(kinds, list) or not kinds or len(kinds) != len(arguments):
+    if not isinstance(kinds, list) or not isinstance(arguments, list) or not kinds or len(kinds) != len(arguments):
         raise UserError.at(
             "task.metrics",
             "ifeval needs instruction_id_list and kwargs, of the same length, in the metadata of each row",
@@ -103,6 +102,8 @@ def _instructions(row: MetricRow) -> list[tuple[str, dict[str, object]]]:
                 value=kind,
                 allowed=list(CHECKS),
             )
+    if not all(isinstance(given, Mapping | None) for given in arguments):
+        raise UserError.at("metadata.kwargs", "not all of them are mappings; give those of the published data")
     return [
         (kind, {name: value for name, value in (given or {}).items() if value is not None})
         for kind, given in zip(kinds, arguments, strict=True)

@@ -7,9 +7,10 @@ import json
 import os
 import sys
 import types
+from typing import Any
 
 
-def packages_finder(folders: dict[str, str]) -> object:
+def packages_finder(folders: dict[str, str]) -> Any:
     """Imports these packages from their folders: what else is installed beside them cannot be seen."""
     from importlib.util import spec_from_file_location
 
