@@ -32,7 +32,7 @@ _ANOTHER = re.compile(r"\s*(?:,|&|/|and\b|or\b)?\s*[(\[*]*[A-Z](?:[)\].,:*]|\s*$
 _ALONE = r"(?:[B-HJ-Z]|A(?!\s+(?!(?:and|or|because|since|is|as)\b)\w))(?![\w'\u2019])"
 _MENTIONED = re.compile(rf"(?<![\w'\u2019])({_ALONE})")
 _CLAIMED = re.compile(
-    r"(?:^\W*|(?i:\b(?:is|be|choose|pick|select|option|choice|answer)\b\W{0,3}|['\u2019]s\W{1,3}|"
+    r"(?:^\W*|(?i:\b(?:is|be|choose|pick|select|think|say|option|choice|answer)\b\W{0,3}|['\u2019]s\W{1,3}|"
     rf"\\boxed\W{{1,2}}(?:text\W)?))({_ALONE})"
 )
 
@@ -180,6 +180,9 @@ class Choice(Metric):
         marks = list(_MARK.finditer(completion))
         for part in [completion[mark.end() :].partition("\n")[0] for mark in marks[-1:]] + [completion]:
             place = _read(part, named)
+            if place is None and not any(re.search(r"\d", name) for name in named):
+                bare = part.strip(" ().:*\n")
+                place = int(bare) - self.index_from if re.fullmatch(r"[0-9]{1,2}", bare) else None
             if place is not None:
                 return place if 0 <= place < len(texts) else None
         return None
@@ -207,7 +210,7 @@ def _read(text: str, named: Sequence[str]) -> int | None:
     numbers = {int(number) - 1 for number in _NUMBERED.findall(text)}
     if numbers:
         return numbers.pop() if len(numbers) == 1 else None
-    letters = set(re.findall(r"(?<!\w)\(([A-Z])\)(?!\w)", text))
+    letters = {letter.upper() for letter in re.findall(r"(?<!\w)\(([A-Za-z])\)(?!\w)", text)}
     if letters:
         return _LETTERS.index(letters.pop()) if len(letters) == 1 else None
     found = set(_mentioned(text, named))

@@ -5,17 +5,31 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
-_ANSWER = re.compile(r"(?:####|(?:final\s+)?answer\s*(?:is|:|=)(?:\s*:)?)\s*", re.IGNORECASE)
+_ANSWER = re.compile(r"(?:####|(?:final\s+)?answer\**\s*(?:is|:|=)(?:\s*:)?)(?:\*\*)?\s*", re.IGNORECASE)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$(.+?)(?<!\\)\$", re.DOTALL)
 _SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad\b|~|\s+")
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}")
 _UNIT = re.compile(
-    r"(?<=[\d})])\s*(?:\\(?:text|textrm|mbox|mathrm)\s*\{[^{}]*\}|(?<![A-Za-z\\])\s[A-Za-z. ]+)(?:\^\{?\d\}?)?\s*$"
+    r"(?<=[\d})])(?:\s|\\[,;:!])*(?:\\(?:text|textrm|mbox|mathrm)\s*\{[^{}]*\}|(?<![A-Za-z\\])\s[A-Za-z. ]+)"
+    r"(?:\^\{?\d\}?)?\s*$"
 )
 _NAMED = re.compile(r"^\s*[A-Za-z](?:\([A-Za-z]\))?\s*(?:=|\\in(?![a-z]))\s*(?!.*=)")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_PLAIN_NUMBER = re.compile(r"-?(?:\d+(?:\.\d*)?|\.\d+)")
+_LONGEST_DECIMAL = 60
+_PLAIN_NUMBER = re.compile(r"-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
+_ROOT = re.compile(r"\u221a\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+|[A-Za-z]))")
+_SIGNS = str.maketrans(
+    {
+        "\u2212": "-",
+        "\u03c0": "\\pi ",
+        "\u221e": "\\infty ",
+        "\u00d7": "\\times ",
+        "\u00b7": "\\cdot ",
+        "\u2205": "\\emptyset ",
+    }
+)
 
 
 def boxed(text: str) -> str | None:
@@ -52,7 +66,7 @@ def final_answer(text: str) -> str:
             return _content(inside[0])
         if line:
             # A sentence ends the answer: "The answer is 5. I hope it is correct."
-            return re.split(r"\.(?:\s|$)", line)[0]
+            return re.split(r"\.(?:\s|$)", line)[0].removesuffix("**")
     formulas = list(_FORMULA.finditer(text))
     if formulas:
         return _content(formulas[-1])
@@ -70,9 +84,13 @@ def _content(found: re.Match[str]) -> str:
 
 
 def spelt(answer: str) -> str:
-    r"""LaTeX in one spelling: no outer `$`, units, spaces, `\left`, `\dfrac`, per cent or degree signs; no `x =`."""
+    r"""LaTeX in one spelling: no outer `$`, units, spaces, `\left`, `\dfrac`, per cent or degree signs; no `x =`.
+
+    Signs that are one character, such as a root, become LaTeX, and repeating decimals fractions.
+    """
     text = answer.strip().strip("$").strip().rstrip(".").replace("\n", " ")
-    text = re.sub(r",\\!\s*|\{,\}|\\!", "", text).replace("\u2212", "-").replace("\\left", "").replace("\\right", "")
+    text = re.sub(r",\\!\s*|\{,\}|\\!", "", text.translate(_SIGNS)).replace("\\left", "").replace("\\right", "")
+    text = _REPEATING.sub(_fraction, _ROOT.sub(_root, text)).replace("\\varnothing", "\\emptyset")
     text = re.sub(r"\\[dtc]frac", r"\\frac", text).replace("\\$", "")
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\degree|°|\\?%", "", text)
     text = _UNIT.sub("", text)
@@ -83,6 +101,20 @@ def spelt(answer: str) -> str:
         text = _THOUSANDS.sub("", text)
     text = _SPACES.sub(" ", text)
     return text.strip().rstrip(".")
+
+
+def _root(found: re.Match[str]) -> str:
+    return f"\\sqrt{{{next(filter(None, found.groups()), '')}}}"
+
+
+def _fraction(found: re.Match[str]) -> str:
+    r"""`0.1\overline{6}` as `\frac{15}{90}`."""
+    whole, fixed, repeated = found.groups()
+    if len(found.group()) > _LONGEST_DECIMAL:
+        return found.group()
+    # What repeats counts once, over as many nines as it has digits.
+    above = int(whole + fixed + repeated) - int(whole + fixed or "0")
+    return rf"\frac{{{above}}}{{{10 ** len(fixed) * (10 ** len(repeated) - 1)}}}"
 
 
 def squeezed(text: str) -> str:

@@ -7,12 +7,14 @@ import unicodedata
 from decimal import Context, Decimal
 from fractions import Fraction
 
-# What groups digits by three: commas (LaTeX's too), thin, no-break and plain spaces, apostrophes.
-_SEPARATORS = (r",\\!", r"\{,\}", ",", r"\\[,:;]", "[ \u00a0\u2009\u202f]", "['\u2019]")
+# What groups digits by three: commas (LaTeX's too), thin, no-break and plain spaces, apostrophes, underscores.
+_SEPARATORS = (r",\\!", r"\{,\}", ",", r"\\[,:;]", "[ \u00a0\u2009\u202f]", "['\u2019]", "_")
 _GROUPED = "|".join(rf"(?:{separator}\d{{3}})+" for separator in _SEPARATORS)
 # Points group where a comma follows them or they come twice: `1.234,5` and `1.234.567`.
 _POINTED = r"(?<![\d.])[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})(?![\d.,]\d|\d)"
-_DECIMAL = rf"(?:{_POINTED}|(?:\d{{1,3}}(?:{_GROUPED})(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)"
+# In India thousands are three digits and what is above them two: `1,00,000`.
+_INDIAN = r"\d{1,2}(?:,\d{2})+,\d{3}(?![,\d])(?:\.\d+)?"
+_DECIMAL = rf"(?:{_POINTED}|{_INDIAN}|(?:\d{{1,3}}(?:{_GROUPED})(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)"
 _SIMPLE = r"(?:\d+(?:\.\d+)?)"
 _MINUS = "[-\u2212\u2013\ufe63\uff0d]"
 _CURRENCY = r"(?:\\?\$|[€£¥₹₽]|\b(?:Rs\.?|USD|EUR|GBP|INR))\s?"
