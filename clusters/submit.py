@@ -13,6 +13,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,21 @@ import yaml
 
 from clusters.errors import ClusterError
 
-_ENDED = {"SUCCEEDED": 0, "FAILED": 1, "STOPPED": 1}
+_ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that the cluster has taken.
+
+    Attributes:
+        job: its id. address: of the cluster's dashboard.
+        state: succeeded, failed or stopped; pending where nobody waited for it; running where Ctrl-C ended the wait.
+    """
+
+    job: str
+    address: str
+    state: str
 
 
 def entrypoint(spec: str, overrides: Iterable[str] = ()) -> str:
@@ -72,7 +87,7 @@ def submit(
     follow: bool = True,
     write: Callable[[str], Any] = sys.stdout.write,
     client: Any = None,
-) -> int:
+) -> Submitted:
     """Submits `raylora tune` and follows its output until it ends.
 
     Args:
@@ -86,8 +101,7 @@ def submit(
         client: a JobSubmissionClient, instead of a new one.
 
     Returns:
-        Exit status: 0 when the job succeeded (or was accepted, without `follow`), else 1. Ctrl-C leaves the
-        job running and says how to stop it.
+        The job as it ended, or was accepted, without `follow`. Ctrl-C leaves it running and says how to stop it.
 
     Raises:
         ClusterError: one line, for a spec outside the working directory, storage that a job would lose, or an
@@ -115,17 +129,17 @@ def submit(
     job = client.submit_job(entrypoint=entrypoint(spec, overrides), runtime_env=runtime_env)
     write(f"submitted {job} to {address}\n")
     if not follow:
-        return 0
+        return Submitted(job, address, "pending")
     try:
         asyncio.run(_follow(client, job, write))
         status = _wait_for_end(client, job)
     except KeyboardInterrupt:
         write(f"\n{job} goes on; stop it with: ray job stop --address {address} {job}\n")
-        return 1
+        return Submitted(job, address, "running")
     if status != "SUCCEEDED":
         message = (client.get_job_info(job).message or "").strip()
         write(f"{job} {status.lower()}" + (f": {message}" if message else "") + "\n")
-    return _ENDED[status]
+    return Submitted(job, address, status.lower())
 
 
 async def _follow(client: Any, job: str, write: Callable[[str], Any]) -> None:

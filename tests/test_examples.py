@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -30,10 +31,27 @@ def test_every_example_is_listed() -> None:
     assert [path.name for path in EXAMPLES if f"`{path.name}`" not in listed] == []
 
 
-@pytest.mark.parametrize("name", ["chat", "classify", "budget"])
-def test_an_example_with_its_own_rows_is_planned(name: str, tiny_model: Path, ray_local: None, monkeypatch) -> None:
+# What stands in for rows that an example names and does not bring.
+ROWS: dict[str, dict[str, object]] = {
+    "cluster": {"question": "1 + 1?", "answer": "2\n#### 2"},
+    "code": {"task_id": 11, "text": "Add two.", "code": "def f(a):\n    return a + 2", "test_list": ["assert f(1) == 3"]},
+    "convergence_rte": {"sentence1": "It rains.", "sentence2": "It is wet.", "label": 0},
+    "gsm8k": {"question": "1 + 1?", "answer": "2\n#### 2"},
+    "hyper_adalora_paper": {"prompt": "1 + 1?", "response": "2", "answer": "2"},
+    "lelora_cola": {"sentence1": "It rains.", "label": 1},
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_planned(path: Path, tiny_model: Path, ray_local: None, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    told = plan_only(load(ROOT / "examples" / f"{name}.yaml", [f"model={tiny_model}"]), quiet=True)
+    overrides = [f"model={tiny_model}", f"storage_path={tmp_path}"]
+    if path.stem in ROWS:
+        for split, count in (("train", 48), ("validation", 8), ("test", 8)):
+            rows = (ROWS[path.stem] | {"n": f"{split} {n}"} for n in range(count))
+            (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        overrides += [f"task.path={tmp_path}", "task.validation_rows=8"]
+    told = plan_only(load(path, overrides), quiet=True)
     assert told["plan"]["trials"] > 1 and told["rows"]["proxy"] > 0
 
 

@@ -6,6 +6,8 @@ import argparse
 import contextlib
 import sys
 
+from raylora.cli._output import add_json, answer
+
 HELP = "the report of a run on localhost, new while the run goes on"
 
 
@@ -13,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN_DIR", help="runs' folders")
     parser.add_argument("--port", type=int, default=8268, metavar="N", help="default: 8268; 0 for any that is free")
     parser.add_argument("--no-rows", action="store_true", help="leave rows of test, which are people's data, out")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -23,5 +26,7 @@ def run(options: argparse.Namespace) -> None:
         read_run(folder)
     with PageServer(options.runs, options.port, rows=not options.no_rows) as server:
         print(f"{server.url}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        answer(options, {"url": server.url, "runs": options.runs}, lambda: None)
+        sys.stdout.flush()
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

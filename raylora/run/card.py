@@ -72,9 +72,11 @@ def _header(spec: Spec, summary: Mapping[str, Any], base: str, merged: bool) -> 
                 dataset_split="test",
             )
         )
+    # A folder of this machine is no name that the hub takes.
+    named = base if public_name(base) == base else public_name(spec.model)
     data = ModelCardData(
-        base_model=base if public_name(base) == base else public_name(spec.model) or base,
-        base_model_relation="merge" if merged else "adapter",
+        base_model=named,
+        base_model_relation=None if named is None else "merge" if merged else "adapter",
         library_name="transformers" if merged else "peft",
         license=license_of(spec.model),
         pipeline_tag=_pipeline(spec),

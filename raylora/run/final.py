@@ -90,8 +90,9 @@ def final_stage(run: Run, best: Knobs) -> FinalSummary | None:
             shutil.copytree(final / f"best-{k}", final / f"default-{k}", dirs_exist_ok=True)
     scoring = run.task.scoring
     base = [results["base"]]
+    test, test_se = headline(base, list(tests), scoring)
     summary: FinalSummary = {
-        "base": {"test": headline(base, list(tests), scoring)[0], **figures(base, scoring)},
+        "base": {"test": test, "test_se": test_se, **figures(base, scoring)},
         "default": _entry(recipes["default"], [results[f"default-{k}"] for k in seeds], scoring),
         "best": _entry(recipes["best"], [results[f"best-{k}"] for k in seeds], scoring),
         "test_rows": count,

@@ -29,9 +29,10 @@ class RecipeSummary(MoreFigures):
 
 
 class BaseSummary(MoreFigures):
-    """The untouched base model's score."""
+    """The untouched base model's score, and its standard error over the rows where one is known."""
 
     test: float
+    test_se: NotRequired[float | None]
 
 
 class OnlyBest(TypedDict):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clusters.submit import entrypoint, submit
+from clusters.submit import Submitted, entrypoint, submit
 
 
 class Client:
@@ -44,7 +44,7 @@ def spec(tmp_path: Path) -> Path:
 
 def test_job_runs_tune_on_the_spec_as_the_cluster_sees_it(spec: Path, tmp_path: Path) -> None:
     client, written = Client("SUCCEEDED"), []
-    status = submit(
+    done = submit(
         spec,
         ["space.rank=[4, 8]"],
         address="http://head:8265",
@@ -53,7 +53,7 @@ def test_job_runs_tune_on_the_spec_as_the_cluster_sees_it(spec: Path, tmp_path: 
         write=written.append,
         client=client,
     )
-    assert status == 0
+    assert done == Submitted("job-1", "http://head:8265", "succeeded")
     command = "python -m raylora tune 'specs/a spec.yaml' 'space.rank=[4, 8]'"
     assert client.submitted["entrypoint"] == command == entrypoint("specs/a spec.yaml", ["space.rank=[4, 8]"])
     assert client.submitted["runtime_env"] == {
@@ -67,12 +67,14 @@ def test_job_runs_tune_on_the_spec_as_the_cluster_sees_it(spec: Path, tmp_path: 
 def test_failed_job_is_a_nonzero_status_with_its_reason(spec: Path, tmp_path: Path) -> None:
     written: list[str] = []
     client = Client("RUNNING", "FAILED")
-    assert submit(spec, address="u", working_dir=tmp_path, write=written.append, client=client) == 1
+    done = submit(spec, address="u", working_dir=tmp_path, write=written.append, client=client)
+    assert done.state == "failed"
     assert written[-1] == "job-1 failed: exit code 2\n"
 
 
 def test_job_is_left_alone_without_follow(spec: Path, tmp_path: Path) -> None:
-    assert submit(spec, address="u", working_dir=tmp_path, follow=False, write=len, client=Client("PENDING")) == 0
+    done = submit(spec, address="u", working_dir=tmp_path, follow=False, write=len, client=Client("PENDING"))
+    assert done.state == "pending"
 
 
 def test_storage_that_the_job_would_lose_is_refused(spec: Path, tmp_path: Path) -> None:
@@ -83,7 +85,8 @@ def test_storage_that_the_job_would_lose_is_refused(spec: Path, tmp_path: Path) 
     with pytest.raises(ValueError, match="storage_path = 'runs'"):
         submit(spec, address="u", working_dir=tmp_path, client=client)
     assert client.submitted == {}
-    assert submit(spec, ["storage_path=s3://b/r"], address="u", working_dir=tmp_path, write=len, client=client) == 0
+    done = submit(spec, ["storage_path=s3://b/r"], address="u", working_dir=tmp_path, write=len, client=client)
+    assert done.state == "succeeded"
 
 
 def test_spec_outside_the_working_directory_is_refused(spec: Path, tmp_path: Path) -> None:

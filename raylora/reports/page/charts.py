@@ -19,6 +19,7 @@ from raylora.reports.page.marks import (
     faded,
     name,
     only,
+    shapes,
     sized,
     spread,
     told,
@@ -65,19 +66,20 @@ def progress(metric: str, mode: str, several: bool, defaults: Sequence[Row]) -> 
 
 def _default_line(several: bool) -> list[Spec]:
     y = amount("value", "")
-    colour = {"color": name("run", "run")} if several else {}
-    return [
-        {
-            "data": {"name": "defaults"},
-            "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 1.5},
-            "encoding": {"y": y, "tooltip": told(("what", "line"), ("value", "value")), **colour},
-        },
-        {
-            "data": {"name": "defaults"},
-            "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -3},
-            "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "what"}, **colour},
-        },
-    ]
+    rule: Spec = {
+        "data": {"name": "defaults"},
+        "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 1.5},
+        "encoding": {"y": y, "tooltip": told(("what", "line"), ("value", "value"), ("run", "run"))},
+    }
+    if several:  # their words would lie over each other: the colour tells whose a line is
+        rule["encoding"]["color"] = name("run", "run")
+        return [rule]
+    words: Spec = {
+        "data": {"name": "defaults"},
+        "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -3},
+        "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "what"}},
+    }
+    return [rule, words]
 
 
 def rates(metric: str, mode: str, several: bool, rows: Sequence[Row]) -> Views:
@@ -89,17 +91,24 @@ def rates(metric: str, mode: str, several: bool, rows: Sequence[Row]) -> Views:
             continue
         y = amount(field, title, scale=_without_outliers(values, worse_is_up=best == "min"))
         for kind in ("best at each rate", "mean at each rate"):
-            views[f"{title}, {kind}"] = _rate_view(field, y, kind.partition(" ")[0], best, several)
+            layers = _rate_layers(field, y, kind.partition(" ")[0], best, several)
+            if scale := shapes(FAILED, (row["status"] for row in rows)):
+                layers.append(_lost(scale))
+            views[f"{title}, {kind}"] = chart(layers, "trials", height=HEIGHT + 60)
     return views
 
 
-def _rate_view(field: str, y: Spec, kind: str, best: str, several: bool) -> Spec:
-    x = amount(
+def _rate_axis() -> Spec:
+    return amount(
         "rate",
         "learning rate",
         scale={"type": "log", "nice": False, "padding": 16},
         axis={"format": "~e", "labelOverlap": True, "grid": False},
     )
+
+
+def _rate_layers(field: str, y: Spec, kind: str, best: str, several: bool) -> list[Spec]:
+    x = _rate_axis()
     colour: Spec = {"color": name("variant", "variant")}
     dash = {"strokeDash": name("run", "run")} if several else {}
     finished = [only(f"isValid(datum.rate) && isValid(datum.{field})")]
@@ -131,19 +140,23 @@ def _rate_view(field: str, y: Spec, kind: str, best: str, several: bool) -> Spec
             "mark": {"type": "rule", "clip": True},
             "encoding": {**spread(x, y, "low", "high"), **colour},
         }
-    lost: Spec = {
+    return [points, line, bars]
+
+
+def _lost(scale: Spec) -> Spec:
+    """Trials without a value, at the top of the frame."""
+    return {
         "transform": [only("datum.status === 'diverged' || datum.status === 'failed'")],
         "mark": {"type": "point", "filled": True, "size": 70},
         "encoding": {
-            "x": x,
+            "x": _rate_axis(),
             "y": {"value": 7},
-            "shape": name("status", "lost", scale=FAILED),
+            "shape": name("status", "lost", scale=scale),
+            "color": name("variant", "variant"),
             "opacity": faded(0.9),
             "tooltip": [*TRIAL, {"field": "message", "title": "message"}],
-            **colour,
         },
     }
-    return chart([points, line, bars, lost], "trials", height=HEIGHT + 60)
 
 
 def _without_outliers(values: Sequence[float], *, worse_is_up: bool) -> Spec:
@@ -164,7 +177,7 @@ def _without_outliers(values: Sequence[float], *, worse_is_up: bool) -> Spec:
     return {"domain": [low - room, high + room], "nice": False}
 
 
-def tradeoffs(metric: str, mode: str, rows: Sequence[Row]) -> Views:
+def tradeoffs(metric: str, mode: str, several: bool, rows: Sequence[Row]) -> Views:
     """Quality against what a trial costs, with the front that no trial beats in both."""
     views = {}
     for cost, title in COSTS.items():
@@ -181,10 +194,11 @@ def tradeoffs(metric: str, mode: str, rows: Sequence[Row]) -> Views:
         y = amount("value", metric)
         shown = [only(f"isValid(datum.value) && isValid(datum.{cost})")]
         points: Spec = {"transform": shown, **dots(x=x, y=y, color=name("variant", "variant"))}
+        whose = {"strokeDash": name("run", "front of")} if several else {}
         line: Spec = {
             "transform": [*shown, only(f"datum.front_{cost}")],
-            "mark": {"type": "line", "interpolate": "step-after", "strokeDash": [5, 3], "strokeWidth": 1.5},
-            "encoding": {"x": x, "y": y, "detail": name("run")},
+            "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.5, "color": "@soft"},
+            "encoding": {"x": x, "y": y, "detail": name("run"), **whose},
         }
         views[f"against {title.partition(',')[0]}"] = chart([points, line], "trials")
     if "against trainable parameters" in views:
@@ -215,16 +229,18 @@ def _by_rank(metric: str, mode: str) -> Spec:
     return chart([points, line], "trials")
 
 
-def curves(metric: str, rows: Sequence[Row]) -> Views:
+def curves(metric: str, rows: Sequence[Row], marks: Sequence[Row]) -> Views:
     """A line for each trial over its reports; marks where it was stopped, lost, paused or taken up again."""
     views = {}
+    many = len({row["key"] for row in rows}) > _MANY
+    marked = shapes(ENDED, (row["what"] for row in marks))
     for field, title in (("value", metric), ("loss", "validation loss"), ("training_loss", "training loss")):
         values = [row[field] for row in rows if row[field] is not None]
         if not values:
             continue
         for axis, unit in (("samples", "samples trained"), ("minutes", "minutes since the first trial")):
-            x = amount(axis, unit, axis={"format": ",~r"})
-            y = amount(field, title, scale=_without_outliers(values, worse_is_up=field != "value"))
+            x = amount(axis, unit, scale={"nice": False, "padding": 8})
+            y = amount(field, title, scale={"padding": 8} | _without_outliers(values, worse_is_up=field != "value"))
             shown = [only(f"isValid(datum.{field})")]
             shared = {"x": x, "y": y, "color": name("variant", "variant"), "detail": name("key")}
             told_at = [*LINE, {"field": axis, "title": unit}, {"field": field, "title": title}]
@@ -232,40 +248,44 @@ def curves(metric: str, rows: Sequence[Row]) -> Views:
                 {
                     "transform": shown,
                     "mark": {"type": "line", "strokeWidth": 1.5, "clip": True},
-                    "encoding": {**shared, "opacity": faded(0.55)},
+                    "encoding": {**shared, "opacity": faded(0.25 if many else 0.55)},
                 },
                 {
                     "transform": shown,
                     "mark": {"type": "point", "filled": True, "clip": True},
                     "encoding": {**shared, "opacity": faded(0.7), "size": sized(18), "tooltip": told_at},
                 },
-                {
-                    "data": {"name": "marks"},
-                    "transform": shown,
-                    "mark": {"type": "point", "filled": True, "size": 75, "clip": True},
-                    "encoding": {
-                        **shared,
-                        "shape": name("what", "mark", scale=ENDED),
-                        "opacity": faded(0.9),
-                        "tooltip": [*told_at, {"field": "what", "title": "mark"}],
-                    },
-                },
             ]
+            if marked:
+                layers.append(
+                    {
+                        "data": {"name": "marks"},
+                        "transform": shown,
+                        "mark": {"type": "point", "filled": True, "size": 75, "clip": True},
+                        "encoding": {
+                            **shared,
+                            "shape": name("what", "mark", scale=marked),
+                            "opacity": faded(0.9),
+                            "tooltip": [*told_at, {"field": "what", "title": "mark"}],
+                        },
+                    }
+                )
             views[f"{title} over {unit.partition(' ')[0]}"] = chart(layers, "curves")
     return views
 
 
-def timeline(hosts: int) -> Views:
+def timeline(rows: Sequence[Row]) -> Views:
     """Which trial was on which host, when."""
+    hosts = len({row["host"] for row in rows})
+    there = {row["status"] for row in rows}
+    colours = {status: colour for status, colour in _STATUS_COLOURS.items() if status in there}
     bars: Spec = {
         "mark": {"type": "bar", "cornerRadius": 2},
         "encoding": {
             "x": amount("begin", "minutes since the first trial"),
             "x2": {"field": "end"},
             "y": {"field": "host", "type": "nominal", "title": None},
-            "color": name(
-                "status", "ended", scale={"domain": list(_STATUS_COLOURS), "range": list(_STATUS_COLOURS.values())}
-            ),
+            "color": name("status", "ended", scale={"domain": list(colours), "range": list(colours.values())}),
             "opacity": {"condition": {"test": "chosen !== null && datum.key !== chosen", "value": 0.2}, "value": 0.9},
             "tooltip": [*LINE, {"field": "status", "title": "ended"}],
         },
@@ -273,6 +293,8 @@ def timeline(hosts: int) -> Views:
     return {"": chart([bars], "timeline", height=max(60, 34 * hosts))}
 
 
+# Beyond so many trials their curves are drawn fainter.
+_MANY = 60
 _STATUS_COLOURS: Mapping[str, str] = {
     "finished": "#4c8bb8",
     "stopped": "#d9a441",

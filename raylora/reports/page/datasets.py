@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -94,10 +95,8 @@ def trial_rows(runs: Sequence[RunFacts], knobs: Sequence[Knob]) -> list[Row]:
         ended = sorted((trial for trial in run.trials if trial.over), key=lambda trial: trial.end)
         for count, trial in enumerate(ended, start=1):
             mine[trial.number - 1]["count"] = count
-        scored = sorted((row for row in mine if row["value"] is not None), key=lambda row: -run.sign * row["value"])
-        for place, row in enumerate(scored, start=1):
-            row["place"] = place
-            row["share"] = place / len(scored)
+        scored = [row for row in mine if row["value"] is not None]
+        _rank(scored, run.sign)
         for cost in COSTS:
             for row in front(scored, cost, run.sign):
                 row[f"front_{cost}"] = True
@@ -105,9 +104,23 @@ def trial_rows(runs: Sequence[RunFacts], knobs: Sequence[Knob]) -> list[Row]:
     return rows
 
 
+def _rank(rows: Sequence[Row], sign: float) -> None:
+    """Gives each row its `place`, 1 the best, and its `share`, 0 the best to 1; rows of one value share both."""
+    ordered = sorted(rows, key=lambda row: -sign * row["value"])
+    first = 0
+    for _, group in itertools.groupby(ordered, key=lambda row: row["value"]):
+        equal = list(group)
+        middle = first + (len(equal) - 1) / 2
+        for row in equal:
+            row["place"] = first + 1
+            row["share"] = middle / (len(ordered) - 1) if len(ordered) > 1 else 0.0
+        first += len(equal)
+
+
 def _trial_row(run: RunFacts, trial: Trial, begin: float, knobs: Sequence[Knob]) -> Row:
     told = trial.figures
     trained = number(told.get("touched_parameters")) or number(told.get("trainable_parameters"))
+    value = run.value(trial)
     row: Row = {
         "key": page_key(run, trial),
         "run": run.name,
@@ -118,8 +131,8 @@ def _trial_row(run: RunFacts, trial: Trial, begin: float, knobs: Sequence[Knob])
             {k: v for k, v in trial.config.items() if k != "alpha_ratio" or "alpha" not in trial.config}
         ),
         "message": trial.message,
-        "value": run.value(trial),
-        "error": number(told.get(f"{run.metric}_se")),
+        "value": value,
+        "error": None if value is None else number(told.get(f"{run.metric}_se")),
         "loss": None if trial.status == "diverged" else number(told.get("validation_loss")),
         "rate": number(trial.config.get("learning_rate")),
         "rank": number(trial.config.get("rank")),
@@ -130,9 +143,9 @@ def _trial_row(run: RunFacts, trial: Trial, begin: float, knobs: Sequence[Knob])
         "minutes": (trial.end - begin) / 60,
     }
     for knob in knobs:
-        value = _plain(trial.config.get(knob.name))
-        row[knob.column] = value if knob.name in trial.config else None
-        row[f"{knob.column}_cell"] = knob.label(value) if knob.name in trial.config else None
+        given = _plain(trial.config.get(knob.name))
+        row[knob.column] = given if knob.name in trial.config else None
+        row[f"{knob.column}_cell"] = knob.label(given) if knob.name in trial.config else None
     return row
 
 
@@ -236,9 +249,10 @@ def distribution_rows(rows: Sequence[Row]) -> list[Row]:
             if row["value"] is not None:
                 groups.setdefault(row[by], []).append(row["value"])
         for name, values in groups.items():
+            steps = [min(values), *sorted(values)]
             found += [
                 {"by": by, "group": name, "value": value, "share": place / len(values)}
-                for place, value in enumerate(sorted(values), start=1)
+                for place, value in enumerate(steps)
             ]
     return found
 
@@ -258,7 +272,7 @@ def parallel_rows(runs: Sequence[RunFacts], rows: Sequence[Row], knobs: Sequence
             _on_axis(row, knob.name, place.get(row[f"{knob.column}_cell"]), row[f"{knob.column}_cell"])
             for row in scored
         ]
-    for at in (0.0, 0.5, 1.0):
+    for at in (0.0, 0.5, 1.0) if high > low else (0.5,):
         labels.append({"axis": metric, "place": at, "label": f"{low + at * (high - low):.3g}"})
     lines += [
         _on_axis(row, metric, (row["value"] - low) / (high - low) if high > low else 0.5, f"{row['value']:.4g}")

@@ -29,7 +29,9 @@ def _on(channel: str, knob: Knob) -> tuple[Spec, list[Spec]]:
         return {channel: amount(knob.column, knob.name, scale={**log, "nice": False, "padding": 12}, axis=axis)}, []
     order = list(knob.cells) if channel == "x" else list(reversed(knob.cells))
     place = {"field": f"{knob.column}_cell", "type": "ordinal", "title": knob.name, "sort": order}
-    grid = {"labelAngle": 0, "labelOverlap": True, "grid": True, "bandPosition": 0, "tickBand": "extent"}
+    grid = {"labelOverlap": True, "grid": True, "bandPosition": 0, "tickBand": "extent"}
+    if channel == "x":
+        grid["labelAngle"] = 0
     beside = {"field": f"beside_{channel}", "type": "quantitative", "scale": {"domain": [0, 1]}}
     compute = {"calculate": "0.15 + 0.7 * random()", "as": f"beside_{channel}"}
     return {channel: {**place, "axis": grid}, f"{channel}Offset": beside}, [compute]
@@ -82,14 +84,19 @@ def _pair(metric: str, mode: str, a: Knob, b: Knob) -> Spec:
             ),
         },
     }
-    halo: Spec = {
+    on_dark = "luminance(scale('color', datum.best)) < 0.3"
+    figures: Spec = {
         "transform": best,
-        "mark": {"type": "text", "fontSize": 11, "stroke": "@card", "strokeWidth": 3, "opacity": 0.8},
-        "encoding": {**place, "text": {"field": "best", "type": "quantitative", "format": ".3~g"}},
+        "mark": {"type": "text", "fontSize": 11},
+        "encoding": {
+            **place,
+            "text": {"field": "best", "type": "quantitative", "format": ".3~g"},
+            "color": {"condition": {"test": on_dark, "value": "#ffffff"}, "value": "#1d2329"},
+            "opacity": faded(1),
+        },
     }
-    figures: Spec = {**halo, "mark": {"type": "text", "fontSize": 11, "color": "@ink"}}
     height = max(200, min(420, 36 * len(b.cells)))
-    return chart([cells, halo, figures], "trials", zoom=False, height=height)
+    return chart([cells, figures], "trials", zoom=False, height=height)
 
 
 def ranks(knobs: Sequence[Knob]) -> Views:
@@ -184,7 +191,7 @@ def distribution(metric: str) -> Views:
             "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
             "encoding": {
                 "x": amount("value", metric),
-                "y": amount("share", "share of trials at or below", axis={"format": "%"}),
+                "y": amount("share", "share of trials at or below", axis={"format": "%"}, scale={"domain": [0, 1]}),
                 "color": name("group", by),
             },
         }

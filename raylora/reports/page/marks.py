@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Spec = dict[str, Any]
@@ -21,6 +21,13 @@ ENDED: Spec = {
     "domain": ["stopped", "diverged", "failed", "paused", "resumed"],
     "range": ["square", "cross", "triangle-down", "circle", "triangle-right"],
 }
+
+
+def shapes(scale: Spec, there: Iterable[object]) -> Spec:
+    """The scale with what is there alone, so that a legend tells of nothing else; empty where nothing is."""
+    found = set(there)
+    kept = [pair for pair in zip(scale["domain"], scale["range"], strict=True) if pair[0] in found]
+    return {"domain": [value for value, _ in kept], "range": [shape for _, shape in kept]} if kept else {}
 
 
 def amount(field: str, title: str, **more: Any) -> Spec:

@@ -65,6 +65,7 @@ def render(runs: Sequence[str | Path], *, rows: bool = True, live: str = "") -> 
         title=_title(facts),
         runs=[_run_part(run, found[run.name], rows) for run in facts],
         several=len(facts) > 1,
+        comparison=words.comparison(facts, list(found.values())),
         figures=figures,
         knob_table=short.knob_table(facts, tables["trials"], knobs),
         trials=short.trial_table(facts, tables["trials"], knobs),
@@ -222,15 +223,14 @@ def _figures(
     mode, several = facts[0].mode, len(facts) > 1
     trials = tables["trials"]
     scored = [row for row in trials if row["value"] is not None]
-    hosts = len({row["host"] for row in tables["timeline"]})
     axes = list(dict.fromkeys(row["axis"] for row in tables["parallel"]))
     sections = {
         "progress": [
             ("best", "Best so far", charts.progress(metric, mode, several, tables["defaults"]) if trials else {})
         ],
         "rates": [("rates", "Rate against loss", charts.rates(metric, mode, several, trials))],
-        "tradeoffs": [("tradeoffs", "Quality against cost", charts.tradeoffs(metric, mode, trials))],
-        "curves": [("curves", "Learning curves", charts.curves(metric, tables["curves"]))],
+        "tradeoffs": [("tradeoffs", "Quality against cost", charts.tradeoffs(metric, mode, several, trials))],
+        "curves": [("curves", "Learning curves", charts.curves(metric, tables["curves"], tables["marks"]))],
         "knobs": [
             ("slices", "One knob at a time", knob_charts.slices(metric, knobs) if scored else {}),
             ("pairs", "Two knobs at a time", knob_charts.pairs(metric, mode, knobs) if scored else {}),
@@ -239,7 +239,7 @@ def _figures(
             ("map", "Map of the space", space_map.space_map(metric, tables["map"])),
             ("ranks", "Ranks", knob_charts.ranks(knobs) if scored else {}),
             ("distribution", "Distribution of the values", knob_charts.distribution(metric) if scored else {}),
-            ("timeline", "Hosts over time", charts.timeline(hosts) if tables["timeline"] else {}),
+            ("timeline", "Hosts over time", charts.timeline(tables["timeline"]) if tables["timeline"] else {}),
         ],
         "belief": [("belief", "Predicted against observed", charts.belief(metric) if tables["belief"] else {})],
         "more": [
@@ -270,11 +270,12 @@ def _captions(facts: Sequence[RunFacts]) -> dict[str, str]:
     means = "; ".join(f"{method}: {meaning}" for method, meaning in METHODS.items())
     surrogates = "; ".join(f"{run.name}: {told}" for run in facts if (told := belief.surrogate_of(run)))
     return {
-        "best": "The best value on validation after each trial. Points: all trials with a value.",
+        "best": "The best value on validation after each trial. Points: all trials with a value. Dashed: the default "
+        "recipe.",
         "rates": "A point is a trial; a line joins a variant's best, or mean, at each rate. Bars: standard errors. "
-        "Crosses at the top: trials that diverged, triangles: that failed. A few values far off lie outside the frame.",
-        "tradeoffs": "Dashed: the front of trials that no other beats in quality and cost at once.",
-        "curves": "Square: stopped early; circle and right triangle: paused and taken up again; cross: diverged.",
+        "Crosses at the top: trials that diverged, triangles: that failed. Values far off, if any, lie outside the frame: zoom out to see them.",
+        "tradeoffs": "Line: the front of trials that no other beats in quality and cost at once.",
+        "curves": "A line is a trial, a point a report; marks tell where it was stopped, lost, paused or taken up again.",
         "slices": "Each trial over one knob, everything else as it happened to be.",
         "pairs": "Colour and figure: the best value of the trials in each cell.",
         "parallel": "A line is a trial; its colour is its value.",

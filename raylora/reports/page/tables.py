@@ -134,10 +134,16 @@ def trial_table(facts: Sequence[RunFacts], trials: Sequence[Row], knobs: Sequenc
     ]
     rows = []
     for row in trials:
-        told = ["" if row[knob.column] is None else str(row[knob.column]) for knob in knobs]
+        told = [_short(row[knob.column]) for knob in knobs]
         shown = [f"{row[name]:.4g}" if row[name] is not None else "" for name in ("value", "error", "loss")]
         time_ = "" if row["seconds"] is None else f"{row['seconds']:.0f} s"
         size = "" if row["parameters"] is None else f"{row['parameters']:,.0f}"
         cells = [*([row["run"]] if several else []), str(row["trial"]), row["status"], *told, *shown, time_, size]
         rows.append({"key": row["key"], "cells": [*cells, row["message"][:300]]})
     return {"columns": columns, "rows": rows}
+
+
+def _short(value: object) -> str:
+    """A knob's value in a cell."""
+    known = number(value)
+    return str(value or "") if known is None else f"{known:.4g}"

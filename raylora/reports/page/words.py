@@ -88,9 +88,39 @@ def answer_table(run: RunFacts) -> Table | None:
     for label, name in NAMES.items():
         entry = run.summary.get(label)
         if entry:
-            scores = [figure(entry.get(split), entry.get(f"{split}_se")) for split in ("validation", "test")]
-            rows.append([name, recipe(entry.get("config", {})), *scores])
-    return table(["model", "recipe", f"{run.metric} on validation", f"{run.metric} on test"], rows)
+            scores = [figure(entry.get(split), entry.get(f"{split}_se")) for split in ("test", "validation")]
+            rows.append([name, *scores, recipe(entry.get("config", {}))])
+    return table(["model", f"{run.metric} on test", f"{run.metric} on validation", "recipe"], rows)
+
+
+def comparison(runs: Sequence[RunFacts], answers: Sequence[Mapping[str, pd.DataFrame]]) -> Table | None:
+    """Several runs' scores on test, a row each, and whether they may be compared.
+
+    Args:
+        answers: of each run, its test sets' rows, see `answers.read_answers`.
+    """
+    if len(runs) < 2:
+        return None
+    rows = []
+    for run in runs:
+        summary = run.summary or {}
+        scores = [figure(summary.get(k, {}).get("test"), summary.get(k, {}).get("test_se")) for k in reversed(NAMES)]
+        best = best_so_far(run)
+        found = recipe(summary["best"]["config"]) if summary else f"so far {best[0]}" if best else ""
+        rows.append([run.name, run.metric, *scores, sum(trial.over for trial in run.trials), _duration(run), found])
+    columns = ["run", "metric", *(f"{NAMES[k]}, test" for k in reversed(NAMES)), "trials", "time", "recipe"]
+    return table(columns, rows, _comparable(runs, answers))
+
+
+def _comparable(runs: Sequence[RunFacts], answers: Sequence[Mapping[str, pd.DataFrame]]) -> str:
+    if len({run.metric for run in runs}) > 1:
+        return "Each run has a metric of its own: their figures cannot be compared."
+    hashes = [test_hash(found) for found in answers]
+    if not all(hashes):
+        return "Not all runs have been tested."
+    if any(one != hashes[0] for one in hashes):
+        return "The runs were not tested on the same rows, which tells their figures apart as well as the recipes do."
+    return "All runs were tested on the same rows."
 
 
 def more_metrics(run: RunFacts) -> Table | None:
@@ -178,11 +208,10 @@ def cost(run: RunFacts) -> Table:
     trained = sum(trial.total("train_s") for trial in run.trials)
     scored = sum(trial.total("eval_s") for trial in run.trials)
     finals = [row.get("result") or {} for row in run.rows if row["event"] == "final"]
-    times = [float(row["time"]) for row in run.rows if row.get("time")]
     counts = Counter(trial.status for trial in run.trials)
     peak = [number(f.get("peak_memory_gb")) for f in [*(t.figures for t in done), *finals]]
     rows = [
-        ["from the first to the last event", span(max(times) - min(times)) if times else ""],
+        ["from the first to the last event", _duration(run)],
         ["trials", ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])],
         ["training of trials", span(trained)],
         ["scoring of trials", span(scored)],
@@ -195,6 +224,11 @@ def cost(run: RunFacts) -> Table:
     for name, value in ((run.summary or {}).get("search") or {}).items():
         rows.append([f"searcher: {name.replace('_', ' ')}", f"{value:.3g}"])
     return table([], [row for row in rows if row[1]])
+
+
+def _duration(run: RunFacts) -> str:
+    times = [float(row["time"]) for row in run.rows if row.get("time")]
+    return span(max(times) - min(times)) if times else ""
 
 
 def about(run: RunFacts) -> Table:

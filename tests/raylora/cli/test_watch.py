@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from raylora.cli import main
 
 
@@ -11,8 +13,11 @@ def test_the_page_is_served_until_ctrl_c(workplace, monkeypatch, capsys) -> None
         raise KeyboardInterrupt
 
     monkeypatch.setattr(PageServer, "serve_forever", served)
-    assert main(["watch", str(workplace / "runs" / "sums"), "--port", "0"]) == 0
-    assert "http://localhost:" in capsys.readouterr().err
+    run = str(workplace / "runs" / "sums")
+    assert main(["watch", run, "--port", "0", "--json"]) == 0
+    told = capsys.readouterr()
+    answer = json.loads(told.out)
+    assert answer["runs"] == [run] and answer["url"].startswith("http://localhost:") and answer["url"] in told.err
 
 
 def test_folder_without_a_run_is_one_line(tmp_path, mistake) -> None:

@@ -13,10 +13,15 @@ def card(old_run, tmp_path) -> ModelCard:
     return ModelCard.load(export(old_run("finished"), tmp_path / "sums") / "README.md")
 
 
-def test_the_header_is_what_the_hub_reads(card, old_model) -> None:
-    header = card.data
-    assert header.base_model == str(old_model) and header.library_name == "peft"
-    assert "lora" in header.tags and header.pipeline_tag == "text-generation"
+def test_the_header_is_what_the_hub_reads(card) -> None:
+    assert card.data.library_name == "peft"
+    assert "lora" in card.data.tags and card.data.pipeline_tag == "text-generation"
+
+
+def test_the_header_names_a_base_of_the_hub_and_no_folder(card, old_run, tmp_path) -> None:
+    assert card.data.base_model is None
+    named = ModelCard.load(export(old_run("finished"), tmp_path / "out", base="org/base") / "README.md").data
+    assert (named.base_model, named.base_model_relation) == ("org/base", "adapter")
 
 
 def test_the_score_on_test_is_a_result(card) -> None:

@@ -24,7 +24,7 @@ def test_the_summary_is_what_its_file_holds(finished_run) -> None:
 
 def test_the_summary_scores_base_default_and_best(finished_run) -> None:
     summary = finished_run.summary
-    assert set(summary["base"]) == {"test"}
+    assert set(summary["base"]) == {"test", "test_se"}
     for label in ("default", "best"):
         assert {"config", "validation", "validation_se", "test", "test_se"} == set(summary[label])
     assert summary["default"]["config"]["alpha"] == 8

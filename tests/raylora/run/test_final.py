@@ -53,7 +53,7 @@ def run(write_spec, tmp_path) -> Any:
 
 
 def test_jobs_in_the_journal_are_not_run_again(run) -> None:
-    assert final_stage(run, BEST)["base"] == {"test": 0.125}
+    assert final_stage(run, BEST)["base"] == {"test": 0.125, "test_se": 0.1}
 
 
 def test_several_seeds_give_their_mean_and_its_error_over_them(run) -> None:

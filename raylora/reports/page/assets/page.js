@@ -23,11 +23,13 @@
   const style = () => {
     const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
     const [ink, soft, line] = [colour("--ink"), colour("--soft"), colour("--line")];
+    const narrow = innerWidth < 700;
     const font = "system-ui, -apple-system, Segoe UI, Roboto, sans-serif";
     return {
       background: "transparent", font, view: { stroke: null },
       axis: { labelColor: soft, titleColor: soft, titleFontWeight: 500, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 11, titleFontSize: 12, titlePadding: 8 },
-      axisX: { grid: false }, legend: { labelColor: ink, titleColor: soft, titleFontWeight: 500, orient: innerWidth < 700 ? "bottom" : "right", columns: innerWidth < 700 ? 2 : 1, symbolOpacity: 1, symbolBaseFillColor: soft, symbolBaseStrokeColor: soft },
+      axisX: { grid: false, labelSeparation: 6 }, numberFormat: ",~f",
+      legend: { labelColor: ink, titleColor: soft, titleFontWeight: 500, orient: narrow ? "bottom" : "right", columns: narrow ? 3 : 1, layout: { bottom: { direction: "vertical", anchor: "start" } }, symbolOpacity: 1, symbolBaseFillColor: soft, symbolBaseStrokeColor: soft },
       mark: { color: dark() ? DARK[0] : LIGHT[0] }, text: { color: soft, fill: soft }, rule: { color: soft }, line: { strokeCap: "round", strokeJoin: "round" },
       range: {
         category: dark() ? DARK : LIGHT, heatmap: dark() ? ["#26323b", "#2c5a6c", "#4f9bb5", "#a9dcea"] : ["#e9f3f4", "#9fcfd6", "#4795ab", "#1b5b78"], ramp: { scheme: "viridis" },
@@ -39,7 +41,7 @@
   // A variant has one colour on the whole page, whichever of them a chart shows.
   const dressed = (spec) => {
     const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
-    let text = JSON.stringify(spec).replaceAll("@card", colour("--card")).replaceAll("@ink", colour("--ink")).replaceAll("@chosen", colour("--bad"));
+    let text = JSON.stringify(spec).replaceAll("@card", colour("--card")).replaceAll("@ink", colour("--ink")).replaceAll("@soft", colour("--soft")).replaceAll("@chosen", colour("--bad"));
     if (innerWidth < 700) text = text.replaceAll('"labelAngle":0', '"labelAngle":-45');
     const copy = JSON.parse(text);
     const named = new Set();
@@ -124,6 +126,7 @@
       config: style(), renderer: "svg", logLevel: vega.Error, tooltip: { theme: "custom" },
       actions: { export: true, source: false, compiled: false, editor: false }, downloadFileName: id,
     });
+    place.classList.toggle("dark", dark());
     views.set(id, { view: made.view, names: Object.keys(spec.datasets), finalize: made.finalize });
     made.view.signal("chosen", chosen).runAsync();
     made.view.addEventListener("click", (event, item) => {
@@ -176,7 +179,12 @@
   };
   button.addEventListener("click", () => { dress(themes[(themes.indexOf(root.dataset.theme || "") + 1) % 3]); drawAll(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { if (!root.dataset.theme) drawAll(); });
-  addEventListener("beforeprint", () => document.querySelectorAll("details.astable").forEach((part) => { part.open = true; }));
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details.astable:not([open])")];
+    closed.forEach((part) => { part.open = true; });
+  });
+  addEventListener("afterprint", () => closed.forEach((part) => { part.open = false; }));
 
   if (document.body.dataset.live) {
     const version = document.body.dataset.live;

@@ -178,7 +178,7 @@ def _finish(
         "metric": "accuracy",
         "mode": "max",
         "trials": trials,
-        "base": {"test": scores["base"]["test"]},
+        "base": scores["base"],
         "default": {"config": spec.recipe_to_knobs(), **both, **scores["default-0"]},
         "best": {"config": best, **both, **scores["best-0"]},
         "run_dir": str(folder),
