@@ -26,6 +26,14 @@ OPTIONS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--disable-dev-shm-usage"),
 )
+# Words of plots that lie outside of what is drawn.
+CUT = """[...document.querySelectorAll('.chart svg.marks')].flatMap((svg) => {
+  const [low, high] = [svg.getBoundingClientRect().left - 1, svg.getBoundingClientRect().right + 1];
+  return [...svg.querySelectorAll('text')].filter((text) => {
+    const { left, right } = text.getBoundingClientRect();
+    return left < low || right > high;
+  }).map((text) => text.textContent);
+})"""
 DRAWN = "document.documentElement.dataset.drawn === '1'"
 
 
@@ -96,6 +104,7 @@ def test_every_plot_is_drawn_without_a_request_or_a_complaint(pages, visit, tmp_
     charts = page.locator(".chart").count()
     assert charts > 0 and page.locator(".chart svg.marks").count() == charts
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(CUT) == []
     page.screenshot(path=tmp_path / "page.png", full_page=True)
     assert (tmp_path / "page.png").stat().st_size > 20_000
 

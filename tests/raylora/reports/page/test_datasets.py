@@ -74,14 +74,27 @@ def test_a_resumed_trial_has_two_bars(facts) -> None:
     assert bars[0]["end"] < bars[1]["begin"]
 
 
-def test_the_distribution_ends_at_one(rows) -> None:
+def test_the_distribution_goes_from_none_to_all(rows) -> None:
     shares = [row["share"] for row in datasets.distribution_rows(rows) if row["by"] == "run"]
-    assert shares == sorted(shares) and shares[-1] == 1
+    assert shares == sorted(shares) and (shares[0], shares[-1]) == (0, 1)
 
 
 def test_places_count_from_the_best(rows, facts) -> None:
     first = next(row for row in rows if row.get("place") == 1)
     assert first["value"] == max(row["value"] for row in rows if row["value"] is not None)
+    assert first["share"] == 0
+
+
+def test_trials_of_one_value_have_one_place(facts) -> None:
+    import copy
+
+    run = copy.deepcopy(facts)
+    run.trials = [trial for trial in run.trials if trial.status == "finished"][:4]
+    for number, (trial, value) in enumerate(zip(run.trials, (0.5, 0.25, 0.5, 0.125), strict=True), start=1):
+        trial.number, trial.figures = number, {**trial.figures, run.metric: value}
+    rows = datasets.trial_rows([run], [])
+    assert [row["place"] for row in rows] == [1, 3, 1, 4]
+    assert [row["share"] for row in rows] == pytest.approx([1 / 6, 2 / 3, 1 / 6, 1])
 
 
 def test_seconds_add_up_over_the_reports(facts) -> None:

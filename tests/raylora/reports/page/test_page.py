@@ -150,9 +150,25 @@ def test_recorded_runs_of_all_states_have_pages() -> None:
 def test_several_runs_are_compared_on_one_page(make_run, long_run) -> None:
     page = Page(render([long_run, make_run("other", trials=20, seed=1)]))
     assert "long and other" in page.text
+    assert "Side by side All runs were tested on the same rows." in page.text
     tables = page.json("page-data")
     assert {row["run"] for row in tables["progress"]} == {"long", "other"}
     assert {row["group"] for row in tables["distribution"] if row["by"] == "run"} == {"long", "other"}
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [({"rows": 20}, "were not tested on the same rows"), ({"finished": False}, "Not all runs have been tested.")],
+    ids=["other-rows", "unfinished"],
+)
+def test_what_keeps_runs_from_being_compared_is_told(make_run, how, told) -> None:
+    page = Page(render([make_run("one", trials=4), make_run("two", trials=4, **how)]))
+    assert told in page.text
+
+
+def test_legends_tell_of_nothing_that_is_not_there() -> None:
+    charts = json.dumps(Page(render([RUNS / "finished"])).json("page-charts"))
+    assert not any(told in charts for told in ('"title": "lost"', '"title": "mark"', '"stopped"', '"interrupted"'))
 
 
 def test_runs_of_one_name_are_kept_apart(make_run) -> None:

@@ -36,6 +36,7 @@ def folder(tmp_path) -> Path:
     (run / "adapter").mkdir(parents=True)
     (run / "adapter" / "adapter_config.json").write_text("{}")
     (run / "summary.json").write_text(json.dumps(SUMMARY))
+    (run / "report.html").write_text("<!doctype html>")
     return run
 
 

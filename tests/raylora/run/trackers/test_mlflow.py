@@ -23,4 +23,4 @@ def test_a_run_with_a_child_per_trial_is_read_back_from_the_database(tell, folde
     assert (parent.info.status, child.info.status, failed.info.status) == ("FINISHED", "FINISHED", "FAILED")
     assert parent.data.metrics["best/test"] == 0.4 and parent.data.params["task.path"] == "rows.jsonl"
     kept = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert {"adapter", "summary.json"} <= kept
+    assert {"adapter", "summary.json", "report.html"} <= kept
