@@ -239,8 +239,9 @@ def curves(metric: str, rows: Sequence[Row], marks: Sequence[Row]) -> Views:
         if not values:
             continue
         for axis, unit in (("samples", "samples trained"), ("minutes", "minutes since the first trial")):
-            x = amount(axis, unit, scale={"nice": False, "padding": 8})
-            y = amount(field, title, scale={"padding": 8} | _without_outliers(values, worse_is_up=field != "value"))
+            room = {"nice": False, "padding": 8}  # so that no point is cut by the frame
+            x = amount(axis, unit, scale=room)
+            y = amount(field, title, scale=room | _without_outliers(values, worse_is_up=field != "value"))
             shown = [only(f"isValid(datum.{field})")]
             shared = {"x": x, "y": y, "color": name("variant", "variant"), "detail": name("key")}
             told_at = [*LINE, {"field": axis, "title": unit}, {"field": field, "title": title}]

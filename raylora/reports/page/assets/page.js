@@ -29,7 +29,7 @@
       background: "transparent", font, view: { stroke: null },
       axis: { labelColor: soft, titleColor: soft, titleFontWeight: 500, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 11, titleFontSize: 12, titlePadding: 8 },
       axisX: { grid: false, labelSeparation: 6 }, numberFormat: ",~f",
-      legend: { labelColor: ink, titleColor: soft, titleFontWeight: 500, orient: narrow ? "bottom" : "right", columns: narrow ? 3 : 1, layout: { bottom: { direction: "vertical", anchor: "start" } }, symbolOpacity: 1, symbolBaseFillColor: soft, symbolBaseStrokeColor: soft },
+      legend: { labelColor: ink, titleColor: soft, titleFontWeight: 500, orient: narrow ? "bottom" : "right", columns: narrow ? 2 : 1, layout: { bottom: { direction: "vertical", anchor: "start" } }, symbolOpacity: 1, symbolBaseFillColor: soft, symbolBaseStrokeColor: soft },
       mark: { color: dark() ? DARK[0] : LIGHT[0] }, text: { color: soft, fill: soft }, rule: { color: soft }, line: { strokeCap: "round", strokeJoin: "round" },
       range: {
         category: dark() ? DARK : LIGHT, heatmap: dark() ? ["#26323b", "#2c5a6c", "#4f9bb5", "#a9dcea"] : ["#e9f3f4", "#9fcfd6", "#4795ab", "#1b5b78"], ramp: { scheme: "viridis" },
