@@ -34,7 +34,7 @@ def test_every_example_is_listed() -> None:
 # What stands in for rows that an example names and does not bring.
 ROWS: dict[str, dict[str, object]] = {
     "cluster": {"question": "1 + 1?", "answer": "2\n#### 2"},
-    "code": {"task_id": 11, "text": "Add two.", "code": "def f(a):\n    return a + 2", "test_list": ["assert f(1) == 3"]},
+    "code": {"task_id": 11, "text": "Add.", "code": "def f(a):\n    return a + 2", "test_list": ["assert f(1) == 3"]},
     "convergence_rte": {"sentence1": "It rains.", "sentence2": "It is wet.", "label": 0},
     "gsm8k": {"question": "1 + 1?", "answer": "2\n#### 2"},
     "hyper_adalora_paper": {"prompt": "1 + 1?", "response": "2", "answer": "2"},
