@@ -273,8 +273,8 @@ def _captions(facts: Sequence[RunFacts]) -> dict[str, str]:
         "best": "The best value on validation after each trial. Points: all trials with a value. Dashed: the default "
         "recipe.",
         "rates": "A point is a trial; a line joins a variant's best, or mean, at each rate. Bars: standard errors. "
-        "Crosses at the top: trials that diverged, triangles: that failed. Values far off, if any, lie outside the frame: "
-        "zoom out to see them.",
+        "Crosses at the top: trials that diverged, triangles: that failed. Values far off, if any, lie outside the "
+        "frame: zoom out to see them.",
         "tradeoffs": "Line: the front of trials that no other beats in quality and cost at once.",
         "curves": "A line is a trial, a point a report; marks: where it was stopped, lost, paused or taken up again.",
         "slices": "Each trial over one knob, everything else as it happened to be.",
