@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from raylora.reports.page.datasets import Row, page_key
 from raylora.reports.page.facts import RunFacts
+from raylora.reports.page.words import recipe
 from searchers import SEARCHERS, belief_of
 
 LEAST_TRIALS = 8
@@ -39,7 +40,7 @@ def belief_rows(run: RunFacts) -> list[Row]:
             "run": run.name,
             "trial": trial.number,
             "variant": str(trial.config.get("variant", "")),
-            "recipe": " ".join(f"{name}={given}" for name, given in trial.config.items()),
+            "recipe": recipe(trial.config),
             "observed": value,
             "predicted": float(centre),
             "low": float(centre - 2 * deviation),

@@ -10,11 +10,13 @@ from raylora.reports.page.marks import (
     FAILED,
     HEIGHT,
     LINE,
+    ROOM,
     TRIAL,
     Spec,
     Views,
     amount,
     chart,
+    dashes,
     dots,
     faded,
     name,
@@ -110,7 +112,7 @@ def _rate_axis() -> Spec:
 def _rate_layers(field: str, y: Spec, kind: str, best: str, several: bool) -> list[Spec]:
     x = _rate_axis()
     colour: Spec = {"color": name("variant", "variant")}
-    dash = {"strokeDash": name("run", "run")} if several else {}
+    dash = {"strokeDash": dashes("run")} if several else {}
     finished = [only(f"isValid(datum.rate) && isValid(datum.{field})")]
     points: Spec = {"transform": finished, **dots(x=x, y=y, opacity=0.6, **colour)}
     by = ["rate", "variant", *(["run"] if several else [])]
@@ -174,7 +176,7 @@ def _without_outliers(values: Sequence[float], *, worse_is_up: bool) -> Spec:
     else:
         return {}
     room = 0.04 * (high - low)
-    return {"domain": [low - room, high + room], "nice": False}
+    return {**ROOM, "domain": [low - room, high + room]}
 
 
 def tradeoffs(metric: str, mode: str, several: bool, rows: Sequence[Row]) -> Views:
@@ -188,13 +190,13 @@ def tradeoffs(metric: str, mode: str, several: bool, rows: Sequence[Row]) -> Vie
         x = amount(
             cost,
             title,
-            scale={"type": "log", "nice": False, "padding": 12} if log else {"padding": 12},
+            scale={"type": "log", "nice": False, "padding": 12} if log else {},
             axis={"labelOverlap": True, "format": "~s"},
         )
         y = amount("value", metric)
         shown = [only(f"isValid(datum.value) && isValid(datum.{cost})")]
         points: Spec = {"transform": shown, **dots(x=x, y=y, color=name("variant", "variant"))}
-        whose = {"strokeDash": name("run", "front of")} if several else {}
+        whose = {"strokeDash": dashes("front of")} if several else {}
         line: Spec = {
             "transform": [*shown, only(f"datum.front_{cost}")],
             "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 1.5, "color": "@soft"},
@@ -239,9 +241,8 @@ def curves(metric: str, rows: Sequence[Row], marks: Sequence[Row]) -> Views:
         if not values:
             continue
         for axis, unit in (("samples", "samples trained"), ("minutes", "minutes since the first trial")):
-            room = {"nice": False, "padding": 8}  # so that no point is cut by the frame
-            x = amount(axis, unit, scale=room)
-            y = amount(field, title, scale=room | _without_outliers(values, worse_is_up=field != "value"))
+            x = amount(axis, unit)
+            y = amount(field, title, scale=_without_outliers(values, worse_is_up=field != "value"))
             shown = [only(f"isValid(datum.{field})")]
             shared = {"x": x, "y": y, "color": name("variant", "variant"), "detail": name("key")}
             told_at = [*LINE, {"field": axis, "title": unit}, {"field": field, "title": title}]
@@ -283,7 +284,7 @@ def timeline(rows: Sequence[Row]) -> Views:
     bars: Spec = {
         "mark": {"type": "bar", "cornerRadius": 2},
         "encoding": {
-            "x": amount("begin", "minutes since the first trial"),
+            "x": amount("begin", "minutes since the first trial", scale={"zero": True}),
             "x2": {"field": "end"},
             "y": {"field": "host", "type": "nominal", "title": None},
             "color": name("status", "ended", scale={"domain": list(colours), "range": list(colours.values())}),

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raylora.progress import describe
 from raylora.reports.page.facts import RunFacts, Trial, number
+from raylora.reports.page.words import recipe
 
 Row = dict[str, Any]
 
@@ -127,9 +127,7 @@ def _trial_row(run: RunFacts, trial: Trial, begin: float, knobs: Sequence[Knob])
         "trial": trial.number,
         "variant": str(trial.config.get("variant", "")),
         "status": trial.status,
-        "recipe": describe(
-            {k: v for k, v in trial.config.items() if k != "alpha_ratio" or "alpha" not in trial.config}
-        ),
+        "recipe": recipe(trial.config),
         "message": trial.message,
         "value": value,
         "error": None if value is None else number(told.get(f"{run.metric}_se")),
@@ -174,7 +172,7 @@ def progress_rows(runs: Sequence[RunFacts]) -> list[Row]:
             best = value if better else best
             row = {"run": run.name, "count": count, "minutes": (trial.end - begin) / 60, "samples": samples}
             rows.append(
-                {**row, "best": best, "better": better, "by": page_key(run, trial), "recipe": describe(trial.config)}
+                {**row, "best": best, "better": better, "by": page_key(run, trial), "recipe": recipe(trial.config)}
             )
     return rows
 
@@ -187,7 +185,7 @@ def curve_rows(runs: Sequence[RunFacts]) -> tuple[list[Row], list[Row]]:
         begin = min((trial.begin for trial in run.trials), default=0.0)
         for trial in run.trials:
             shared = {"key": page_key(run, trial), "run": run.name, "trial": trial.number}
-            shared |= {"variant": str(trial.config.get("variant", "")), "recipe": describe(trial.config)}
+            shared |= {"variant": str(trial.config.get("variant", "")), "recipe": recipe(trial.config)}
             mine: list[Row] = [
                 {
                     **shared,
@@ -233,7 +231,7 @@ def timeline_rows(runs: Sequence[RunFacts]) -> list[Row]:
                         "begin": (stretch.begin - begin) / 60,
                         "end": (end - begin) / 60,
                         "status": trial.status if final else "interrupted",
-                        "recipe": describe(trial.config),
+                        "recipe": recipe(trial.config),
                         "trial": trial.number,
                     }
                 )

@@ -84,7 +84,7 @@ def _pair(metric: str, mode: str, a: Knob, b: Knob) -> Spec:
             ),
         },
     }
-    on_dark = "luminance(scale('color', datum.best)) < 0.3"
+    on_dark = "luminance(scale('color', datum.best)) < 0.2"
     figures: Spec = {
         "transform": best,
         "mark": {"type": "text", "fontSize": 11},

@@ -16,11 +16,18 @@ ZOOM: Spec = {
     "bind": "scales",
     "select": {"type": "interval", "zoom": "wheel![event.ctrlKey || event.altKey || event.metaKey]"},
 }
+# So that the frame cuts no point.
+ROOM: Spec = {"nice": False, "padding": 8}
 FAILED: Spec = {"domain": ["diverged", "failed"], "range": ["cross", "triangle-down"]}
 ENDED: Spec = {
     "domain": ["stopped", "diverged", "failed", "paused", "resumed"],
     "range": ["square", "cross", "triangle-down", "circle", "triangle-right"],
 }
+
+
+def dashes(title: str) -> Spec:
+    """A line's dashes tell its run; gaps are wider than the round ends of what is drawn."""
+    return name("run", title, scale={"range": [[1, 0], [8, 6], [2, 5], [10, 5, 2, 5]]})
 
 
 def shapes(scale: Spec, there: Iterable[object]) -> Spec:
@@ -31,8 +38,8 @@ def shapes(scale: Spec, there: Iterable[object]) -> Spec:
 
 
 def amount(field: str, title: str, **more: Any) -> Spec:
-    """A quantitative channel that need not show zero."""
-    scale = more.pop("scale", {})
+    """A quantitative channel that need not show zero, with room at the ends, unless its scale says otherwise."""
+    scale = more.pop("scale", {}) or ROOM
     scale = scale if scale.get("type") == "log" else {"zero": False, **scale}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, **more}
 

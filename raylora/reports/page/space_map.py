@@ -11,6 +11,7 @@ import numpy as np
 from raylora.reports.page.datasets import Knob, Row, page_key
 from raylora.reports.page.facts import RunFacts, Trial
 from raylora.reports.page.marks import LINE, Spec, Views, chart, faded, only, sized, told
+from raylora.reports.page.words import recipe
 from raylora.run.embeddings import read_embeddings
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def _rows(run: RunFacts, knobs: Sequence[Knob]) -> list[Row]:
                 "trial": trial.number,
                 "variant": str(trial.config.get("variant", "")),
                 "status": trial.status,
-                "recipe": " ".join(f"{name}={given}" for name, given in trial.config.items()),
+                "recipe": recipe(trial.config),
                 "value": run.value(trial),
                 "step": step,
                 "x": float(x),
@@ -148,7 +149,7 @@ def _view(metric: str, run: str, by: str, steps: int) -> Spec:
     colour = {"field": "value", "type": "quantitative", "title": metric, "scale": {"range": "heatmap", "zero": False}}
     points: Spec = {
         "transform": [mine, only("isValid(datum.value)")],
-        "mark": {"type": "point", "filled": True},
+        "mark": {"type": "point", "filled": True, "stroke": "@soft", "strokeWidth": 0.8},
         "encoding": {**place, "color": colour, "opacity": faded(0.9), "size": sized(80), "tooltip": TOLD},
     }
     lost: Spec = {

@@ -32,8 +32,8 @@
       legend: { labelColor: ink, titleColor: soft, titleFontWeight: 500, orient: narrow ? "bottom" : "right", columns: narrow ? 2 : 1, layout: { bottom: { direction: "vertical", anchor: "start" } }, symbolOpacity: 1, symbolBaseFillColor: soft, symbolBaseStrokeColor: soft },
       mark: { color: dark() ? DARK[0] : LIGHT[0] }, text: { color: soft, fill: soft }, rule: { color: soft }, line: { strokeCap: "round", strokeJoin: "round" },
       range: {
-        category: dark() ? DARK : LIGHT, heatmap: dark() ? ["#26323b", "#2c5a6c", "#4f9bb5", "#a9dcea"] : ["#e9f3f4", "#9fcfd6", "#4795ab", "#1b5b78"], ramp: { scheme: "viridis" },
-        ranks: dark() ? ["#ffd27a", "#b8776f", "#4a4f6b"] : ["#0b5d4b", "#7fb6a0", "#e6d3b1", "#c77a4e"],
+        category: dark() ? DARK : LIGHT, heatmap: dark() ? ["#3a4f5d", "#2f6378", "#4f9bb5", "#a9dcea"] : ["#d3e6e9", "#9fcfd6", "#4795ab", "#1b5b78"], ramp: { scheme: "viridis" },
+        ranks: dark() ? ["#ffd27a", "#b8776f", "#6d73a0"] : ["#0b5d4b", "#7fb6a0", "#e6d3b1", "#c77a4e"],
       },
     };
   };
