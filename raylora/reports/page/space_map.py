@@ -10,7 +10,7 @@ import numpy as np
 
 from raylora.reports.page.datasets import Knob, Row, page_key
 from raylora.reports.page.facts import RunFacts, Trial
-from raylora.reports.page.marks import LINE, Spec, Views, chart, faded, only, sized, told
+from raylora.reports.page.marks import LINE, Spec, Views, amount, chart, faded, only, sized, told
 from raylora.reports.page.words import recipe
 from raylora.run.embeddings import read_embeddings
 
@@ -139,7 +139,7 @@ def space_map(metric: str, rows: Sequence[Row]) -> Views:
 
 def _view(metric: str, run: str, by: str, steps: int) -> Spec:
     mine = only(f"datum.run === {json.dumps(run)} && datum.by === {json.dumps(by)}")
-    place = {axis: {"field": axis, "type": "quantitative", "axis": None} for axis in ("x", "y")}
+    place = {axis: amount(axis, axis, axis=None) for axis in ("x", "y")}
     path: Spec = {
         "transform": [mine],
         # A long path is drawn fainter: its points are what is looked at.
