@@ -48,9 +48,12 @@ def test_example_is_planned(path: Path, tiny_model: Path, ray_local: None, tmp_p
     overrides = [f"model={tiny_model}", f"storage_path={tmp_path}"]
     if path.stem in ROWS:
         for split, count in (("train", 48), ("validation", 8), ("test", 8)):
-            rows = (ROWS[path.stem] | {"n": f"{split} {n}"} for n in range(count))
+            asked = next(name for name, value in ROWS[path.stem].items() if isinstance(value, str))
+            rows = (ROWS[path.stem] | {asked: f"{ROWS[path.stem][asked]} ({split} {n})"} for n in range(count))
             (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         overrides += [f"task.path={tmp_path}", "task.validation_rows=8"]
+    if path.stem == "cluster":  # for a model that reads more than the tiny one
+        overrides.append("task.max_length=512")
     told = plan_only(load(path, overrides), quiet=True)
     assert told["plan"]["trials"] > 1 and told["rows"]["proxy"] > 0
 
