@@ -33,7 +33,6 @@ def test_every_example_is_listed() -> None:
 
 # What stands in for rows that an example names and does not bring.
 ROWS: dict[str, dict[str, object]] = {
-    "cluster": {"question": "1 + 1?", "answer": "2\n#### 2"},
     "code": {"task_id": 11, "text": "Add.", "code": "def f(a):\n    return a + 2", "test_list": ["assert f(1) == 3"]},
     "convergence_rte": {"sentence1": "It rains.", "sentence2": "It is wet.", "label": 0},
     "gsm8k": {"question": "1 + 1?", "answer": "2\n#### 2"},
@@ -42,7 +41,7 @@ ROWS: dict[str, dict[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if path.stem != "cluster"], ids=lambda path: path.stem)
 def test_example_is_planned(path: Path, tiny_model: Path, ray_local: None, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     overrides = [f"model={tiny_model}", f"storage_path={tmp_path}"]
@@ -52,8 +51,6 @@ def test_example_is_planned(path: Path, tiny_model: Path, ray_local: None, tmp_p
             rows = (ROWS[path.stem] | {asked: f"{ROWS[path.stem][asked]} ({split} {n})"} for n in range(count))
             (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         overrides += [f"task.path={tmp_path}", "task.validation_rows=8"]
-    if path.stem == "cluster":  # for a model that reads more than the tiny one
-        overrides.append("task.max_length=512")
     told = plan_only(load(path, overrides), quiet=True)
     assert told["plan"]["trials"] > 1 and told["rows"]["proxy"] > 0
 
