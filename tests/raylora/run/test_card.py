@@ -18,10 +18,10 @@ def test_the_header_is_what_the_hub_reads(card) -> None:
     assert "lora" in card.data.tags and card.data.pipeline_tag == "text-generation"
 
 
-def test_the_header_names_a_base_of_the_hub_and_no_folder(card, old_run, tmp_path) -> None:
-    assert card.data.base_model is None
-    named = ModelCard.load(export(old_run("finished"), tmp_path / "out", base="org/base") / "README.md").data
-    assert (named.base_model, named.base_model_relation) == ("org/base", "adapter")
+@pytest.mark.parametrize(("base", "relation"), [(None, None), ("org/base", "adapter")], ids=["folder", "hub"])
+def test_the_header_names_a_base_of_the_hub_and_no_folder(old_run, tmp_path, base, relation) -> None:
+    header = ModelCard.load(export(old_run("finished"), tmp_path / "out", base=base) / "README.md").data
+    assert (header.base_model, header.base_model_relation) == (base, relation)
 
 
 def test_the_score_on_test_is_a_result(card) -> None:
