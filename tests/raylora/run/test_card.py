@@ -21,7 +21,7 @@ def test_the_header_is_what_the_hub_reads(card) -> None:
 @pytest.mark.parametrize(("base", "relation"), [(None, None), ("org/base", "adapter")], ids=["folder", "hub"])
 def test_the_header_names_a_base_of_the_hub_and_no_folder(old_run, tmp_path, base, relation) -> None:
     header = ModelCard.load(export(old_run("finished"), tmp_path / "out", base=base) / "README.md").data
-    assert (header.base_model, header.base_model_relation) == (base, relation)
+    assert (header.base_model, header.get("base_model_relation")) == (base, relation)
 
 
 def test_the_score_on_test_is_a_result(card) -> None:
