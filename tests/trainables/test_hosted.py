@@ -77,6 +77,7 @@ def test_a_host_that_was_ended_for_memory_is_asked_for_half_and_the_trial_is_inf
     assert ended_for_memory(low) and not ended_for_memory(gone())
 
 
+@pytest.mark.real
 def test_a_host_that_dies_while_it_loads_its_model_is_given_up(tmp_path, tiny_model, ray_local, monkeypatch) -> None:
     import ray
 
