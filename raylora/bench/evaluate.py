@@ -125,11 +125,21 @@ def _questions(tokenizer: Any, rows: int, seed: int) -> list[list[int]]:
             deed = draw.choice(DEEDS).format(n=draw.randint(2, 90), m=draw.randint(2, 90), what=what)
             parts.append(f"{draw.choice(NAMES)} {deed}.")
         text = " ".join([*parts, f"How many {what} does {name} have now? Explain."])
-        if tokenizer.chat_template:
-            turn = [{"role": "user", "content": text}]
-            text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        questions.append(list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"]))
+        questions.append(chat_ids(tokenizer, text))
     return questions
+
+
+def chat_ids(tokenizer: Any, text: str, system: str | None = None) -> list[int]:
+    """Token ids of a question, in the tokenizer's chat template where it has one.
+
+    Args:
+        system: system message; None leaves it to the template.
+    """
+    if tokenizer.chat_template:
+        turns = [] if system is None else [{"role": "system", "content": system}]
+        turns.append({"role": "user", "content": text})
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=not tokenizer.chat_template)["input_ids"])
 
 
 def _with_transformers(

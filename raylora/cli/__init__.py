@@ -17,6 +17,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import islice
 from types import ModuleType
 
 from clusters.errors import ClusterError
@@ -61,8 +62,8 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> 
         getattr(options, options.listed).extend(left)
     elif left:
         flags = list(options.parser._option_string_actions)
-        near = [get_close_matches(word.partition("=")[0], flags, n=1) for word in left if word.startswith("--")]
-        meant = "".join(f"; did you mean {found[0]}?" for found in near[:1] if found)
+        near = (flag for word in left for flag in get_close_matches(word.partition("=")[0], flags, n=1))
+        meant = "".join(f"; did you mean {flag}?" for flag in islice(near, 1))
         options.parser.error(f"unrecognized arguments: {' '.join(left)}{meant}")
     return options
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from raylora.bench.evaluate import chat_ids
 from raylora.bench.packed.arms import Bench, compared, make_rows, turns
 from trainables.protocols import Mark, Outputs, Row, Sampling, TrainSettings
 
@@ -104,9 +105,6 @@ def _questions(bench: Bench, count: int) -> list[dict[str, Any]]:
         numbers = [draw.randint(2, 99) for _ in range(4)]
         bought = f"buys {numbers[1]} more, then {numbers[2]} and {numbers[3]}"
         text = f"Ada has {numbers[0]} apples and {bought}. How many are there? Explain each step."
-        if bench.tokenizer.chat_template:
-            turns = [{"role": "system", "content": ""}, {"role": "user", "content": text}]
-            text = bench.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        ids = bench.tokenizer(text, add_special_tokens=not bench.tokenizer.chat_template)["input_ids"]
+        ids = chat_ids(bench.tokenizer, text, system="")
         rows.append({"row": at, "prompt_ids": ids, "response_ids": ids[:REFERENCE]})
     return rows
