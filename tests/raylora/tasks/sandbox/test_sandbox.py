@@ -183,11 +183,12 @@ def test_tests_are_confined_as_the_program_is(box: Sandbox) -> None:
 
 
 def test_names_that_nobody_asked_for_are_not_taken(box: Sandbox) -> None:
-    # `len` of the program would make any answer three long; it is sent in place of the names that it has.
+    # `len` of the program would make any answer three long; it is sent in place of the names that it has. The
+    # descriptor has the number that it has in this process, which may hold many.
     forge = (
         "import json, os, struct\n"
         "body = json.dumps(['ready', ['dict', ['f', ['name', 'list']], ['len', ['name', 'bool']]], None]).encode()\n"
-        "for fd in range(3, 64):\n"
+        "for fd in range(3, 4096):\n"
         "    try:\n        os.write(fd, struct.pack('>I', len(body)) + body)\n    except OSError:\n        pass\n"
     )
     wrong, right = [run(box, forge, f"assert len(f([1, 2, 3])) == {told}") for told in (True, 3)]
