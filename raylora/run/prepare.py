@@ -121,6 +121,8 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
         run.latest = start_latest() if keeper is not None else None
         packs = spec.resources.pack != 1
         run.hosts = start_hosts(setup, spec.resources.hosts, latest=run.latest, packs=packs, **host_options(spec))
+        # The search needs it, and its import takes seconds: those in which the hosts load the model.
+        import ray.tune  # noqa: F401
     try:
         if keeper is not None and keeper.plan is None:
             planned = plan_run(
