@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -165,8 +166,8 @@ def _with_transformers(
         places = order[first : first + size]
         inputs = {k: v.to(device) for k, v in pad_left([questions[i] for i in places], pad).items()}
         width, own = inputs["input_ids"].shape[1], [lengths[i] for i in places]
-        config = GenerationConfig(max_new_tokens=max(own), do_sample=False, pad_token_id=pad, eos_token_id=None)
-        with torch.inference_mode():
+        config = GenerationConfig(max_new_tokens=max(own), do_sample=False, pad_token_id=pad)
+        with torch.inference_mode(), _without_own_settings(model):
             out = model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
@@ -176,6 +177,18 @@ def _with_transformers(
         for i, ids, count in zip(places, out[:, width:].tolist(), own, strict=True):
             answers[i] = ids[:count]
     return answers
+
+
+@contextlib.contextmanager
+def _without_own_settings(model: Any) -> Iterator[None]:
+    """`generate` takes what it is not told from the model's own settings, the end token among them: there are none."""
+    from transformers import GenerationConfig
+
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _gap(model: Any, question: Sequence[int], mine: Sequence[int], other: Sequence[int], place: int) -> float:
