@@ -16,6 +16,7 @@ from typing import Any
 
 from raylora.errors import UserError
 from raylora.progress import Progress
+from raylora.spec.paths import writable_folder
 
 SMALL, SAMPLES, VOCABULARY = 512, 8, 4096
 BARE_AT_MOST = 400_000
@@ -54,7 +55,8 @@ def bench_data(
     Args:
         rows: Rows in the file of JSON Lines.
         words: Words per row, prompt and response together.
-        folder: Where file, cache and runs are made; they go at the end. Takes about 8 kB a row.
+        folder: Where file, cache and runs are made; they go at the end. It is made where it is not there. Takes about
+            8 kB a row.
 
     Returns:
         Seconds: `bare_s` (tokenizers' `encode_batch_fast` on all cores, on the texts of all rows, reading apart; of
@@ -64,9 +66,15 @@ def bench_data(
         `cold_over_bare`, `cold_data_over_bare`: ratios. Memory in MB, peaks of resident memory: `driver_mb`, `host_mb`
         (the process with the model), `host_over_model_mb` (beyond the same process on few rows). `tokens`, `file_mb`,
         `rows`.
+
+    Raises:
+        UserError: rows of one word, a folder that cannot be written to, or what the command itself refuses.
     """
     if words < 2:
         raise UserError.at("--words", f"{words}; allowed: at least 2, one of them the response", value=words)
+    if folder is not None:
+        folder = Path(folder).expanduser()
+        writable_folder(folder, f"--folder {folder}")
     progress = Progress(quiet=quiet)
     with tempfile.TemporaryDirectory(dir=folder, prefix="raylora-bench-") as scratch:
         root = Path(scratch)

@@ -17,14 +17,18 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from errno import EACCES, EDQUOT, EISDIR, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from itertools import islice
 from types import ModuleType
 
 from clusters.errors import ClusterError
 from raylora import __version__
+from raylora.cli._output import check_json
 from raylora.errors import RunFailed, UserError
 
 DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+# Errors that lie with a file or folder, not with the program.
+_OF_THE_PLACE = (EACCES, EPERM, EROFS, EISDIR, ENOTDIR, ENAMETOOLONG, ENOSPC, EDQUOT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parse(make_parser(), arguments)
     try:
+        check_json(options)
         return options.run(options) or DONE
     except RunFailed as error:
         print(f"raylora: {error}", file=sys.stderr)
@@ -46,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone, as `head` does. Python would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        if error.errno not in _OF_THE_PLACE or error.filename is None:
+            raise
+        print(f"raylora: {error.filename}: {error.strerror}; use a place that can be read and written", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt as interrupt:
         print(f"raylora: {str(interrupt) or 'interrupted'}", file=sys.stderr, flush=True)
         if arguments is None:

@@ -63,6 +63,14 @@ def answer(options: argparse.Namespace, figures: object, show: Callable[[], None
     show()
 
 
+def check_json(options: argparse.Namespace) -> None:
+    """Raises UserError where a command could not write the file of its answer, before it works for the answer."""
+    if getattr(options, "json", None) not in (None, "-"):
+        from raylora.spec.paths import writable_file
+
+        writable_file(options.json, "--json")
+
+
 def write_json(path: str, figures: object) -> None:
     """Raises UserError where nothing can be written there."""
     with written("--json", path) as file:

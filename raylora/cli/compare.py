@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from raylora.reports.compare import merged, read_records, run_specs, write_comparison
+    from raylora.reports.plots import load_pyplot
     from raylora.spec.paths import output_stem
 
     specs = [source for source in options.sources if source.endswith((".yaml", ".yml"))]
@@ -27,8 +28,9 @@ def run(options: argparse.Namespace) -> None:
     files = [source for source in options.sources if source not in specs and source not in overrides]
     seeds = whole_numbers("--seeds", options.seeds) or []
     records = [record for file in files for record in read_records(file)]
-    output_stem(options.to)  # first: training takes long
-    records += run_specs(specs, overrides, seeds, quiet=options.quiet)
-    if not records:
+    if not specs and not records:
         raise UserError.at("SOURCE", "nothing but overrides; give a spec (.yaml) or a JSON of records")
+    output_stem(options.to)  # first: training takes long
+    load_pyplot("compare")
+    records += run_specs(specs, overrides, seeds, quiet=options.quiet)
     answer_files(options, write_comparison(merged(records), options.to))

@@ -39,10 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from raylora.curvature.figures import read_figures
     from raylora.reports.curvature import plot
+    from raylora.reports.plots import check_plot
 
     at_least_one(options, "tokens", "iterations")
     if not 0 < options.tolerance < 1:
         raise UserError.at("--tolerance", f"{options.tolerance}; allowed: above 0, below 1", value=options.tolerance)
+    if options.plot:  # first: measuring takes long
+        check_plot(options.plot, "--plot")
     if not options.spec.endswith(".json"):
         figures = _measure(options)
     elif options.variants or options.layers or options.types or options.overrides:

@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from raylora.run.evaluate import evaluate
+    from raylora.spec.paths import writable_file
     from raylora.spec.text import parse_override, read_yaml
     from raylora.tasks.sandbox import unsafe_code
 
@@ -48,9 +49,8 @@ def run(options: argparse.Namespace) -> None:
     changes = {} if options.task is None else {"task.name": options.task}
     changes |= {} if options.metrics is None else {"task.metrics": _metrics(options.metrics)}
     changes |= dict(parse_override(override) for override in overrides)
-    if options.answers is not None:  # tried before anything is scored
-        with written("--answers", options.answers) as file:
-            file.touch()
+    if options.answers is not None:  # first: scoring takes long
+        writable_file(options.answers, "--answers")
     with unsafe_code(options.unsafe_code):
         found = evaluate(
             options.target,

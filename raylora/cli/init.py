@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from raylora.cli._output import add_json, answer
@@ -41,10 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from raylora.run.checks import check_world
     from raylora.spec import from_dict
+    from raylora.spec.paths import writable_file
     from raylora.spec.text import parse_value
     from raylora.spec.written import written
 
-    file = Path(options.file)
+    file = writable_file(options.file, "SPEC.yaml")  # first: answers are work too
     if file.exists() and not options.force:
         raise UserError.at("SPEC.yaml", f"{file} is there already; give another name, or --force", value=str(file))
     answers = {name: getattr(options, name) for name in _QUESTIONS}
@@ -78,13 +78,7 @@ def run(options: argparse.Namespace) -> None:
                 answers[again] = _ask(*_QUESTIONS[again])
             except EOFError:
                 raise error from None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError.at(
-            "SPEC.yaml", f"{file}: {error.strerror}; give a file that can be written", value=str(file)
-        ) from None
+    file.write_text(text, encoding="utf-8")
     told = f"{file}: written; `raylora plan {file}` tells what it will do, `raylora tune {file}` does it"
     answer(options, {"file": str(file)}, lambda: print(told))
 

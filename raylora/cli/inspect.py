@@ -31,8 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from raylora.build import inspect_data
     from raylora.spec import from_dict, load
+    from raylora.spec.paths import writable_file
 
     at_least_one(options, "rows")
+    if options.html:  # first: looking at many rows takes long
+        writable_file(options.html, "--html")
     changes = {"max_length": options.max_length, "max_new_tokens": options.max_new_tokens, "columns": _columns(options)}
     changes = {name: value for name, value in changes.items() if value is not None}
     if options.data.endswith((".yaml", ".yml")):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from raylora.errors import UserError
+from raylora.spec.paths import writable_file
 
 
 def load_pyplot(field: str = "") -> Any:
@@ -26,3 +28,23 @@ def load_pyplot(field: str = "") -> Any:
     from matplotlib import pyplot
 
     return pyplot
+
+
+def check_plot(path: str | Path, option: str) -> None:
+    """Finds out before the work whether a plot can be written there.
+
+    Raises:
+        UserError: matplotlib is missing, has no format of this suffix, or the file cannot be written.
+    """
+    load_pyplot(option)
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kinds, kind = FigureCanvasBase.get_supported_filetypes(), Path(path).suffix.lower().removeprefix(".")
+    if kind and kind not in kinds:
+        raise UserError(
+            f"{option} {path}: no format of plots; allowed: {', '.join(sorted(kinds))}",
+            field=option,
+            value=str(path),
+            allowed=sorted(kinds),
+        )
+    writable_file(path, option)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from raylora.run.card import write_card
 from raylora.run.folder import no_adapter, read_run
 from raylora.run.heads import head_of_run
 from raylora.spec import Spec
+from raylora.spec.paths import writable_folder
 from trainables.heads import Head
 from trainables.variants.core.tuned import tuned_by
 
@@ -51,10 +53,11 @@ def export(run_dir: str | Path, to: str | Path, *, merge: bool = False, base: st
 
 
 def new_folder(to: str | Path, option: str = "--to") -> Path:
-    """A folder to write to. Raises UserError where there is something in it."""
+    """A folder to write to, made. Raises UserError where there is something in it, or it cannot be made."""
     target = Path(to).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if os.path.exists(target) and (not target.is_dir() or any(target.iterdir())):
         raise UserError.at(option, f"{target} exists and is not an empty folder; name a new one", value=str(target))
+    writable_folder(target, f"{option} {to}")
     return target
 
 

@@ -38,7 +38,7 @@ def new_run_folder(spec: Spec) -> Path:
     folder = Path(spec.storage()) / name
     if not spec.name and folder.exists():
         folder = folder.with_name(f"{name}-{os.getpid()}")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError.at(
             "name", f"{folder} is in use; choose another name, or `raylora resume {folder}`", value=str(folder)
         )

@@ -5,7 +5,9 @@ Commands check the place of their files before the work, so that nothing is meas
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 
@@ -41,13 +43,36 @@ def output_stem(to: str | Path, option: str = "--to") -> Path:
     return stem
 
 
+def writable_file(path: str | Path, option: str) -> Path:
+    """The file that an option names, in a folder that is there and can be written to; what is in it stays.
+
+    Raises:
+        UserError: it is a folder, or cannot be written.
+    """
+    file, told = Path(path).expanduser(), f"{option} {path}"
+    try:
+        folder = stat.S_ISDIR(file.stat().st_mode)
+    except FileNotFoundError:
+        writable_folder(file.parent, told)
+        return file
+    except OSError as error:
+        raise _refused(told, error.strerror or str(error), file) from None
+    if folder or not os.access(file, os.W_OK):
+        raise _refused(told, "Is a directory" if folder else "Permission denied", file)
+    return file
+
+
 def writable_folder(folder: Path, told: str) -> None:
     """Makes a folder. Raises UserError, which begins with `told`, where it cannot be made or written to."""
     problem = why_not_writable(folder)
     if problem:
-        raise UserError(
-            f"{told}: {problem}; name a place that can be written to", field=told.partition(" ")[0], value=str(folder)
-        )
+        raise _refused(told, problem, folder)
+
+
+def _refused(told: str, problem: str, place: Path) -> UserError:
+    return UserError(
+        f"{told}: {problem}; name a place that can be written to", field=told.partition(" ")[0], value=str(place)
+    )
 
 
 def why_not_writable(folder: Path) -> str | None:

@@ -25,10 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from raylora.bench.prior import fit_prior
+    from raylora.spec.paths import writable_file
 
+    to = writable_file(options.to, "--to") if options.to else None
     learned = fit_prior(options.without, options.grids or None)
-    if options.to:
-        learned.save(options.to)
+    if to is not None:
+        learned.save(to)
     answer(options, asdict(learned), lambda: _show(learned))
 
 

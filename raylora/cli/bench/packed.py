@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from raylora.cli._output import add_json, add_quiet, answer, at_least_one, listed, print_table, whole_numbers
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from raylora.bench.packed.arms import Batch
     from raylora.bench.packed.measure import bench_packed
+    from raylora.spec.paths import writable_folder
     from trainables.variants import available
 
     at_least_one(options, "rank")
@@ -52,6 +54,9 @@ def run(options: argparse.Namespace) -> None:
     batches = [Batch(*_pair("--batches", text)) for text in listed(options.batches) or []]
     if any(batch.length < 4 for batch in batches):
         raise UserError.at("--batches", f"{options.batches}; allowed: rows of at least 4 tokens", value=options.batches)
+    if options.profiles is not None:
+        options.profiles = str(Path(options.profiles).expanduser())
+        writable_folder(Path(options.profiles), f"--profiles {options.profiles}")
     figures = bench_packed(
         listed(options.models) or [],
         packs=packs,

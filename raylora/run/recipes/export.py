@@ -62,7 +62,6 @@ def export_recipe(run_dir: str | Path, toolkit: str, to: str | Path) -> tuple[Pa
     with connected():
         recipe, examples = _found(folder, spec, config)
     _check_alpha(kit, recipe)
-    target.mkdir(parents=True, exist_ok=True)
     notes = kit.write(recipe, examples, target)
     (target / "README.md").write_text(_readme(kit, recipe, len(examples), notes), encoding="utf-8")
     return target, notes

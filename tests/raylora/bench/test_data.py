@@ -30,3 +30,17 @@ def test_peak_memory_is_that_of_the_process() -> None:
 
 def test_processes_without_a_model_are_no_hosts() -> None:
     assert os.getpid() not in set(data._hosts(os.getppid()))
+
+
+def test_the_folder_is_made_with_those_above_it(tmp_path, monkeypatch) -> None:
+    figures = dict.fromkeys(("seconds", "data_s", "silence_s", "driver_mb", "host_mb", "tokens"), 1.0)
+    for name, found in (("_make_model", None), ("_bare", figures), ("_tune", figures)):
+        monkeypatch.setattr(data, name, lambda *given, found=found: found)
+    assert data.bench_data(rows=2, words=2, folder=tmp_path / "a" / "b", quiet=True)["rows"] == 2.0
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^--folder .*file: File exists; name a place"):
+        data.bench_data(folder=tmp_path / "file")

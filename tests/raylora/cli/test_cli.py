@@ -52,8 +52,13 @@ def test_version_is_told(capsys) -> None:
         (UserError("name: taken; choose another"), 2, "raylora: name: taken; choose another\n"),
         (Interrupted("interrupted; `raylora resume x`"), 130, "raylora: interrupted; `raylora resume x`\n"),
         (KeyboardInterrupt(), 130, "raylora: interrupted\n"),
+        (
+            PermissionError(13, "Permission denied", "x.md"),
+            1,
+            "raylora: x.md: Permission denied; use a place that can be read and written\n",
+        ),
     ],
-    ids=["mistake", "interrupted-run", "interrupted"],
+    ids=["mistake", "interrupted-run", "interrupted", "forbidden-place"],
 )  # fmt: skip
 def test_exit_status_tells_how_it_ended(ended, status, told, monkeypatch, capsys) -> None:
     def fail(options) -> None:

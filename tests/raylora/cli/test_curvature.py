@@ -14,3 +14,11 @@ import pytest
 )
 def test_mistake_is_one_line(mistake, arguments, told) -> None:
     assert mistake("curvature", *arguments) == told
+
+
+@pytest.mark.parametrize(
+    ("place", "told"), [("/proc/no/x.svg", "No such file or directory"), ("x.doc", "no format of plots; allowed: ")]
+)
+def test_a_plot_that_cannot_be_written_is_refused_before_the_work(mistake, place, told) -> None:
+    pytest.importorskip("matplotlib")
+    assert mistake("curvature", "spec.yaml", "--plot", place).startswith(f"--plot {place}: {told}")

@@ -55,5 +55,6 @@ def test_the_answer_is_json_without_the_answers_which_have_a_file(asked, capsys,
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_scored(asked, capsys) -> None:
-    assert main(["evaluate", "adapter", "--data", "x", "--answers", "/proc/no/file"]) == 2
-    assert not asked and capsys.readouterr().err.startswith("raylora: --answers /proc/no/file: ")
+    for place in ("/proc/no/file", "/proc"):
+        assert main(["evaluate", "adapter", "--data", "x", "--answers", place]) == 2
+        assert not asked and capsys.readouterr().err.startswith(f"raylora: --answers {place}: ")

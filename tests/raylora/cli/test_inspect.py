@@ -48,3 +48,8 @@ def test_columns_are_named_on_the_command_line(tmp_path, tiny_model, capsys):
     assert main(arguments) == 2
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("raylora: --columns: prompt; allowed") and "present: in, out" in told[1]
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_rows_are_looked_at(chat, mistake, monkeypatch, tmp_path):
+    monkeypatch.setattr("raylora.build.inspect_data", lambda *given, **options: pytest.fail("looked"))
+    assert mistake("inspect", chat, "--html", tmp_path).startswith("--html ")

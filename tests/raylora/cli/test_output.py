@@ -25,3 +25,11 @@ def test_json_does_not_write_over_another_argument(tmp_path, capsys) -> None:
 def test_file_that_cannot_be_written_is_one_line(tmp_path, mistake) -> None:
     (tmp_path / "file").write_text("")
     assert mistake("tasks", "--json", tmp_path / "file" / "x.json").startswith("--json ")
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(tmp_path, mistake, monkeypatch) -> None:
+    worked = []
+    monkeypatch.setattr("raylora.cli.tasks.run", worked.append)
+    (tmp_path / "folder.json").mkdir()
+    assert "Is a directory" in mistake("tasks", "--json", tmp_path / "folder.json")
+    assert worked == []

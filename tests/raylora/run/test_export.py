@@ -13,7 +13,7 @@ import torch
 from raylora.cli import main
 from raylora.errors import UserError
 from raylora.run import experiment
-from raylora.run.export import export
+from raylora.run.export import export, new_folder
 from raylora.spec import load
 
 
@@ -127,3 +127,9 @@ def test_an_adapter_names_the_folder_of_its_base_and_no_alias(old_run, tiny_mode
         spec.write_text(re.sub(r"(?m)^model: .*$", f"model: {name}", spec.read_text()))
     base = json.loads((export(run, tmp_path / "out") / "adapter_config.json").read_text())["base_model_name_or_path"]
     assert Path(base).is_absolute() and (Path(base) / "config.json").is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^--to .*: Not a directory; name a place"):
+        new_folder(tmp_path / "file" / "out")

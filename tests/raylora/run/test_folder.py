@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -125,3 +126,11 @@ def test_more_trials_and_other_resources_are_honoured(write_spec, tmp_path) -> N
     (tmp_path / BEGUN).write_text(spec.to_yaml())
     more = load(write_spec(), ["search.trials=5", "resources.cpus_per_host=2", "final.seeds=2"])
     check_same(tmp_path, more)
+
+
+def test_a_file_of_the_runs_name_is_one_line(write_spec, tmp_path) -> None:
+    spec = load(write_spec(name="taken"))
+    Path(spec.storage()).mkdir(parents=True, exist_ok=True)
+    (Path(spec.storage()) / "taken").write_text("mine")
+    with pytest.raises(UserError, match="taken is in use"):
+        new_run_folder(spec)

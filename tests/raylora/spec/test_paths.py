@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from raylora.spec.paths import absolute_storage
+from raylora.errors import UserError
+from raylora.spec.paths import absolute_storage, writable_file
 
 
 def test_relative_storage_of_a_job_is_outside_its_working_directory(
@@ -18,3 +19,21 @@ def test_relative_storage_of_a_job_is_outside_its_working_directory(
     monkeypatch.chdir(job)
     assert absolute_storage("runs") == str(tmp_path / "home" / "raylora" / "runs")
     assert absolute_storage("s3://bucket/runs") == "s3://bucket/runs"
+
+
+def test_a_file_to_write_has_its_folder_and_keeps_what_is_in_it(tmp_path: Path) -> None:
+    assert not writable_file(tmp_path / "a" / "b" / "new.csv", "--to").exists()
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "old.csv").write_text("mine")
+    assert writable_file(tmp_path / "old.csv", "--to").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("place", "told"), [("folder", "Is a directory"), ("file/x.csv", "Not a directory"), ("x" * 300, "too long")]
+)
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, place: str, told: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"^--to .*{told}; name a place") as refused:
+        writable_file(tmp_path / place, "--to")
+    assert refused.value.field == "--to"

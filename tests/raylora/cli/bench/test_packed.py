@@ -41,3 +41,9 @@ def test_figures_are_shown(monkeypatch, table, answer) -> None:
 )
 def test_mistake_is_one_line(mistake, arguments, told) -> None:
     assert mistake("bench", "packed", *arguments) == told
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(monkeypatch, mistake, tmp_path) -> None:
+    monkeypatch.setattr("raylora.bench.packed.measure.bench_packed", lambda *given, **options: pytest.fail("worked"))
+    (tmp_path / "file").write_text("")
+    assert mistake("bench", "packed", "--profiles", tmp_path / "file").startswith("--profiles ")
