@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from raylora.errors import UserError
 from raylora.metrics.base import Estimate, Metric, OptionScores, RowLoss, build
+from raylora.spec.text import meant
 from trainables.registry import PluginError, Registry
 
 __all__ = [
@@ -49,9 +50,8 @@ def make_metric(name: str, options: Mapping[str, object] | None = None, *, where
     """
     name, part, count = _parts(name)
     if name not in METRICS:
-        raise UserError.at(
-            where, f"unknown metric {name!r}; choose one of {', '.join(METRICS)}", value=name, allowed=METRICS.names()
-        )
+        told = f"unknown metric {name!r}; {meant(name, METRICS)}choose one of {', '.join(METRICS)}"
+        raise UserError.at(where, told, value=name, allowed=METRICS.names())
     try:
         cls = METRICS[name]
     except PluginError as error:

@@ -112,6 +112,9 @@ class Metric(ABC):
             UserError: a row lacks what this metric needs of it.
         """
 
+    def check_task(self) -> None:  # noqa: B027 -- most metrics take nothing from a task
+        """Raises UserError where the task has not given what this metric takes from one (see `Task.prepared`)."""
+
     def summarise(self, values: Sequence[Value]) -> Estimate:
         """The values of all rows as one: here their mean and its standard error."""
         return mean_estimate([_number(value) for value in values])

@@ -122,7 +122,7 @@ def _matches(found: Any, validator: Any) -> bool:
 
     try:
         return bool(validator.is_valid(found))
-    except RecursionError:
+    except (RecursionError, ArithmeticError):  # a number beyond all bounds is a multiple of none
         return False
     except Unresolvable as error:
         raise UserError.at("json.schema", f"a reference in it cannot be followed: {error}") from error

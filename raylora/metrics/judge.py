@@ -75,6 +75,9 @@ class Judge(Metric):
             raise UserError.at(
                 "judge.address", "not an address without a password; give one such as http://localhost:8000/v1"
             )
+        for option, text in (("model", model), ("key_variable", key_variable), ("cache", cache)):
+            if not (isinstance(text, str) and text) and not (option == "cache" and text is None):
+                raise UserError.at(f"judge.{option}", f"{text!r} is not allowed; give text", value=text)
         for option, number in (("low", low), ("high", high), ("timeout", timeout)):
             if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
                 raise UserError.at(f"judge.{option}", f"{number!r} is not allowed; give a number", value=number)
@@ -107,7 +110,12 @@ class Judge(Metric):
         check_lengths(outputs, rows)
         questions = [self._question(text, row) for text, row in zip(outputs, rows, strict=True)]
         with ThreadPoolExecutor(self.parallel) as pool:
-            return [self._rating(reply) for reply in pool.map(self._served.ask, questions)]
+            asked = [pool.submit(self._served.ask, question) for question in questions]
+            try:
+                return [self._rating(reply.result()) for reply in asked]
+            except BaseException:  # the others would each be tried again and again
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _rating(self, reply: str) -> float:
         found: list[Any] = _RATING.findall(reply)

@@ -52,13 +52,19 @@ class PassAtK(Metric):
         """Have programs run by `check`, which must pickle."""
         self._check = check
 
+    def check_task(self) -> None:
+        if self._check is None:
+            raise UserError.at(
+                "task.metrics",
+                "pass_at_k has no programs to run for this task; use it with a task of code",
+                value=self.name,
+            )
+
     def score(self, outputs: Sequence[Sequence[str]], rows: Sequence[MetricRow]) -> list[tuple[float | str, ...]]:
         """The estimate for each `k`, `(n, len(ks))`."""
         check_lengths(outputs, rows)
-        if self._check is None:
-            raise UserError.at(
-                "task.metrics", "pass_at_k has no programs to run for this task; use it with a task of code"
-            )
+        self.check_task()
+        assert self._check is not None
         for samples in outputs:
             if len(samples) < max(self.ks):
                 raise ValueError(f"samples: {len(samples)} of a row; pass@{max(self.ks)} needs at least as many as k")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from raylora.errors import UserError
 from raylora.metrics.base import Metric, MetricRow, check_choice, check_lengths
+from raylora.spec.text import short
 
 _FORM = "give package.module:function"
 
@@ -49,35 +51,45 @@ class Python(Metric):
         module, _, name = str(self.function).partition(":")
         if not module or not name.isidentifier():
             raise UserError.at("python.function", f"{self.function!r} names no function; {_FORM}", value=self.function)
+        try:
+            with self._at_home():
+                found = getattr(import_module(module), name, None)
+        except (Exception, SystemExit) as error:  # whatever the user's module does when it is imported
+            raise UserError.at(
+                "python.function",
+                f"{self.function!r} cannot be imported ({_reason(error)}); {_FORM}",
+                value=self.function,
+            ) from error
+        if not callable(found):
+            raise UserError.at("python.function", f"{module} has no function {name!r}; {_FORM}", value=self.function)
+        return found
+
+    @contextlib.contextmanager
+    def _at_home(self) -> Iterator[None]:
+        """With the working folder importable; what is printed goes to standard error: answers are on the other."""
         added = self._folder not in sys.path
         if added:
             sys.path.append(self._folder)
         try:
-            found = getattr(import_module(module), name, None)
-        except Exception as error:  # whatever the user's module does when it is imported
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UserError.at(
-                "python.function", f"{self.function!r} cannot be imported ({reason}); {_FORM}", value=self.function
-            ) from error
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
         finally:
             if added:
                 sys.path.remove(self._folder)
-        if not callable(found):
-            raise UserError.at("python.function", f"{module} has no function {name!r}; {_FORM}", value=self.function)
-        return found
 
     def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[float]:
         check_lengths(outputs, rows)
         if not rows:
             return []
+        function = self._load()
         try:
-            values = list(self._load()(list(outputs), list(rows)))
+            with self._at_home():
+                values = list(function(list(outputs), list(rows)))
         except UserError:
             raise
-        except Exception as error:  # whatever the user's function does
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        except (Exception, SystemExit) as error:  # whatever the user's function does
             raise UserError.at(
-                "python.function", f"{self.function} failed ({reason}); mend it", value=self.function
+                "python.function", f"{self.function} failed ({_reason(error)}); mend it", value=self.function
             ) from error
         if len(values) != len(rows):
             raise UserError.at(
@@ -90,12 +102,17 @@ class Python(Metric):
     def _checked(self, value: Any, place: int) -> float:
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
             raise UserError.at(
                 "python.function",
-                f"{self.function} gave {value!r} for row {place}; give a finite number",
+                f"{self.function} gave {short(value)} for row {place}; give a finite number",
                 value=self.function,
             )
         return number
+
+
+def _reason(error: BaseException) -> str:
+    told = str(error).strip()
+    return f"{type(error).__name__}: {told}".splitlines()[0] if told else type(error).__name__

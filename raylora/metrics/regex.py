@@ -9,6 +9,7 @@ import regex
 
 from raylora.errors import UserError
 from raylora.metrics.base import Metric, MetricRow, check_flag, check_lengths
+from raylora.spec.text import short
 
 _SECONDS = 1.0
 
@@ -36,15 +37,16 @@ class Regex(Metric):
         if not isinstance(pattern, str):
             raise UserError.at("regex.pattern", f"{pattern!r} is not allowed; give a regular expression", value=pattern)
         self.pattern, self.compare, self.full = pattern, compare, full
-        try:
-            self._compiled("")
-        except regex.error as error:
-            raise UserError.at(
-                "regex.pattern", f"{pattern!r} is no regular expression: {error}", value=pattern
-            ) from error
+        self._compiled("a")
 
     def _compiled(self, answer: str) -> regex.Pattern[str]:
-        return regex.compile(self.pattern.replace("{answer}", re.escape(answer)))
+        try:
+            return regex.compile(self.pattern.replace("{answer}", re.escape(answer)))
+        except regex.error as error:
+            filled = f", with {short(answer)} for {{answer}}" if "{answer}" in self.pattern else ""
+            raise UserError.at(
+                "regex.pattern", f"{self.pattern!r} is no regular expression{filled}: {error}", value=self.pattern
+            ) from error
 
     def score(self, outputs: Sequence[str], rows: Sequence[MetricRow]) -> list[float]:
         check_lengths(outputs, rows)

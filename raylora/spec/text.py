@@ -45,9 +45,15 @@ def short(value: object, limit: int = 80) -> str:
 
 def choose(name: str, allowed: Sequence[str], limit: int = 40) -> str:
     """`did you mean ..?` where something is near, then what is allowed."""
-    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
     listed = ", ".join(allowed[:limit]) + (f" and {len(allowed) - limit} more" if len(allowed) > limit else "")
-    return (f"did you mean {near[0]!r}? " if near else "") + f"allowed: {listed or 'nothing'}"
+    return f"{meant(name, allowed)}allowed: {listed or 'nothing'}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """`did you mean ..? ` with the nearest of the names, whatever their case; empty where none is near."""
+    by_lower = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f"did you mean {by_lower[near[0]]!r}? " if near else ""
 
 
 def read_yaml(path: Path) -> dict[str, object]:

@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from raylora.errors import UserError
 from raylora.metrics import METRICS, Metric
+from raylora.metrics.core.text import normalise
+from raylora.metrics.f1 import F1
+from raylora.spec.text import choose
 from raylora.tasks.scoring import Entry
 from trainables.classifier import ClassifierHead, label_of, label_order, number_of
 
@@ -47,6 +50,41 @@ def check_metrics(metrics: Iterable[Metric], regression: bool) -> None:
                 value=metric.name,
                 allowed=allowed,
             )
+
+
+def check_positive_label(metrics: Iterable[Metric], labels: Sequence[str]) -> None:
+    """Refuses a metric of one label that the head cannot give: it would be 0 for ever.
+
+    Raises:
+        UserError: one of them.
+    """
+    known = {normalise(label) for label in labels}
+    for metric in metrics:
+        if isinstance(metric, F1) and metric.positive is not None and metric.positive not in known:
+            raise UserError.at(
+                "task.metrics.f1.positive",
+                f"{metric.positive!r} is none of the labels of train; {choose(metric.positive, labels)}",
+                value=metric.positive,
+                allowed=list(labels),
+            )
+
+
+def check_numbers(split: str, answers: Iterable[str | None], kind: str = "regression") -> None:
+    """Refuses answers of a regression that are no numbers.
+
+    Raises:
+        UserError: one of them.
+    """
+    for answer in answers:
+        try:
+            number_of(answer or "")
+        except ValueError:
+            raise UserError.at(
+                "task.head",
+                f"{kind}, but a {split} row has the answer {(answer or '')[:40]!r}, which is no number; give numbers, "
+                "or choose classifier",
+                value=kind,
+            ) from None
 
 
 def make_head(
@@ -93,16 +131,7 @@ def _regression(kind: str, answers: Iterable[str | None], labels: Sequence[str],
         raise UserError.at(
             "task.head", f"regression, but the answers are {', '.join(labels)}; choose classifier", value=kind
         )
-    for answer in answers:
-        try:
-            number_of(answer or "")
-        except ValueError:
-            raise UserError.at(
-                "task.head",
-                f"{kind}, but a train row has the answer {(answer or '')[:40]!r}, which is no number; give numbers, or "
-                "choose classifier",
-                value=kind,
-            ) from None
+    check_numbers("train", answers, kind)
     return ClassifierHead((), seed)
 
 

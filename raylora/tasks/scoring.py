@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -18,10 +19,13 @@ Entry = str | Mapping[str, Any]
 
 TEST = "test"
 MEAN = "objective"
-# What a trial reports besides its metrics, and the fields of a line of the journal.
-_TAKEN = frozenset(
-    "loss step samples tokens done worst diverged stopped failed kind config time key event message".split()  # noqa: SIM905
-)
+# What a trial and an evaluation report besides the metrics, and the fields of a line of the journal.
+_TAKEN = frozenset("""
+    loss step samples tokens done worst diverged stopped failed kind config time key event message objective
+    step_time_s train_s attach_s peak_memory_gb trainable_parameters adapter_parameters hypernetwork_parameters
+    hypernetwork_s optimizer_mb effective_rank eval_s eval_rows_per_s eval_tokens_per_s answers_cut
+""".split())  # fmt: skip  # noqa: SIM905
+_NAME = re.compile(r"[A-Za-z][\w@/.-]*(?<!_se)")
 _PARTS = {"text": "texts", "samples": "texts", "loss": "losses", "options": "options"}
 
 
@@ -229,7 +233,7 @@ def make_scoring(
     keys: list[str] = []
     for name in names:
         if not any(_is_called(one, name) for one in measured) and is_metric(name):
-            added = task.prepared(make_metric(name, where="search.objective"))
+            added = _prepared(task, make_metric(name, where="search.objective"))
             measured.append(Measured(added, _key(added), validates=added.name not in task.tested_only))
         keys.append(_chosen(name, measured).key)
     aims = [_chosen(key, measured) for key in keys] or measured[:1]
@@ -303,7 +307,12 @@ def _named(entry: Entry, sets: Sequence[str]) -> _Named:
     options = dict(value or {}) if isinstance(value, Mapping) or value is None else None
     if options is None:
         raise UserError.at(f"task.metrics.{key}", f"{value!r} is not allowed; give options as a mapping", value=value)
-    return _Named(str(key), options, options.pop("as", None))
+    shown = options.pop("as", None)
+    if shown is not None and not (isinstance(shown, str) and _NAME.fullmatch(shown)):
+        raise UserError.at(
+            f"task.metrics.{key}.as", f"{shown!r} is no name of a figure; give letters, not ending in _se", value=shown
+        )
+    return _Named(str(key), options, shown)
 
 
 def _names_a_metric(value: Any) -> bool:
@@ -320,7 +329,7 @@ def _measured(task: Aimed, named: Sequence[_Named]) -> list[Measured]:
     for group in same.values():
         first = group[0]
         sets = frozenset[str]() if any(not one.sets for one in group) else frozenset().union(*(o.sets for o in group))
-        metric = task.prepared(make_metric(first.name, first.options))
+        metric = _prepared(task, make_metric(first.name, first.options))
         validates = metric.name not in task.tested_only
         made.append(Measured(metric, first.shown or _key(metric), sets, validates))
     keys = [one.key for one in made]
@@ -328,7 +337,9 @@ def _measured(task: Aimed, named: Sequence[_Named]) -> list[Measured]:
     found = [replace(one, key=one.metric.name) if keys.count(one.key) > 1 and one.metric.name else one for one in made]
     taken: set[str] = set()
     for each in found:
-        if each.key in taken or each.key in _TAKEN:
+        of_another = each.key in _TAKEN or each.key.endswith("_se")
+        of_another |= each.key == "validation_loss" and each.metric.name != "loss"
+        if of_another or each.key in taken:
             raise UserError.at(
                 "task.metrics",
                 f"{each.key!r} is the name of another figure; give this one a name of its own, such as "
@@ -337,6 +348,13 @@ def _measured(task: Aimed, named: Sequence[_Named]) -> list[Measured]:
             )
         taken.add(each.key)
     return found
+
+
+def _prepared(task: Aimed, metric: Metric) -> Metric:
+    """The metric with what it takes from the task. Raises UserError where the task has nothing for it."""
+    prepared = task.prepared(metric)
+    prepared.check_task()
+    return prepared
 
 
 def _key(metric: Metric) -> str:

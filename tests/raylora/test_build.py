@@ -71,6 +71,8 @@ def test_a_head_of_labels_takes_metrics_that_can_mark_them(spec_of) -> None:
         ({"task__max_new_tokens": 4}, r"task.max_new_tokens: set, but task.head = classifier generates nothing"),
         ({"task__sampling": {"temperature": 0.5}}, r"task.sampling: set, but task.head = classifier"),
         ({"task__metrics": ["bleu"]}, r"task.metrics: 'bleu' cannot mark classes"),
+        ({"task__metrics": ["pass@4"]}, r"task.metrics: pass_at_k has no programs to run"),
+        ({"task__metrics": ["accuracy", "loss"], "search__objective": ["accuracy", "loss"]}, "the same better end"),
         ({"task__metrics": ["accuracy"], "search__objective": "rouge"}, r"task.metrics: 'rouge' cannot mark classes"),
         ({"resources__pack": 2}, r"resources.pack: 2: not with task.head = classifier; allowed: 1"),
         ({"resources__strategy": "deepspeed"}, r"resources.strategy: deepspeed: not with .* allowed: ddp"),

@@ -67,3 +67,7 @@ def test_a_reference_to_elsewhere_is_not_followed():
     metric = Json(schema={"$ref": "http://localhost:9/schema.json"})
     with pytest.raises(UserError, match=r"json\.schema: a reference in it cannot be followed"):
         metric.score(["{}"], [row("{}")])
+
+
+def test_a_number_beyond_all_bounds_is_a_multiple_of_none():
+    assert Json(schema={"multipleOf": 0.1}).score(["1e400"], [row("1")])[0][1] == 0.0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from raylora.errors import UserError
@@ -63,9 +65,26 @@ def test_the_prompt_can_be_the_users_own(monkeypatch, tmp_path):
         ({"model": "m", "address": "http://h/v1", "low": 5, "high": 5}, r"judge\.low: "),
         ({"model": "m", "address": "http://h/v1", "low": "one"}, r"judge\.low: 'one' is not allowed; give a number"),
         ({"model": "m", "address": "http://h/v1", "timeout": 0}, r"judge\.timeout: "),
+        ({"model": 3, "address": "http://h/v1"}, r"judge\.model: 3 is not allowed; give text"),
+        ({"model": "m", "address": "http://h/v1", "cache": 3}, r"judge\.cache: 3 is not allowed; give text"),
     ],
 )
 def test_a_wrong_option_is_refused_by_name(options, message):
     with pytest.raises(UserError, match=message) as refused:
         make_metric("judge", options)
     assert "secret" not in str(refused.value)
+
+
+def test_the_first_refusal_ends_the_asking(monkeypatch, tmp_path):
+    asked = []
+
+    def refuse(self, body):
+        asked.append(body)
+        time.sleep(0.01)
+        raise UserError.at("judge.address", "no answer")
+
+    metric = judge(monkeypatch, tmp_path, parallel=2)
+    monkeypatch.setattr(type(metric._served), "_request", refuse)
+    with pytest.raises(UserError, match=r"judge\.address: no answer"):
+        metric.score([str(n) for n in range(50)], [row("x")] * 50)
+    assert len(asked) < 10

@@ -36,7 +36,7 @@ def test_listing_a_metric_needs_no_package_that_may_be_missing(name):
 
 
 def test_an_unknown_metric_names_those_there_are():
-    with pytest.raises(UserError, match=r"task\.metrics: unknown metric 'exakt'; choose one of .*exact"):
+    with pytest.raises(UserError, match=r"task\.metrics: unknown metric 'exakt'; did you mean 'exact'\?"):
         make_metric("exakt")
 
 

@@ -27,6 +27,7 @@ class TestRegex(MetricConformance):
         ({"pattern": r"^{answer}$"}, "aab", False),
         ({"pattern": r"(?i)A\+B", "compare": True}, "so a+b ", True),
         ({"pattern": r"x"}, "", False),
+        ({"pattern": r"[{answer}]", "full": True}, "+", True),
     ],
 )
 def test_a_completion_matches_as_the_options_say(options, completion, right):
@@ -45,3 +46,9 @@ def test_a_pattern_that_is_none_is_refused():
 def test_a_pattern_is_needed():
     with pytest.raises(UserError, match=r"task\.metrics\.pattern: missing; regex needs it"):
         make_metric("regex")
+
+
+def test_an_answer_that_makes_the_pattern_none_is_named():
+    metric = make_metric("regex", {"pattern": "[{answer}]"})
+    with pytest.raises(UserError, match=r"regex\.pattern: .* is no regular expression, with '' for \{answer\}: "):
+        metric.score(["a"], [row("")])

@@ -6,7 +6,7 @@ import pytest
 
 from raylora.errors import UserError
 from raylora.metrics import make_metric
-from raylora.tasks.labels import check_metrics, default_metrics, make_head
+from raylora.tasks.labels import check_metrics, check_positive_label, default_metrics, make_head
 
 
 def test_the_labels_are_the_different_answers_in_order() -> None:
@@ -63,3 +63,9 @@ def test_numbers_are_marked_by_correlations_and_loss() -> None:
     check_metrics([make_metric(name) for name in ("pearson", "spearman", "loss")], regression=True)
     with pytest.raises(UserError, match="'accuracy' cannot mark numbers"):
         check_metrics([make_metric("accuracy")], regression=True)
+
+
+def test_a_metric_of_a_label_that_the_head_cannot_give_is_refused() -> None:
+    check_positive_label([make_metric("f1", {"positive": "Good"}), make_metric("f1")], ["bad", "good"])
+    with pytest.raises(UserError, match=r"task.metrics.f1.positive: 'goot' is none .*; did you mean 'good'\?"):
+        check_positive_label([make_metric("f1", {"positive": "goot"})], ["bad", "good"])

@@ -3,8 +3,12 @@ from __future__ import annotations
 import pytest
 
 from raylora.errors import UserError
+from raylora.metrics.pass_at_k import PassAtK
 from raylora.tasks import make_task
+from trainables.evaluation import evaluate_model
 from trainables.protocols import Outputs, Sampling
+from trainables.session import load_model
+from trainables.testing import tokenised_rows
 
 ROWS = [
     {"prompt": "a", "response": "one", "answer": "one", "metadata": "{}"},
@@ -22,6 +26,17 @@ def task(files):
 
 def figures(scoring, split="validation"):
     return scoring.figures(split, scoring.marks(split, OUTPUTS, ROWS))
+
+
+def is_the_answer(texts, rows):
+    return [text.strip() == row["answer"] for text, row in zip(texts, rows, strict=True)]
+
+
+def with_programs(metric):
+    """What a task of code does with its metrics; a program here is right where it is the answer."""
+    if isinstance(metric, PassAtK):
+        metric.use(is_the_answer)
+    return metric
 
 
 def test_one_metric_goes_by_the_name_that_it_always_had(task) -> None:
@@ -64,6 +79,13 @@ def test_a_function_or_a_pattern_needs_no_name_of_its_option(task) -> None:
         ([{"python": "no_such_module_here:f"}], r"python.function: 'no_such_module_here:f' cannot be imported"),
         ([{"number": {"mrak": "#"}}], r"task.metrics.mrak"),
         ([{"exact": {"as": "step"}}], r"'step' is the name of another figure"),
+        ([{"exact": {"as": "eval_s"}}], r"'eval_s' is the name of another figure"),
+        ([{"exact": {"as": "validation_loss"}}], r"'validation_loss' is the name of another figure"),
+        ([{"exact": {"as": "mine_se"}}], r"task.metrics.exact.as: 'mine_se' is no name of a figure"),
+        ([{"exact": {"as": 3}}], r"task.metrics.exact.as: 3 is no name of a figure"),
+        (["exakt"], r"did you mean 'exact'\?"),
+        (["pass@k"], r"task.metrics: pass_at_k has no programs to run for this task"),
+        ([{"a": "pass@4"}], r"task.metrics: pass_at_k has no programs to run for this task"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(task, metrics, message) -> None:
@@ -92,7 +114,7 @@ def test_an_objective_that_is_no_metric_or_a_mean_of_two_ends_is_refused(task) -
 
 
 def test_an_objective_that_needs_tests_is_refused_however_it_is_named(task) -> None:
-    task.tested_only = frozenset({"pass_at_k"})
+    task.tested_only, task.prepared = frozenset({"pass_at_k"}), with_programs
     for metrics, name in ((["loss", {"a": "pass@k"}], "pass@k"), (["loss"], "pass@1"), (["loss"], "pass@k")):
         with pytest.raises(UserError, match=r"search.objective: 'pass@1' cannot be had on validation rows"):
             task.aim(metrics, name)
@@ -122,3 +144,29 @@ def test_a_task_with_a_score_of_its_own_keeps_it_however_often_it_is_aimed() -> 
 def test_sampling_is_the_tasks_own_unless_told(task) -> None:
     assert task.aim().sampling == Sampling(max_new_tokens=64)
     assert task.aim(sampling=Sampling(5, temperature=0.5, n=3)).sampling.n == 3
+
+
+def test_a_mean_of_figures_that_are_no_means_of_rows_is_that_of_their_values(task) -> None:
+    scoring = task.aim(["pearson", "spearman"], ["pearson", "spearman"])
+    rows = [{"prompt": "", "response": answer, "answer": answer, "metadata": "{}"} for answer in "1234"]
+    outputs = Outputs(texts=[[text] for text in ("1", "9", "10", "5.000000")])
+    found = scoring.figures("test.a", scoring.marks("test.a", outputs, rows))
+    assert found["objective"] == pytest.approx((found["pearson"] + found["spearman"]) / 2)
+    assert found["objective_se"] == pytest.approx((found["pearson_se"] + found["spearman_se"]) / 2)
+    assert scoring.headline("test.a") == "objective" and scoring.worst_figures("test.a")["objective"] == -1.0
+
+
+def test_several_answers_to_a_row_are_marked_by_all_metrics_at_once(task, tiny_model) -> None:
+    model, tokenizer = load_model(tiny_model, "float32", "cpu")
+    rows, answers = tokenised_rows(tokenizer, 6), []
+    task.prepared = with_programs
+    metrics = [{"pass@k": {"k": [1, 3], "samples": 4}}, "exact", {"b": "loss"}]
+    scoring = task.aim(metrics, ["pass@k", "exact"], Sampling(2, temperature=1.0, n=3))
+    found = evaluate_model(model, rows, scoring, tokenizer, split="test.a", predictions=answers)
+    assert [len(answer["completions"]) for answer in answers] == [4] * 6
+    right = [is_the_answer(answer["completions"], [row] * 4) for answer, row in zip(answers, rows, strict=True)]
+    assert found["pass@1"] == pytest.approx(sum(map(sum, right)) / 24)
+    assert found["pass@3"] >= found["pass@1"] and {"pass@1_se", "pass@3_se", "objective_se"} <= set(found)
+    assert found["accuracy"] == pytest.approx(sum(answer["accuracy"] for answer in answers) / 6)
+    assert found["objective"] == pytest.approx((found["pass@1"] + found["accuracy"]) / 2)
+    assert "validation_loss" in evaluate_model(model, rows, scoring, tokenizer, split="test.b")
