@@ -7,11 +7,12 @@ all mean the same by a spec.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raylora.data.sources import FileSource
 from raylora.errors import UserError
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
@@ -60,6 +61,13 @@ def _with_labels(spec: Spec, task: Task) -> Task:
     from raylora.tasks.labels import check_metrics, default_metrics, is_regression
 
     told, regression = spec.task, is_regression(spec.task.head, task.numeric)
+    if task.tested_only:
+        raise UserError.at(
+            "task.head",
+            f"{told.head}, but {task.name} is measured on what a language model writes; choose language, or a task "
+            "with labels",
+            value=told.head,
+        )
     for field, value in (("max_new_tokens", told.max_new_tokens), ("sampling", told.sampling)):
         if value not in (None, type(told.sampling)()):
             raise UserError.at(
@@ -84,6 +92,34 @@ def _with_labels(spec: Spec, task: Task) -> Task:
     scoring = task.aim(metrics, spec.search.objective, Sampling(max_new_tokens=0, seed=spec.seed))
     check_metrics((one.metric for one in scoring.measured), regression)
     return task
+
+
+def check_rows(spec: Spec, task: Task, splits: Iterable[str]) -> None:
+    """Holds the first rows of the local files of these splits against how they are to be read; starts no Ray.
+
+    Raises:
+        UserError: a column that is not there, a file without rows, or words that a regression has to answer with.
+    """
+    from raylora.tasks.labels import check_numbers, is_regression
+
+    numbers = spec.task.head != "language" and is_regression(spec.task.head, task.numeric)
+    sources = task.splits()
+    for split in splits:
+        source = sources[split]
+        if isinstance(source, FileSource):
+            rows = source.check()
+            if numbers:
+                check_numbers(split, (row["answer"] for row in rows), spec.task.head)
+
+
+def lists_labels(spec: Spec) -> bool:
+    """Whether prompts of the spec's rows list the labels of train; looks at its files, and for labels at their rows.
+
+    Raises:
+        UserError: as `build_task`, or rows that cannot be read.
+    """
+    sources = build_task(spec).splits().values()
+    return any(form.listed for source in sources if isinstance(source, FileSource) for form in source.forms.values())
 
 
 def build_data(
@@ -114,10 +150,15 @@ def build_data(
         say=say,
     )
     if spec.task.head != "language":
-        from raylora.tasks.labels import first_answers, make_head
+        from raylora.tasks.labels import check_numbers, check_positive_label, first_answers, make_head
 
         answers = first_answers(prepared.train)
-        task.head = make_head(spec.task.head, answers, labels=task.classes, numeric=task.numeric, seed=spec.seed)
+        head = make_head(spec.task.head, answers, labels=task.classes, numeric=task.numeric, seed=spec.seed)
+        if head.regression:
+            check_numbers("validation", first_answers(prepared.validation), spec.task.head)
+        else:
+            check_positive_label((one.metric for one in task.scoring.measured), head.labels)
+        task.head = head
     return prepared
 
 

@@ -25,6 +25,7 @@ from raylora.data.conversation import (
 from raylora.data.problems import EMPTY_RESPONSE, NO_PROMPT, NULL_RESPONSE
 from raylora.data.texts import TEXTS
 from raylora.errors import UserError
+from raylora.spec.text import meant
 
 Kind = Literal["chat", "choice", "pair", "labelled", "text", "template"]
 
@@ -239,12 +240,7 @@ class Own(Form):
         present = list(dict.fromkeys(name for row in sample for name in row))
         for role, name in self.renamed.items():
             if name not in present:
-                raise UserError.at(
-                    f"task.columns.{role}",
-                    f"no column {name!r}; present: {', '.join(present) or 'none'}",
-                    value=name,
-                    allowed=list(present),
-                )
+                raise _no_column(f"task.columns.{role}", name, present)
         there = {*present, *self.renamed}
         if not any(set(names) <= there for names in self.needs):
             wanted = ", or ".join(" and ".join(names) for names in self.needs)
@@ -359,18 +355,14 @@ def recognise(
         for name in (*fields(template), response_column):
             if name not in present:
                 option = "response_column" if name == response_column else "prompt_template"
-                raise UserError.at(
-                    f"task.options.{option}", f"no column {name!r}; present: {shown}", value=name, allowed=list(present)
-                )
+                raise _no_column(f"task.options.{option}", name, present)
         return Form("template", {"response": response_column}, tuple(fields(template)), template=template, labels=texts)
     if columns:
         for role, name in columns.items():
             if role not in ROLES:
                 raise UserError.at(f"task.columns.{role}", f"no such role; allowed: {', '.join(ROLES)}", allowed=ROLES)
             if name not in present:
-                raise UserError.at(
-                    f"task.columns.{role}", f"no column {name!r}; present: {shown}", value=name, allowed=list(present)
-                )
+                raise _no_column(f"task.columns.{role}", name, present)
         found = _form(dict(columns), sample)
     else:
         roles, options = choices.find(present, sample) if labels is None else ({}, ())
@@ -385,6 +377,12 @@ def recognise(
             value=list(present),
         )
     return replace(found, classes=classes or {}, labels=texts)
+
+
+def _no_column(field: str, name: str, present: Sequence[str]) -> UserError:
+    shown = ", ".join(present) or "none"
+    told = f"no column {name!r}; {meant(name, present)}present: {shown}"
+    return UserError.at(field, told, value=name, allowed=list(present))
 
 
 def _form(roles: dict[str, str], sample: Sequence[Mapping[str, object]]) -> Form | None:

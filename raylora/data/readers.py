@@ -14,6 +14,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -229,6 +230,13 @@ def _unreadable(file: str, error: BaseException) -> UserError:
 
 
 # --- reading ---
+
+
+def reads_in_part(file: str) -> bool:
+    """Whether the first rows of a file can be had for little: not of a large one whose format is read whole."""
+    known = format_of(file)
+    whole = known is not None and (known[0] == "json" or (known[0] == "arrow" and known[1] is not None))
+    return not whole or os.path.getsize(file) <= _BYTES_PER_PART
 
 
 def read(part: Part) -> Iterator[Numbered]:

@@ -16,7 +16,7 @@ from raylora.data.columns import Form, Own, recognise
 from raylora.data.conversation import problem_row
 from raylora.data.files import SPLITS, find_splits, first_line, hub_files, hub_package, hub_splits, is_hub_id
 from raylora.data.problems import where
-from raylora.data.readers import Part, class_names, is_url, plan, read
+from raylora.data.readers import Numbered, Part, class_names, format_of, is_url, plan, read, reads_in_part
 from raylora.data.rows import row_table
 from raylora.errors import UserError
 from trainables.classifier import label_order
@@ -182,15 +182,43 @@ class FileSource:
             if len(forms) >= _FORMS_AT_MOST:
                 forms[part.file] = next(iter(forms.values()))
                 continue
-            sample = [row for _, row in islice(read(replace(part, chosen=None)), _SAMPLE) if not isinstance(row, str)]
+            first = islice(read(replace(part, chosen=None)), _SAMPLE)
+            sample = [row for _, row in first if not isinstance(row, str)]
             if sample:
                 forms[part.file] = self._form(part, sample)
         if not forms:
-            files = sorted({part.file for part in self.parts})
-            raise UserError.at(
-                "task.path", f"no row can be read in {', '.join(files[:3]) or 'the files'}; {self._why()}"
-            )
+            raise self._none_readable()
         return forms
+
+    def check(self) -> list[dict[str, Any]]:
+        """Holds the first rows of the first file of each source against how they are to be read, and no others.
+
+        A source is passed over where that is not cheap, or says nothing of the rest: on the hub, behind a URL, in a
+        large file that has to be read whole, or in parts of several files.
+
+        Returns:
+            These rows as normalised ones, those that can be used.
+
+        Raises:
+            UserError: as `forms`.
+        """
+        found: list[dict[str, Any]] = []
+        for one, files in self.sources:
+            if is_hub_id(one.path) or is_url(one.path):
+                continue
+            there = files()
+            known = format_of(there[0]) if there else None
+            if known is None or (len(there) > 1 and "[" in (one.split or "")) or not reads_in_part(there[0]):
+                continue
+            part = Part(there[0], *known)
+            first = list(islice(read(part), _SAMPLE))
+            sample = [row for _, row in first if not isinstance(row, str)]
+            if sample:
+                table = _table(first, self._form(part, sample), _shown(part.file), self.reading.finish)
+                found += [row for row in table.to_pylist() if row["problem"] is None]
+            elif len(there) == len(self.sources) == 1:
+                raise self._none_readable()
+        return found
 
     def _form(self, part: Part, sample: Sequence[Mapping[str, object]]) -> Form:
         options = self.reading
@@ -205,6 +233,11 @@ class FileSource:
             labels=options.labels,
             classes=class_names(part),
         )
+
+    def _none_readable(self) -> UserError:
+        files = sorted({part.file for part in self.parts})
+        told = f"no row can be read in {', '.join(files[:3]) or 'the files'}; {self._why()}"
+        return UserError.at("task.path", told)
 
     def _why(self) -> str:
         for part in self.parts:
@@ -261,14 +294,18 @@ def normalised(part: Part, forms: Mapping[str, Form], finish: Finish | None = No
     form, shown = forms.get(part.file) or next(iter(forms.values())), _shown(part.file)
     rows = read(part)
     while several := list(islice(rows, _ROWS_PER_TABLE)):
-        columns: dict[str, list[object]] = {}
-        done = [problem_row(raw) if isinstance(raw, str) else form.normalise(raw) for _, raw in several]
-        for name in ("prompt", "response", "answer", "metadata", "conversation", "problem"):
-            columns[name] = [_storable(row.get(name)) for row in done]
-        columns["source_file"] = [shown] * len(several)
-        columns["source_row"] = [number for number, _ in several]
-        table = row_table(columns)
-        yield table if finish is None else finish(table)
+        yield _table(several, form, shown, finish)
+
+
+def _table(rows: Sequence[Numbered], form: Form, shown: str, finish: Finish | None) -> pa.Table:
+    columns: dict[str, list[object]] = {}
+    done = [problem_row(raw) if isinstance(raw, str) else form.normalise(raw) for _, raw in rows]
+    for name in ("prompt", "response", "answer", "metadata", "conversation", "problem"):
+        columns[name] = [_storable(row.get(name)) for row in done]
+    columns["source_file"] = [shown] * len(rows)
+    columns["source_row"] = [number for number, _ in rows]
+    table = row_table(columns)
+    return table if finish is None else finish(table)
 
 
 def _storable(text: str | None) -> str | None:

@@ -199,8 +199,9 @@ def _validation(
     candidates = order[(considered & (source.prompts <= room))[order]]
     if own is None and len(candidates) <= (wanted or DEFAULT_VALIDATION_ROWS) and _one_prompt(pool):
         raise UserError.at("task.path", f"no row is left to validate with: {_all_held_out(pool, 0)}")
-    if own is None and len(candidates) == 1:
-        raise UserError.at("task.path", "one usable row is left to train and to validate with; give more rows")
+    if own is None and (len(candidates) == 1 or not considered.any()):
+        few = "one" if len(candidates) else "no"
+        raise UserError.at("task.path", f"{few} usable row is left to train and to validate with; give more rows")
     fifth = max(1, len(candidates) // 5)
     if wanted is None:
         wanted = DEFAULT_VALIDATION_ROWS if own is not None else min(DEFAULT_VALIDATION_ROWS, fifth)

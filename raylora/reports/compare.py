@@ -97,15 +97,27 @@ def known_run(task: str, seed: int, spec: Spec) -> Path | None:
 
     The specs are compared, not the digests in the folders' names: a digest changes as the spec gains fields.
     """
-    from raylora.run.folder import RUN_MARK, read_run, settled
-
-    def meant(one: Spec) -> dict[str, object]:
-        return settled(one).model_dump(exclude={"version", "name", "storage_path"})
+    from raylora.run.folder import RUN_MARK, read_run
 
     for folder in sorted(Path(spec.storage()).glob(f"compare-{glob.escape(task)}-seed{seed}-*")):
-        if (folder / RUN_MARK).exists() and meant(read_run(folder)[1]) == meant(spec):
+        if (folder / RUN_MARK).exists() and _same(read_run(folder)[1], spec):
             return folder
     return None
+
+
+def _same(one: Spec, other: Spec) -> bool:
+    """Whether two specs ask for the same trials.
+
+    Runs from before prompts listed labels are read as listing none: the same where there are none to list.
+    """
+    from raylora.build import lists_labels
+    from raylora.run.folder import settled
+
+    mine, others = (settled(spec).model_dump(exclude={"version", "name", "storage_path"}) for spec in (one, other))
+    if mine == others:
+        return True
+    lists = [spec.pop("list_labels") for spec in (mine["task"], others["task"])]
+    return mine == others and not lists_labels(one if lists[0] else other)
 
 
 def run_name(task: str, seed: int, spec: Spec) -> str:

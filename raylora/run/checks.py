@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raylora.build import build_task
+from raylora.build import build_task, check_rows
 from raylora.errors import UserError
 from raylora.run.tracking import make_trackers
 from raylora.spec import Spec, load
@@ -108,7 +108,9 @@ def _check_task(spec: Spec) -> None:
         )
     if task.path is not None:
         _check_path("task.path", task.path)
-    build_task(spec)
+    made = build_task(spec)
+    # Nobody reads test without a final stage.
+    check_rows(spec, made, [one for one in made.splits() if spec.final.enabled or one in ("train", "validation")])
 
 
 def _check_searcher(spec: Spec) -> None:

@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from raylora.build import build_data, build_task, max_length, threads_per_host, train_settings
+from raylora.build import build_data, build_task, check_rows, max_length, threads_per_host, train_settings
 from raylora.cluster import connected
 from raylora.data.build import Test, build_tests
 from raylora.data.sources import FileSource, split_names
 from raylora.data.split import TEST_SEED
 from raylora.data.tokenise import model_positions, tokenizer_files
 from raylora.data.tokens import Tokenising
-from raylora.errors import UserError
+from raylora.errors import UserError, user_error_of
 from raylora.progress import Progress
 from raylora.run.final import headline, is_figure, over_seeds, part_of, sample_rows
 from raylora.run.folder import read_run
@@ -124,6 +124,7 @@ def evaluate(
     asked, keeper = _spec(subject, spec, data, changes or {}, split, rows)
     check_adapter(subject, asked.task.head)
     task = build_task(asked)
+    check_rows(asked, task, _splits_given(task) if data else _splits_read(task, split))
     progress = Progress(task.metric, quiet)
     over = f" over {subject.base}" if subject.adapter is not None else ""
     progress.say(f"evaluate: {subject.kind} {subject.name}{over}")
@@ -223,17 +224,27 @@ def _given_rows(spec: Spec, task: Task, subject: Subject, progress: Progress) ->
         positions=model_positions(tokenizer_files(subject.folder)),
         texts=told.head != "language",
     )
-    names = [name for name in task.splits() if name.partition(".")[0] == "test"] or ["train"]
     longest = max_length(spec, str(subject.folder))
     return build_tests(
         task,
         subject.tokenizer,
-        names,
+        _splits_given(task),
         how,
         max_length=longest,
         allow_broken=told.allow_broken,
         say=progress.say,
     )
+
+
+def _splits_given(task: Task) -> list[str]:
+    """The splits that sources which were given stand for."""
+    return [name for name in task.splits() if name.partition(".")[0] == "test"] or ["train"]
+
+
+def _splits_read(task: Task, split: str | None) -> list[str]:
+    """The splits that are read of a spec's own sources."""
+    asked = ("train", "validation", split)
+    return [name for name in task.splits() if split is None or name in asked or name.partition(".")[2] in asked]
 
 
 def _list_as_trained(task: Task, subject: Subject) -> None:
@@ -336,6 +347,9 @@ def _score(
             value=subject.name,
         ) from None
     except RayError as error:
+        mistake = user_error_of(error)
+        if mistake is not None:
+            raise mistake from None
         what = f"over {subject.base} cannot be scored" if subject.adapter else "cannot be scored"
         raise UserError(f"MODEL: {subject.name} {what}: {why(error)}", field="MODEL", value=subject.name) from error
     finally:

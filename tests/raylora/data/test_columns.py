@@ -125,7 +125,11 @@ def test_what_is_missing_is_the_rows_problem(row, problem):
     ("options", "message"),
     [
         ({}, "need the columns prompt and response .* task.columns.*; present: sentence, score"),
-        ({"columns": {"prompt": "sentnce"}}, "task.columns.prompt: no column 'sentnce'; present: sentence, score"),
+        (
+            {"columns": {"prompt": "sentnce"}},
+            r"task.columns.prompt: no column 'sentnce'; did you mean 'sentence'\? present: sentence, score",
+        ),
+        ({"columns": {"label": "grade"}}, "task.columns.label: no column 'grade'; present: sentence, score"),
         ({"columns": {"question": "sentence"}}, "task.columns.question: no such role; allowed: messages, prompt"),
         (
             {"template": "{txt}", "response_column": "score"},
@@ -133,7 +137,7 @@ def test_what_is_missing_is_the_rows_problem(row, problem):
         ),
         (
             {"template": "{sentence}", "response_column": "scor"},
-            "task.options.response_column: no column 'scor'; present: sentence, score",
+            r"task.options.response_column: no column 'scor'; did you mean 'score'\? present: sentence, score",
         ),
     ],
 )

@@ -121,6 +121,9 @@ def test_one_row_cannot_train_and_validate():
     pool.truth["usable"][:] = False
     pool.truth["usable"][7] = True
     pool.truth["prompts"][7] = 3
+    # Of a file of one row without a test split, that row is the test.
+    with pytest.raises(UserError, match="no usable row is left to train and to validate with; give more rows"):
+        split(pool, None, carve_test=True, task=Limits(), seed=0, validation_rows=None, max_length=24)
     with pytest.raises(UserError, match="one usable row is left to train and to validate with; give more rows"):
         split(pool, None, carve_test=False, task=Limits(), seed=0, validation_rows=4, max_length=24)
 

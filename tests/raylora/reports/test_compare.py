@@ -129,10 +129,29 @@ def test_a_run_of_an_earlier_form_of_the_spec_is_known_by_what_it_says(write_spe
     (folder / RUN_MARK).write_text("raylora 0.1.0\n")
     # As written before the spec had a version and sources of its own for each split.
     earlier = spec.to_dict()
-    del earlier["version"], earlier["task"]["train"]
+    del earlier["version"], earlier["task"]["train"], earlier["task"]["list_labels"]
     (folder / "spec.yaml").write_text(yaml.safe_dump(earlier))
     assert known_run("sums", 0, spec) == folder
     assert known_run("sums", 0, load(write_spec(space__rank=4, name="other"))) is None
+
+
+@pytest.mark.parametrize(("labels", "same"), [(["yes", "no"], False), (["of its own", "other words"], True)])
+def test_a_run_from_before_labels_were_listed_is_the_same_where_there_are_none(
+    write_spec, tmp_path: Path, labels, same
+) -> None:
+    # Labelled rows whose labels are as many as the rows have none to list.
+    rows = "".join(f'{{"text": "it is {n}", "label": "{labels[n % 2]}{n * same}"}}\n' for n in range(30))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    spec = load(write_spec(task__path=str(tmp_path / "rows.jsonl"), name="compare-sums-seed0-0123abcd"))
+    folder = tmp_path / "runs" / "compare-sums-seed0-0123abcd"
+    folder.mkdir(parents=True)
+    (folder / RUN_MARK).write_text("raylora 0.1.0\n")
+    earlier = spec.to_dict()
+    del earlier["task"]["list_labels"]
+    (folder / "spec.yaml").write_text(yaml.safe_dump(earlier))
+    assert (known_run("sums", 0, spec) == folder) is same
+    off = spec.model_copy(update={"task": spec.task.model_copy(update={"list_labels": False})})
+    assert known_run("sums", 0, off) == folder
 
 
 def test_compare_trains_writes_and_rebuilds_the_same_files(write_spec, ray_local, tmp_path: Path, capsys) -> None:
