@@ -11,6 +11,7 @@ ROOT = TESTS.parent
 # Of several modules together, of data, or of a whole run.
 ACROSS = {
     "clusters/test_files.py",
+    "clusters/test_kuberay.py",
     "raylora/run/recipes/test_toolkits.py",
     "raylora/reports/page/test_browser.py",
     "raylora/run/test_defaults.py",

@@ -48,13 +48,6 @@ def test_launcher_file_is_valid_for_ray() -> None:
     assert launcher["head_node_type"] in launcher["available_node_types"]
 
 
-def test_kuberay_job_mounts_the_shared_claim_everywhere() -> None:
-    cluster = yaml.safe_load((clusters.FOLDER / "kuberay" / "job.yaml").read_text())["spec"]["rayClusterSpec"]
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        mounts = group["template"]["spec"]["containers"][0]["volumeMounts"]
-        assert {"name": "shared", "mountPath": "/shared"} in mounts
-
-
 def test_importing_clusters_imports_no_torch() -> None:
     code = "import sys, clusters, clusters.storage, clusters.submit; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=clusters.FOLDER.parent).returncode == 0
