@@ -50,3 +50,45 @@ def test_a_program_is_told_the_job_and_nothing_else_and_need_not_wait(ends, caps
 def test_missing_spec_is_one_line(tmp_path, mistake) -> None:
     arguments = ["submit", tmp_path / "none.yaml", "--address", "http://localhost:1", "--working-dir", tmp_path]
     assert "no such file" in mistake(*arguments)
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text("model: smollm2-135m\ntask: {name: gsm8k}\nresources: {hosts: 4, gpus_per_host: 1.0}\n")
+    return path
+
+
+def test_slurm_is_asked_for_what_the_spec_needs(spec, answer, tmp_path) -> None:
+    options = ["--slurm", "--nodes=2", "--sbatch=--partition=a100", "--working-dir", tmp_path, "--dry-run"]
+    command = answer("submit", spec, "search.trials=2", *options)["command"]
+    assert command[0] == "sbatch" and {"--nodes=2", "--cpus-per-task=3", "--gpus-per-node=2"} <= set(command)
+    assert f"--chdir={tmp_path}" in command and "--partition=a100" in command
+    assert command[-4].endswith("cluster.sbatch") and command[-3:] == ["tune", str(spec), "search.trials=2"]
+
+
+def test_the_command_for_slurm_is_printed_as_a_shell_reads_it(spec, table) -> None:
+    told = table("submit", spec, "--slurm", "--sbatch=--comment='two words' --time=1:00:00", "--dry-run")
+    assert told.startswith("sbatch --parsable --nodes=1 ") and " '--comment=two words' --time=1:00:00 " in told
+
+
+def test_a_job_of_slurm_is_told_by_its_number(spec, answer, monkeypatch) -> None:
+    given = []
+
+    def submit_batch(command) -> Submitted:
+        given.extend(command)
+        return Submitted("4711", "slurm", "pending")
+
+    monkeypatch.setattr("clusters.sbatch.submit_batch", submit_batch)
+    assert answer("submit", spec, "--slurm") == {"job": "4711", "address": "slurm", "state": "pending"}
+    assert given[-2:] == ["tune", str(spec)]
+
+
+def test_a_mistake_in_the_spec_is_told_before_the_queue_has_come_to_it(spec, mistake) -> None:
+    assert "search.trails = 2: no such key" in mistake("submit", spec, "search.trails=2", "--slurm")
+
+
+@pytest.mark.parametrize("option", ["--nodes=2", "--sbatch=--wait", "--script=own.sbatch", "--dry-run"])
+def test_an_option_for_slurm_is_refused_with_an_address(option, mistake) -> None:
+    told = mistake("submit", "spec.yaml", "--address", "http://head:8265", option)
+    assert told.startswith(option.split("=")[0] + ": goes with --slurm")
