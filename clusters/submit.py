@@ -104,25 +104,15 @@ def submit(
         The job as it ended, or was accepted, without `follow`. Ctrl-C leaves it running and says how to stop it.
 
     Raises:
-        ClusterError: one line, for a spec outside the working directory, storage that a job would lose, or an
-            address where no cluster answers.
+        ClusterError: one line, for a spec outside the working directory, storage that a job would lose, an address
+            where no cluster answers, or one that does not take this token.
     """
     overrides = list(overrides)
     folder = Path(working_dir).expanduser().resolve()
     spec = _inside(spec_path, folder)
     _check_storage(folder / spec, overrides)
     if client is None:
-        from ray.job_submission import JobSubmissionClient
-
-        try:
-            client = JobSubmissionClient(address)
-        except Exception as error:  # Ray raises many kinds for an address that nobody answers
-            raise ClusterError(
-                f"address = {address!r}: no Ray cluster answers ({' '.join(str(error).split())[:160]}); "
-                "allowed: the dashboard's URL, such as http://head:8265",
-                field="address",
-                value=address,
-            ) from None
+        client = _client(address)
     runtime_env: dict[str, Any] = {"working_dir": str(folder)}
     if env_vars:
         runtime_env["env_vars"] = dict(env_vars)
@@ -140,6 +130,29 @@ def submit(
         message = (client.get_job_info(job).message or "").strip()
         write(f"{job} {status.lower()}" + (f": {message}" if message else "") + "\n")
     return Submitted(job, address, status.lower())
+
+
+def _client(address: str) -> Any:
+    """Ray's client for the cluster, which has answered."""
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(address)
+    except AuthenticationError:
+        raise ClusterError(
+            f"address = {address!r}: the cluster does not take this token, or there is none; allowed: "
+            "RAY_AUTH_MODE=token and the cluster's own token in RAY_AUTH_TOKEN or ~/.ray/auth_token",
+            field="address",
+            value=address,
+        ) from None
+    except Exception as error:  # Ray raises many kinds for an address that nobody answers
+        raise ClusterError(
+            f"address = {address!r}: no Ray cluster answers ({' '.join(str(error).split())[:160]}); "
+            "allowed: the dashboard's URL, such as http://head:8265",
+            field="address",
+            value=address,
+        ) from None
 
 
 async def _follow(client: Any, job: str, write: Callable[[str], Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +103,24 @@ def test_address_where_nobody_answers_is_one_line(spec: Path, tmp_path: Path) ->
     with pytest.raises(ValueError, match="no Ray cluster answers") as caught:
         submit(spec, address="http://127.0.0.1:9", working_dir=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_token_that_the_cluster_does_not_take_is_one_line(spec: Path, tmp_path: Path, status: int) -> None:
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(ValueError, match="does not take this token") as caught:
+            submit(spec, address=address, working_dir=tmp_path)
+        server.shutdown()
+    assert "RAY_AUTH_TOKEN" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_command_tells_a_mistake_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
