@@ -1,7 +1,7 @@
 """Runs a spec as a batch job of Slurm: `raylora submit SPEC.yaml --slurm`.
 
-`sbatch` is given one of the scripts in `clusters/slurm/`: `single.sbatch` for one node, `cluster.sbatch`, which starts a
-Ray head and workers, for several. They run `raylora tune` in the environment that they are submitted from.
+`sbatch` is given one of the scripts in `clusters/slurm/`: `single.sbatch` for one node, `cluster.sbatch`, which starts
+a Ray head and workers, for several. They run `raylora tune` in the environment that they are submitted from.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def batch_command(
     file = Path(script).expanduser() if script else SCRIPTS / ("single.sbatch" if nodes == 1 else "cluster.sbatch")
     if not file.is_file():
         raise ClusterError(
-            f"--script {script}: no such file; allowed: a batch script that runs `python -m raylora \"$@\"`",
+            f'--script {script}: no such file; allowed: a batch script that runs `python -m raylora "$@"`',
             field="--script",
             value=str(script),
         )

@@ -1,7 +1,7 @@
 """The manifests are what KubeRay's custom resources take, down to the last field, and their image is built of the lock.
 
-The schemas of the custom resources are used where they are: `RAYLORA_KUBERAY_SCHEMAS`, or a folder `shared/schemas` in or
-above the checkout. Elsewhere the fields that the manifests use stand in for them, `tests/assets/kuberay-fields.json`.
+The schemas of the custom resources are used where they are: `RAYLORA_KUBERAY_SCHEMAS`, or a folder `shared/schemas`
+in or above the checkout. Elsewhere the fields that the manifests use stand in, `tests/assets/kuberay-fields.json`.
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ def test_image_is_the_checkout_with_the_lock_as_set_up_anywhere_else() -> None:
     assert parser.envs["PATH"].startswith("/raylora/.venv/bin:")
     # `make setup` installs every version of the lock, and no other.
     recipe = re.search(r"^\$\(STAMP\): (.*)\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert recipe and "constraints.txt" in recipe[1] and "--no-deps --no-build-isolation -r constraints.txt" in recipe[2]
+    assert (
+        recipe and "constraints.txt" in recipe[1] and "--no-deps --no-build-isolation -r constraints.txt" in recipe[2]
+    )
 
 
 def test_image_leaves_out_what_is_this_machines_own() -> None:

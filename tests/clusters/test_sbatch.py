@@ -35,7 +35,8 @@ PYTHON = """#!{python}
 import os, pathlib, signal, sys, time
 told, words = pathlib.Path(os.environ["TOLD"]), sys.argv[1:]
 with told.open("a") as file:
-    known = {{name: os.environ.get(name) for name in ("NODE", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_OVERRIDE_RESOURCES")}}
+    names = ("NODE", "RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_OVERRIDE_RESOURCES")
+    known = {{name: os.environ.get(name) for name in names}}
     file.write(repr((words, known)) + "\\n")
 if words[0] == "-c":
     print("10.0.0.1" if "ray" in words[1] else "secret")
@@ -95,9 +96,7 @@ def test_each_node_is_asked_for_its_part_of_the_hosts_and_for_the_drivers_core(a
 
 def test_options_of_sbatch_come_after_what_the_spec_needs_and_before_the_script(tmp_path: Path) -> None:
     options = split_options("--partition=a100 --comment='two words' --gpus-per-node=4")
-    command = batch_command(
-        ["tune", "spec.yaml"], nodes=2, needs=Share(9, 8), working_dir=tmp_path, options=options
-    )
+    command = batch_command(["tune", "spec.yaml"], nodes=2, needs=Share(9, 8), working_dir=tmp_path, options=options)
     assert command[:4] == ["sbatch", "--parsable", "--nodes=2", "--cpus-per-task=9"]
     assert command.index("--gpus-per-node=8") < command.index("--gpus-per-node=4")
     assert "--comment=two words" in command and f"--chdir={tmp_path}" in command
@@ -118,13 +117,13 @@ def test_one_node_needs_no_cluster_and_a_script_may_be_ones_own(tmp_path: Path) 
     ("changes", "line"), [({"nodes": 0}, "--nodes 0; allowed"), ({"script": "none.sbatch"}, "--script none.sbatch: no")]
 )
 def test_job_that_cannot_be_is_one_line(tmp_path: Path, changes: dict, line: str) -> None:
-    with pytest.raises(ClusterError, match=f"^{line}"):
+    with pytest.raises(ClusterError, match=rf"^{line}"):
         batch_command(["tune"], **{"nodes": 1, "needs": Share(2, 0), "working_dir": tmp_path, **changes})
 
 
 @pytest.mark.parametrize("text", ["--comment='two", "a100"])
 def test_options_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(ClusterError, match="^--sbatch "):
+    with pytest.raises(ClusterError, match=r"^--sbatch '"):
         split_options(text)
 
 
@@ -134,7 +133,9 @@ def test_job_runs_with_this_interpreter_and_is_left_to_the_queue(told: Path) -> 
 
 
 @pytest.mark.parametrize(("status", "state"), [("0", "succeeded"), ("1", "failed")])
-def test_job_that_sbatch_waits_for_has_ended(told: Path, monkeypatch: pytest.MonkeyPatch, status: str, state: str) -> None:
+def test_job_that_sbatch_waits_for_has_ended(
+    told: Path, monkeypatch: pytest.MonkeyPatch, status: str, state: str
+) -> None:
     monkeypatch.setenv("STATUS", status)
     assert submit_batch(["sbatch", "--wait", "one.sbatch"]).state == state
 
@@ -144,13 +145,15 @@ def test_what_slurm_refuses_and_where_it_is_not_is_one_line(told: Path, monkeypa
     with pytest.raises(ClusterError, match=r"^--slurm: sbatch takes no such job: .*Invalid partition name specified$"):
         submit_batch(["sbatch", "one.sbatch"])
     monkeypatch.setenv("PATH", str(told.parent / "nowhere"))
-    with pytest.raises(ClusterError, match="^--slurm: there is no sbatch"):
+    with pytest.raises(ClusterError, match=r"^--slurm: there is no sbatch"):
         submit_batch(["sbatch", "one.sbatch"])
 
 
 @pytest.mark.usefixtures("in_job")
 def test_cluster_script_starts_a_head_and_workers_and_ends_as_the_command_does(told: Path) -> None:
-    done = subprocess.run([SCRIPTS / "cluster.sbatch", "tune", "a spec.yaml"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [SCRIPTS / "cluster.sbatch", "tune", "a spec.yaml"], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 3, done.stderr
     starts = {known["NODE"]: words for words, known in ran(told) if "start" in words}
     assert sorted(starts) == ["n1", "n2", "n3"]
