@@ -20,6 +20,7 @@ from ray.tune.search import Searcher
 
 from .errors import OptionError
 from .space import Space
+from .surrogate.link import LOSS, judge, loss_of
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Observation:
         samples: training samples seen when the value was reported, where the trial said so.
         error: standard error of the value, 0 where nothing is known of it.
         count: trials that the value is the mean of.
+        loss: validation loss beside the value; inf where it was not finite, None where it is not known or is the value.
     """
 
     index: int
@@ -39,6 +41,7 @@ class Observation:
     samples: int | None = None
     error: float = 0.0
     count: int = 1
+    loss: float | None = None
 
     def merged(self, other: Observation) -> Observation:
         """This observation and a later one of the same configuration as one: their mean, with its standard error.
@@ -52,7 +55,10 @@ class Observation:
         # What was reported, and what the two values themselves say.
         reported = math.hypot(self.error * self.count, other.error * other.count) / count
         seen = abs(self.value - other.value) * math.sqrt(self.count * other.count) / count / math.sqrt(count - 1)
-        return Observation(self.index, mean, self.samples, max(reported, seen), count)
+        loss = None
+        if self.loss is not None and other.loss is not None:
+            loss = (self.loss * self.count + other.loss * other.count) / count
+        return Observation(self.index, mean, self.samples, max(reported, seen), count, loss)
 
 
 class Common(TypedDict, total=False):
@@ -220,14 +226,34 @@ class SpaceSearcher(Searcher):
         return list(self._observations.values())
 
     @property
+    def evidence(self) -> list[tuple[int, float, float]]:
+        """Trials with a value as a model should be told of them: index, merit (larger is better), standard error.
+
+        Where the metric has errors, or is the same everywhere, the validation loss counts too: see `surrogate.link`.
+        """
+        told = [(o, o.value) for o in self._observations.values() if o.value is not None]
+        sign = -1.0 if self._mode == "min" else 1.0
+        found = judge(
+            np.array([sign * value for _, value in told]),
+            np.array([o.error for o, _ in told]),
+            np.array([math.nan if o.loss is None else o.loss for o, _ in told]),
+        )
+        return list(zip([o.index for o, _ in told], found.merit.tolist(), found.noise.tolist(), strict=True))
+
+    @property
     def pending(self) -> dict[str, dict[str, object]]:
         """Running trials: `{trial id: configuration}`."""
         return {t: self._space().decode(i) for t, i in self._pending.items()}
 
     def record(
-        self, config: Mapping[str, object], value: float | None, samples: int | None = None, error: float = 0.0
+        self,
+        config: Mapping[str, object],
+        value: float | None,
+        samples: int | None = None,
+        error: float = 0.0,
+        loss: float | None = None,
     ) -> None:
-        """Adds a trial that was finished elsewhere; values of the same configuration are averaged.
+        """Adds a trial that was finished elsewhere, with what `Observation` has; the same configuration is averaged.
 
         Raises:
             ValueError: the configuration is not in the space.
@@ -236,7 +262,7 @@ class SpaceSearcher(Searcher):
         self._queue = [i for i in self._queue if i != index]
         if value is None:
             self._infeasible.add(index)
-        self._finish(index, value, samples, None, error=error)
+        self._finish(index, value, samples, None, error=error, loss=loss)
 
     def enqueue(self, configs: Iterable[Mapping[str, object]]) -> None:
         """Proposes these configurations before anything else, each once, even if they were tried before.
@@ -338,7 +364,7 @@ class SpaceSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if trial_id in self._pending and self._metric in result:
-            kept = (self._metric, f"{self._metric}_se", "samples", "worst")
+            kept = (self._metric, f"{self._metric}_se", "samples", "worst", LOSS, "diverged")
             self._last[trial_id] = {k: result[k] for k in kept if k in result}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -355,7 +381,7 @@ class SpaceSearcher(Searcher):
         value = None if error else result.get(str(self._metric))
         worst = result.get("worst", self.worst)
         error_bar = 0.0 if value is None else result.get(f"{self._metric}_se")
-        self._finish(index, value, result.get("samples"), trial_id, worst, error_bar)
+        self._finish(index, value, result.get("samples"), trial_id, worst, error_bar, loss_of(result))
 
     def _finish(
         self,
@@ -365,12 +391,17 @@ class SpaceSearcher(Searcher):
         trial_id: str | None,
         worst: float | None = None,
         error: Any = 0.0,
+        loss: float | None = None,
     ) -> None:
         number = _finite(value)
         if number is None:
-            number, error = _finite(self.worst if worst is None else worst), 0.0
+            number, error, loss = _finite(self.worst if worst is None else worst), 0.0, math.inf
         observation = Observation(
-            index, number, None if samples is None else int(samples), max(0.0, _finite(error) or 0.0)
+            index,
+            number,
+            None if samples is None else int(samples),
+            max(0.0, _finite(error) or 0.0),
+            loss=None if self._metric == LOSS else loss,
         )
         known = self._observations.get(index)
         self._seen.add(index)

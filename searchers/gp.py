@@ -26,8 +26,9 @@ class GPSearch(SpaceSearcher):
     The steps of a suggestion:
 
     1. The first `n_initial` configurations are random.
-    2. The model is fitted to the finished trials with a value; trials without one are left out. Values below the median
-       are drawn in on a logarithmic scale (`surrogate.targets`): a diverged run must not set the scale.
+    2. The model is fitted to the finished trials with a value; trials without one are left out. A metric with errors
+       and the validation loss are one target (`surrogate.link`). Values below the median are drawn in on a logarithmic
+       scale (`surrogate.targets`): a diverged run must not set the scale.
     3. Running trials are believed to come out at their posterior mean.
     4. The untried configuration with the largest log expected improvement is proposed; with `per_second`, with the
        largest expected improvement by the seconds that it is predicted to take (Snoek et al., 2012, section 3.2).
@@ -102,8 +103,7 @@ class GPSearch(SpaceSearcher):
         return float(np.mean(values)) + unit * predicted, unit * spread
 
     def _propose(self, trial_id: str) -> int | None:
-        sign = 1.0 if self._mode == "max" else -1.0
-        data = [(o.index, sign * o.value) for o in self._observations.values() if o.value is not None]
+        data = [(index, merit) for index, merit, _ in self.evidence]
         if not data or len(data) + len(self._pending) < self.n_initial:
             return self._space().sample(self.rng, 1, exclude=self._seen)[0]
         return self._improve(data)

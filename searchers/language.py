@@ -47,7 +47,8 @@ class LanguageBOSearch(SpaceSearcher):
     With `synchronous=True`, `suggest` waits for the actor: the same seed and order of results give the same proposals.
 
     Noise: a trial's standard error, where its result has one under the metric's name and `_se`, and the spread of
-    repeated configurations are observation noise. A trial stopped early counts with the value it had.
+    repeated configurations are observation noise. Beside such a metric the validation loss counts, as far as it tells
+    the metric (`surrogate.link`). A trial stopped early counts with the value it had.
 
     Reference: "Efficient hyper-parameter search for LoRA via language-aided Bayesian optimization". Preset `paper` is
     the published algorithm; its ablations are the options `projection`, `prompt_style` (`plain` has no domain
@@ -190,12 +191,12 @@ class LanguageBOSearch(SpaceSearcher):
     # -- proposals -------------------------------------------------------------------------------------------------
 
     def _propose(self, trial_id: str) -> int | None:
-        data = self._data()
-        if len(self._seen) < self.n_initial or (not data and not self._pending):
+        informed = self._informed()
+        if len(self._seen) < self.n_initial or (not informed and not self._pending):
             if not self.synchronous:
                 self._warm_up()
             return self._first_point()
-        if not data:
+        if not informed:
             return self._first_point()
         if self.synchronous:
             if self.local:
@@ -243,8 +244,8 @@ class LanguageBOSearch(SpaceSearcher):
         prepared = self._branches.pop(observation.index, None)
         if prepared is None or observation.value is None:
             return
-        value = observation.value if self._mode == "max" else -observation.value
-        _, indices = min(prepared, key=lambda branch: abs(branch[0] - value))
+        merit = next(merit for index, merit, _ in self.evidence if index == observation.index)
+        _, indices = min(prepared, key=lambda branch: abs(branch[0] - merit))
         self._staged = list(dict.fromkeys([*indices, *self._staged]))
         self._staged_from += 1
 
@@ -254,10 +255,9 @@ class LanguageBOSearch(SpaceSearcher):
         drawn = self._candidates.first(1, sorted(self._seen), set(), self.rng)
         return drawn[0] if drawn else None
 
-    def _data(self) -> list[tuple[int, float, float]]:
-        """Finite observations: index, value (larger is better), standard error."""
-        sign = -1.0 if self._mode == "min" else 1.0
-        return [(o.index, sign * o.value, o.error) for o in self._observations.values() if o.value is not None]
+    def _informed(self) -> bool:
+        """Whether there is anything to tell the surrogate."""
+        return any(o.value is not None for o in self._observations.values())
 
     def _peek(self) -> int | None:
         self._staged = [i for i in self._staged if i not in self._seen]
@@ -338,7 +338,7 @@ class LanguageBOSearch(SpaceSearcher):
     def _advance(self) -> None:
         """Takes in a batch that is ready and asks for the next one if something has changed since the last request."""
         self._receive(timeout=0.0)
-        if self._request is None and self._data() and self._requested != self._situation():
+        if self._request is None and self._informed() and self._requested != self._situation():
             self._send()
 
     def _situation(self) -> tuple[int, frozenset[int]]:
@@ -352,7 +352,7 @@ class LanguageBOSearch(SpaceSearcher):
 
     def _question(self) -> tuple[Any, ...]:
         """Arguments of `SurrogateActor.propose` for the present situation."""
-        data, pending = self._data(), list(self._pending.values())
+        data, pending = self.evidence, list(self._pending.values())
         # One more than can start before the answer to the next result is there.
         size = self.stage or (1 if self.synchronous else max(self._most_running, len(pending)) + 1)
         exclude = (self._seen | set(self._queue)) - {i for i, _, _ in data} - set(pending)

@@ -14,6 +14,7 @@ from ray.tune.search import Searcher
 
 from raylora.run.folder import STATE_FILE, STATE_MARK
 from raylora.run.requests import taken
+from searchers.surrogate.link import loss_of
 from trainables.files import replace_text
 from trainables.journal import Ending, Journal, Knobs, trial_key
 
@@ -131,7 +132,8 @@ class JournaledSearcher(Searcher):
         """Tell the searcher of a trial that its state does not know."""
         value, error = (end.metrics.get(name) for name in (str(self._metric), f"{self._metric}_se"))
         samples = end.metrics.get("samples")
-        self._inner().record(config, value, None if samples is None else int(samples), error or 0.0)
+        whole = None if samples is None else int(samples)
+        self._inner().record(config, value, whole, error or 0.0, loss_of(end.metrics))
 
     def _take_over(self) -> str | None:
         """Restore the state on disk; says what is wrong with it where that cannot be."""

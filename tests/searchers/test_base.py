@@ -84,6 +84,37 @@ def test_a_stand_in_for_a_failed_trial_has_no_error() -> None:
     assert (made.observations[0].value, made.observations[0].error) == (-1.0, 0.0)
 
 
+def losses_of(made: RandomSearch) -> list[float | None]:
+    return [o.loss for o in made.observations]
+
+
+def test_the_validation_loss_is_kept_beside_the_value() -> None:
+    made = searcher(worst=0.0)
+    for name, result in (
+        ("a", {"score": 0.0, "validation_loss": 1.5}),
+        ("b", {"score": 0.0, "diverged": True}),
+        ("c", {"failed": True}),
+        ("d", {"score": 0.0}),
+    ):
+        made.suggest(name)
+        made.on_trial_complete(name, result)
+    assert losses_of(made) == [1.5, math.inf, math.inf, None]
+
+
+def test_a_loss_that_is_the_objective_is_not_counted_twice() -> None:
+    made = searcher(metric="validation_loss", mode="min")
+    made.suggest("a")
+    made.on_trial_complete("a", {"validation_loss": 1.5, "validation_loss_se": 0.1})
+    made.record(small_space().decode(4), 2.0, error=0.1, loss=2.0)
+    assert losses_of(made) == [None, None]
+    assert [(merit, error) for _, merit, error in made.evidence] == [(-1.5, 0.1), (-2.0, 0.1)]
+
+
+def test_losses_of_a_repeated_configuration_are_averaged() -> None:
+    assert Observation(0, 1.0, loss=1.0).merged(Observation(0, 1.0, loss=2.0)).loss == 1.5
+    assert Observation(0, 1.0, loss=1.0).merged(Observation(0, 1.0)).loss is None
+
+
 def test_excluded_configurations_are_never_proposed() -> None:
     space, made = small_space(), searcher()
     made.exclude(np.arange(10))

@@ -65,7 +65,7 @@ def test_standard_errors_reach_the_surrogate() -> None:
     searcher = LanguageBOSearch(local=True, language=False, **SEARCH)
     searcher.suggest("a")
     searcher.on_trial_complete("a", {"score": 0.5, "score_se": 0.1})
-    assert [(v, e) for _, v, e in searcher._data()] == [(0.5, 0.1)]
+    assert [(v, e) for _, v, e in searcher.evidence] == [(0.5, 0.1)]
 
 
 # -- options -----------------------------------------------------------------------------------------------------------

@@ -73,15 +73,17 @@ def test_a_searcher_catches_up_with_results_that_its_state_missed(fresh, tmp_pat
     assert second.suggest("z") == "FINISHED"
 
 
-def test_a_result_that_the_state_missed_comes_with_its_error(fresh, tmp_path) -> None:
+def test_a_result_that_the_state_missed_comes_with_its_error_and_its_loss(fresh, tmp_path) -> None:
     first = fresh()
     config = first.suggest("a")
     journal = Journal(tmp_path)
     journal.append("start", trial_key(config), config=config)
-    journal.finish(trial_key(config), config, {"accuracy": 0.5, "accuracy_se": 0.125, "samples": 10})
+    metrics = {"accuracy": 0.5, "accuracy_se": 0.125, "samples": 10, "validation_loss": 1.5}
+    journal.finish(trial_key(config), config, metrics)
     second = fresh()
     assert caught_up(second) == []
     assert facts(second) == [(0.5, 0.125, 10)]
+    assert [o.loss for o in second.inner.observations] == [1.5]
 
 
 def test_a_failed_trial_that_the_state_missed_is_not_proposed_again(fresh, tmp_path) -> None:
