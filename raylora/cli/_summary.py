@@ -14,6 +14,7 @@ def show_summary(summary: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     from raylora.progress import describe
+    from raylora.run.better import in_words
 
     console = unfolded(Console(highlight=False, soft_wrap=True))
     metric = summary["metric"]
@@ -27,6 +28,9 @@ def show_summary(summary: Mapping[str, Any]) -> None:
             recipe = describe({k: v for k, v in entry.get("config", {}).items() if k != "alpha_ratio"})
             table.add_row(name, recipe, _score(entry, "validation"), _score(entry, "test"))
     console.print(table)
+    sure = in_words(summary.get("better", {}))
+    if sure:
+        console.print(f"the found recipe is {sure}")
     leaked = summary.get("test_prompts_in_train")
     if leaked:
         console.print(f"{leaked} of {summary['test_rows']} test rows have a prompt that is also trained on")

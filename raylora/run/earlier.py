@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from raylora.build import build_task
 from raylora.errors import UserError
+from raylora.run.trials import judge_trials
 
 if TYPE_CHECKING:
     from searchers.surrogate.transfer import Source
@@ -40,14 +41,13 @@ def _run(field: str, folder: Path) -> Source:
         task = build_task(spec)
     except UserError as error:
         raise UserError(f"{field}: {error}", field=field, value=str(folder)) from None
-    sign = -1.0 if task.mode == "min" else 1.0
     ends = Journal(folder).concluded().values()
-    done = [(end, value) for end in ends if not end.stopped and (value := end.metrics.get(task.metric)) is not None]
+    done = [end for end in ends if not end.stopped and end.metrics.get(task.metric) is not None]
     return {
         "name": folder.name,
-        "configs": [end.config for end, _ in done],
-        "values": [sign * value for _, value in done],
-        "samples": int(max((end.metrics.get("samples") or 0 for end, _ in done), default=0)) or None,
+        "configs": [end.config for end in done],
+        "values": judge_trials(done, task.metric, task.mode).merit.tolist(),
+        "samples": int(max((end.metrics.get("samples") or 0 for end in done), default=0)) or None,
     }
 
 

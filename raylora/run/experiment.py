@@ -13,6 +13,7 @@ from raylora import __version__
 from raylora.build import build_task
 from raylora.cluster import connected
 from raylora.progress import Progress, describe
+from raylora.run.better import how_sure
 from raylora.run.final import final_stage
 from raylora.run.folder import (
     BEGUN,
@@ -32,7 +33,7 @@ from raylora.run.search import search
 from raylora.run.state import held
 from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
 from raylora.run.tracking import Say, Tracking, make_trackers
-from raylora.run.trials import best_trial, with_both_alphas, write_trials
+from raylora.run.trials import best_trial, rank_trials, with_both_alphas, write_trials
 from raylora.run.trouble import logged_apart, told_in_one_line
 from raylora.spec import Spec
 from trainables.journal import Journal, Knobs, trial_key
@@ -139,12 +140,15 @@ def _run(
 def _finish(run: Run, started: float) -> Summary:
     """Pick the best recipe, run the final stage, write the run's files."""
     task, spec = run.task, run.spec
-    best = best_trial(run.folder, task.metric, task.mode)
+    ranking = rank_trials(run.folder, task.metric, task.mode)
+    best = ranking.best
     config, value = dict(best.config), best.metrics[task.metric]
     assert value is not None
     write_best(run.folder, spec, config)
     run.progress.say(f"best recipe: {describe(config)}  ({task.metric} {value:.4f} on validation)")
-    alone = only_best(run, config, value)
+    outcome = (final_stage(run, config) if spec.final.enabled else None) or only_best(run, config, value)
+    default = trial_key(spec.recipe_to_knobs())
+    better = how_sure(run.folder, outcome, task.mode, spec.final.seeds, ranking, default)
     ends = list(Journal(run.folder).concluded().values())
     failed = Counter(end.kind for end in ends if end.failed)
     found = {
@@ -153,7 +157,8 @@ def _finish(run: Run, started: float) -> Summary:
         "trials": len(ends),
         "asked": spec.search.trials,
         **({"failed": dict(failed)} if failed else {}),
-        **((final_stage(run, config) if spec.final.enabled else None) or alone),
+        **outcome,
+        **({"better": better} if better else {}),
         **({"search": run.figures} if run.figures else {}),
         **({"budget": {"budget_s": run.keeper.budget_s, "used_s": round(run.keeper.used_s, 1)}} if run.keeper else {}),
         "run_dir": str(run.folder),

@@ -52,11 +52,23 @@ class FinalSummary(TypedDict):
     test_prompts_in_train: int
 
 
+class Better(TypedDict, total=False):
+    """Probabilities that the found recipe is better than others.
+
+    `default`: the default recipe, by the scores on test; without a final stage, by the trials on validation.
+    `runner_up`: the second-best trial, on validation.
+    """
+
+    default: float
+    runner_up: float
+
+
 class Summary(TypedDict):
     """A run in numbers.
 
     `metric`, `mode`: of the task. `trials`: how many ended; `asked`: how many were to. `failed`: how many of them were
-    `infeasible` (the model or the machine cannot have them) or `failed`, where any. `search`: how long the searcher's
+    `infeasible` (the model or the machine cannot have them) or `failed`, where any. `better`: how sure it is, as far as
+    that is known. `search`: how long the searcher's
     calls took. `budget`: `budget_s` that the user would wait and `used_s` that all attempts took.
     `run_dir`: the run's folder. `wall_s`: seconds of this attempt.
     """
@@ -71,6 +83,7 @@ class Summary(TypedDict):
     best: RecipeSummary
     test_rows: NotRequired[int]
     test_prompts_in_train: NotRequired[int]
+    better: NotRequired[Better]
     search: NotRequired[dict[str, float]]
     budget: NotRequired[dict[str, float]]
     run_dir: str

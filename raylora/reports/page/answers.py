@@ -1,17 +1,16 @@
-"""Answers side by side: the rows of test, and how sure the difference between the recipes is."""
+"""Answers side by side: the rows of test, and the difference between the recipes on them."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import re
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
 from raylora.reports.page.facts import RunFacts, number
-from raylora.run.predictions import LABELS, read_predictions
+from raylora.run.better import Difference, differences_on_test
+from raylora.run.predictions import read_predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,50 +82,6 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}... ({len(text):,} characters)"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Found recipe minus another one on test; larger is better whatever the metric's direction.
-
-    Attributes:
-        error: standard error; of the rows' paired differences where each row has a score of its own and there is one
-            seed, else of two independent means. chance: that the found recipe is the better one (normal).
-    """
-
-    against: str
-    value: float
-    error: float | None
-    chance: float | None
-    paired: bool
-
-
 def differences(run: RunFacts, table: pd.DataFrame | None) -> list[Difference]:
-    """Against the default recipe and against the base, as far as the summary has them."""
-    summary = run.summary or {}
-    best = summary.get("best", {})
-    mine = number(best.get("test"))
-    found = []
-    for label in ("default", "base"):
-        entry = summary.get(label, {})
-        other = number(entry.get("test"))
-        if mine is None or other is None:
-            continue
-        value = run.sign * (mine - other)
-        error = _paired(table, LABELS[label], mine - other) if run.spec.final.seeds == 1 else None
-        paired = error is not None
-        if error is None:
-            errors = [number(best.get("test_se")), number(entry.get("test_se"))]
-            known = [one for one in errors if one is not None]
-            error = math.hypot(*known) if len(known) == 2 or (known and label == "base") else None
-        chance = None if not error else statistics.NormalDist().cdf(value / error)
-        found.append(Difference(label, value, error, chance, paired))
-    return found
-
-
-def _paired(table: pd.DataFrame | None, other: str, told: float) -> float | None:
-    """Standard error of the mean difference over rows, where the rows' mean is the metric's difference."""
-    if table is None or not {"found_score", f"{other}_score"} <= set(table):
-        return None
-    steps = (table["found_score"] - table[f"{other}_score"]).dropna()
-    if len(steps) < 2 or abs(float(steps.mean()) - told) > 1e-6 + 0.01 * abs(told):
-        return None
-    return float(steps.std(ddof=1)) / math.sqrt(len(steps)) or None
+    """The found recipe against the default one and the base, as far as the summary has them."""
+    return differences_on_test(run.summary or {}, run.mode, run.spec.final.seeds, table)

@@ -203,7 +203,7 @@ def _run_part(run: RunFacts, found: Mapping[str, object], rows: bool) -> dict[st
         "headline": words.headline(run),
         "answer": words.answer_table(run),
         "metrics": words.more_metrics(run),
-        "sure": words.sureness(differences),
+        "sure": words.sureness(run, differences),
         "warnings": words.warnings(run, differences),
         "cost": words.cost(run),
         "about": about,

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylora import __version__
+from raylora.errors import UserError
 from raylora.progress import describe
-from raylora.reports.page.answers import Difference
 from raylora.reports.page.facts import RunFacts, clock, number, span
+from raylora.run.better import Difference
 from raylora.run.state import STATUSES
+from raylora.run.trials import best_trial, with_both_alphas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,12 +74,12 @@ def headline(run: RunFacts) -> str:
 
 def best_so_far(run: RunFacts) -> tuple[str, float] | None:
     """The best trial's recipe and value; trials stopped early count where nothing ran to its end."""
-    scored = [(trial, value) for trial in run.trials if trial.over and (value := run.value(trial)) is not None]
-    whole = [pair for pair in scored if pair[0].status == "finished"] or scored
-    if not whole:
+    try:
+        best = best_trial(run.folder, run.metric, run.mode)
+    except UserError:
         return None
-    trial, value = max(whole, key=lambda pair: run.sign * pair[1])
-    return recipe(trial.config), value
+    value = best.metrics[run.metric]
+    return None if value is None else (recipe(with_both_alphas(best.config)), value)
 
 
 def answer_table(run: RunFacts) -> Table | None:
@@ -137,7 +139,7 @@ def more_metrics(run: RunFacts) -> Table | None:
     return table(["rows", "metric", *(NAMES[label] for label in shown)], rows)
 
 
-def sureness(found: Sequence[Difference]) -> list[str]:
+def sureness(run: RunFacts, found: Sequence[Difference]) -> list[str]:
     """How sure it is that the found recipe is better, a line against each."""
     lines = []
     for one in found:
@@ -147,6 +149,9 @@ def sureness(found: Sequence[Difference]) -> list[str]:
             continue
         how = "paired over the rows of test" if one.paired else "from the two standard errors"
         lines.append(f"{told} ± {one.error:.4f} ({how}); better with a probability of {_chance(one.chance)}.")
+    lead = number(((run.summary or {}).get("better") or {}).get("runner_up"))
+    if lead is not None:
+        lines.append(f"Against the second-best trial, on validation: better with a probability of {_chance(lead)}.")
     return lines
 
 

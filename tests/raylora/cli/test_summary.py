@@ -25,3 +25,10 @@ def test_a_run_of_one_metric_has_one_table(capsys) -> None:
     plain = {"config": CONFIG, "validation": 0.5, "test": 0.5}
     show_summary({"metric": "accuracy", "trials": 1, "wall_s": 1.0, "best": plain})
     assert "every metric" not in capsys.readouterr().out
+
+
+def test_how_sure_it_is_is_a_line(capsys) -> None:
+    plain = {"config": CONFIG, "validation": 0.5, "test": 0.5}
+    summary = {"metric": "accuracy", "trials": 1, "wall_s": 1.0, "best": plain, "better": {"runner_up": 0.61}}
+    show_summary(summary)
+    assert "the found recipe is better than the runner-up with probability 0.61\n" in capsys.readouterr().out

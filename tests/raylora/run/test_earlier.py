@@ -42,6 +42,12 @@ def test_a_runs_whole_trials_are_read_with_their_samples(make_run) -> None:
     assert [config["learning_rate"] for config in source["configs"]] == [1e-3, 2e-3]
 
 
+def test_a_run_whose_scores_are_all_the_same_teaches_by_its_losses(make_run) -> None:
+    trials = [(rate, finished(0.0, accuracy_se=0.0, validation_loss=loss)) for rate, loss in ((1, 3.0), (2, 2.0), (3, 4.0))]
+    values = read_source("search.learn_from", str(make_run(*trials)))["values"]
+    assert values[1] > values[0] > values[2]
+
+
 def test_a_run_whose_task_has_a_seed_of_its_own_is_read(make_run) -> None:
     task = {"name": "reasoning_gym/chain_sum", "train_rows": 20, "validation_rows": 4, "options": {"seed": 5}}
     folder = make_run((1e-3, finished(0.5)), (2e-3, finished(0.7)), task=task)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from raylora.errors import UserError
-from raylora.run.trials import best_trial, trial_table, with_both_alphas
+from raylora.run.trials import best_trial, rank_trials, trial_table, with_both_alphas
 from trainables.journal import Journal
 
 CONFIG = {"variant": "lora", "rank": 4, "alpha_ratio": 2, "learning_rate": 1e-3}
@@ -56,6 +56,41 @@ def test_ties_go_to_the_lower_validation_loss(book, tmp_path) -> None:
     book("b", accuracy=0.5, validation_loss=1.0)
     book("c", accuracy=0.5)
     assert best_trial(tmp_path, "accuracy", "max").key == "b"
+
+
+def test_a_lucky_row_does_not_win_over_a_much_lower_loss(book, tmp_path) -> None:
+    for key, accuracy, error, loss in (
+        ("a", 0.0, 0.0, 3.1),
+        ("b", 0.0, 0.0, 1.5),
+        ("c", 1 / 48, 0.0206, 4.0),
+        ("d", 0.0, 0.0, 2.9),
+    ):
+        book(key, accuracy=accuracy, accuracy_se=error, validation_loss=loss)
+    assert [end.key for end in rank_trials(tmp_path, "accuracy", "max").ends] == ["b", "d", "a", "c"]
+
+
+def test_a_ranking_knows_how_sure_it_is_of_its_best(book, tmp_path) -> None:
+    for key, rate, loss in (("a", 0.5, 2.0), ("b", 0.1, 1.0), ("c", 0.12, 1.1)):
+        book(key, error_rate=rate, error_rate_se=0.02, validation_loss=loss)
+    ranking = rank_trials(tmp_path, "error_rate", "min")
+    assert ranking.best.key == "b"
+    near, far = ranking.chance("c"), ranking.chance("a")
+    assert near is not None and far is not None and 0.5 < near < 0.95 < far
+    assert ranking.chance("b") is None and ranking.chance("z") is None
+
+
+def test_without_errors_the_best_value_wins_and_nothing_is_said_of_chances(book, tmp_path) -> None:
+    book("a", accuracy=0.5, validation_loss=1.0)
+    book("b", accuracy=0.6, validation_loss=2.0)
+    ranking = rank_trials(tmp_path, "accuracy", "max")
+    assert ranking.best.key == "b" and ranking.chance("a") is None
+
+
+def test_where_the_loss_is_the_objective_the_lowest_is_best(book, tmp_path) -> None:
+    book("a", validation_loss=1.5, validation_loss_se=0.3)
+    book("b", validation_loss=1.4, validation_loss_se=0.3)
+    ranking = rank_trials(tmp_path, "validation_loss", "min")
+    assert ranking.best.key == "b" and ranking.chance("a") is None
 
 
 def test_a_metric_to_minimise_has_its_lowest_as_best(book, tmp_path) -> None:
