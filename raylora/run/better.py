@@ -81,9 +81,7 @@ def _paired(table: pd.DataFrame | None, other: str, told: float) -> float | None
     return float(steps.std(ddof=1)) / math.sqrt(len(steps)) or None
 
 
-def how_sure(
-    folder: Path, outcome: Mapping[str, Any], mode: str, seeds: int, ranking: Ranking, default: str
-) -> Better:
+def how_sure(folder: Path, outcome: Mapping[str, Any], mode: str, seeds: int, ranking: Ranking, default: str) -> Better:
     """With which probability the found recipe is better than the default one and the runner-up, as far as it is known.
 
     Args:

@@ -69,8 +69,10 @@ def test_nothing_is_said_of_a_single_trial(tmp_path) -> None:
             {"runner_up": 0.61, "default": 0.93},
             "better than the default recipe with probability 0.93, than the runner-up 0.61",
         ),
-        ({"default": 0.9999, "runner_up": 0.5}, "better than the default recipe with probability over 0.99, than the "
-         "runner-up 0.50"),
+        (
+            {"default": 0.9999, "runner_up": 0.5},
+            "better than the default recipe with probability over 0.99, than the runner-up 0.50",
+        ),
         ({"runner_up": 0.001}, "better than the runner-up with probability below 0.01"),
         ({}, ""),
     ],

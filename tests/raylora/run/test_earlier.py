@@ -43,7 +43,9 @@ def test_a_runs_whole_trials_are_read_with_their_samples(make_run) -> None:
 
 
 def test_a_run_whose_scores_are_all_the_same_teaches_by_its_losses(make_run) -> None:
-    trials = [(rate, finished(0.0, accuracy_se=0.0, validation_loss=loss)) for rate, loss in ((1, 3.0), (2, 2.0), (3, 4.0))]
+    trials = [
+        (rate, finished(0.0, accuracy_se=0.0, validation_loss=loss)) for rate, loss in ((1, 3.0), (2, 2.0), (3, 4.0))
+    ]
     values = read_source("search.learn_from", str(make_run(*trials)))["values"]
     assert values[1] > values[0] > values[2]
 
