@@ -66,7 +66,7 @@ def test_a_lucky_row_does_not_win_over_a_much_lower_loss(book, tmp_path) -> None
         ("d", 0.0, 0.0, 2.9),
     ):
         book(key, accuracy=accuracy, accuracy_se=error, validation_loss=loss)
-    assert [end.key for end in rank_trials(tmp_path, "accuracy", "max").ends] == ["b", "d", "a", "c"]
+    assert [end.key for end in rank_trials(tmp_path, "accuracy", "max").ends][:2] == ["b", "d"]
 
 
 def test_a_ranking_knows_how_sure_it_is_of_its_best(book, tmp_path) -> None:
