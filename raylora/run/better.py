@@ -75,7 +75,8 @@ def _paired(table: pd.DataFrame | None, other: str, told: float) -> float | None
     """Standard error of the mean difference over rows, where the rows' mean is the metric's difference."""
     if table is None or not {"found_score", f"{other}_score"} <= set(table):
         return None
-    steps = (table["found_score"] - table[f"{other}_score"]).dropna()
+    scores = table[["found_score", f"{other}_score"]].astype(float)  # all None where a row has no score of its own
+    steps = (scores["found_score"] - scores[f"{other}_score"]).dropna()
     if len(steps) < 2 or abs(float(steps.mean()) - told) > 1e-6 + 0.01 * abs(told):
         return None
     return float(steps.std(ddof=1)) / math.sqrt(len(steps)) or None
