@@ -93,7 +93,8 @@ def how_sure(folder: Path, outcome: Mapping[str, Any], mode: str, seeds: int, ra
         default: key of the default recipe.
     """
     table = None
-    with contextlib.suppress(UserError):  # there was no final stage, or it has several test sets
+    # There was no final stage, it has several test sets, or a file was torn by a kill.
+    with contextlib.suppress(UserError, OSError, ValueError, KeyError):
         table = read_predictions(folder)
     on_test = {one.against: one.chance for one in differences_on_test(outcome, mode, seeds, table)}
     over_default = on_test["default"] if "default" in on_test else ranking.chance(default)
