@@ -67,6 +67,6 @@ def __getattr__(name: str) -> Any:
         for builtin in SEARCHERS:
             if SEARCHERS.origin(builtin) is None and SEARCHERS[builtin].__name__ == name:
                 return SEARCHERS[builtin]
-    if name in ("Space", "Knob", "default_space"):
+    if name in ("Space", "Knob", "paper_space"):
         return getattr(importlib.import_module(".space", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

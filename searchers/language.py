@@ -27,14 +27,14 @@ _LONGEST_LOOK_S = 300.0
 
 
 class LanguageBOSearch(SpaceSearcher):
-    """Bayesian optimisation on a language model's embedding of each configuration.
+    """Bayesian optimisation with published knowledge, or on a language model's embedding of each configuration.
 
-    Surrogate: a Gaussian process. In preset `paper`, a Matern-5/2 kernel on a learned projection of the hidden state of
-    a frozen language model, at a learnable token behind a prompt that explains the knobs and states their values; in
-    preset `default`, a Matern-5/2 kernel on the knobs, with the other one added by `language=True`, and a prior mean
-    from published experience. Per
-    iteration (Algorithm 1): fit everything to the marginal likelihood, score all candidates, propose the best. Running
-    trials, and proposals not yet started, count as if they had come out at their posterior mean.
+    Surrogate: a Gaussian process. In preset `default`, a Matern-5/2 kernel on the knobs and a prior mean from published
+    experience; no language model is read, unless `language=True` adds its kernel. In preset `paper`, a Matern-5/2
+    kernel on a learned projection of the hidden state of a frozen language model, at a learnable token behind a prompt
+    that explains the knobs and states their values. Per iteration (Algorithm 1): fit everything to the marginal
+    likelihood, score all candidates, propose the best. Running trials, and proposals not yet started, count as if they
+    had come out at their posterior mean.
 
     Fitting and scoring run in a Ray actor. `suggest` hands out what is staged, and never waits: while trials run, the
     actor prepares the answer to each of several outcomes of each of them, so that a proposal that takes the newest
@@ -70,7 +70,9 @@ class LanguageBOSearch(SpaceSearcher):
     """
 
     name: ClassVar[str] = "language"
-    summary: ClassVar[str] = "Bayesian optimisation on a language model's embedding of each configuration"
+    summary: ClassVar[str] = (
+        "Gaussian process on knobs with published knowledge as its prior; preset paper: on a language model's embedding"
+    )
     belief: ClassVar[str] = "a Gaussian process on the knobs alone, which stands in for the searcher's richer model"
     option_names: ClassVar[frozenset[str]] = frozenset(OPTIONS)
     _transient: ClassVar[tuple[str, ...]] = (

@@ -26,7 +26,7 @@ import numpy as np
 
 from .knob import Knob, canonical, infer_knob
 
-__all__ = ["NEUTRAL", "Knob", "Limit", "Space", "default_space"]
+__all__ = ["NEUTRAL", "Knob", "Limit", "Space", "paper_space"]
 
 # Up to this size the free indices are listed and permuted; beyond it they are drawn with rejection.
 _ENUMERABLE = 1 << 20
@@ -443,13 +443,13 @@ class Space:
         return cls.from_dict(knobs)
 
 
-def default_space() -> Space:
+def paper_space() -> Space:
     """Table 1 of "Efficient hyper-parameter search for LoRA via language-aided Bayesian optimization": 45,360 points.
 
     Alpha is searched as `alpha_ratio` = alpha / rank, so its range follows the rank.
 
     Example:
-        >>> len(default_space())
+        >>> len(paper_space())
         45360
     """
     return Space(

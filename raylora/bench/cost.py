@@ -9,7 +9,7 @@ import numpy as np
 
 from raylora.progress import Progress
 from raylora.spec.model import SearchSpec
-from searchers.space import Space, default_space
+from searchers.space import Space, paper_space
 
 # How long a slot waits before it asks again, as Tune's controller does.
 _ASK_AGAIN_S = 0.02
@@ -23,7 +23,7 @@ def bench_cost(
 
     Args:
         counts: numbers of observations.
-        space: what is searched; None for `searchers.space.default_space`.
+        space: what is searched; None for `searchers.space.paper_space`.
         seed: of observations and searcher.
 
     Returns:
@@ -34,7 +34,7 @@ def bench_cost(
 
     from searchers import make_searcher
 
-    progress, space = Progress(quiet=quiet), default_space() if space is None else space
+    progress, space = Progress(quiet=quiet), paper_space() if space is None else space
     found: dict[str, dict[str, float]] = {}
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
     for count in counts:

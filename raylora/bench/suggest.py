@@ -25,7 +25,7 @@ import numpy as np
 
 from raylora.errors import UserError
 from raylora.progress import Progress
-from searchers.space import Space, default_space
+from searchers.space import Space, paper_space
 from searchers.surrogate.actor import Proposal, SurrogateActor
 from searchers.surrogate.setup import Setup
 
@@ -70,7 +70,7 @@ def bench_suggest(
         kv_budget_gb: most memory for keys and values, GiB.
         fit_steps: most AdamW steps of a fit, which ends earlier once it has settled.
         preset: of the language searcher; the language part and the learnable token are always on.
-        space: what is searched; None for `searchers.space.default_space`.
+        space: what is searched; None for `searchers.space.paper_space`.
         seed: of observations, sample, projection and dropout.
         options: of `searchers.surrogate.setup.Setup`.
 
@@ -89,7 +89,7 @@ def bench_suggest(
     """
     from raylora.models import resolve
 
-    space = default_space() if space is None else space
+    space = paper_space() if space is None else space
     setup = _make_setup(preset, options, dtype=dtype, kv_budget_gb=kv_budget_gb, fit_steps=fit_steps)
     for name, value, least in (("observed", observed, 2), ("sample", sample, 1), ("check", check, 1)):
         if value < least:

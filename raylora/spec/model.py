@@ -26,7 +26,7 @@ from raylora.errors import UserError
 from raylora.spec.budget import ALLOWED, budget_seconds, is_budget
 from raylora.spec.parts import Listed, Part, Scalar
 from raylora.spec.paths import absolute_storage
-from raylora.spec.space import SpaceSpec
+from raylora.spec.space import PAPER_RATES, SpaceSpec
 from raylora.spec.task import TaskSpec
 from raylora.spec.text import apply_overrides, explain, read_yaml
 
@@ -210,6 +210,18 @@ class Spec(Part):
         if value is not None and not (isinstance(value, str) and is_budget(value)):
             raise ValueError(f"allowed: {ALLOWED}")
         return value
+
+    @model_validator(mode="after")
+    def _table_1(self) -> Spec:
+        """Preset `paper` searches the paper's rates, where none are given."""
+        published = self.search.searcher == "language" and self.search.options.get("preset") == "paper"
+        if published and "learning_rate" not in self.space.model_fields_set:
+            chosen = set(self.model_fields_set)
+            self.space = self.space.model_copy(update={"learning_rate": list(PAPER_RATES)})
+            # They are a default all the same: nobody set them.
+            self.space.model_fields_set.discard("learning_rate")
+            self.model_fields_set.intersection_update(chosen)
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Spec:

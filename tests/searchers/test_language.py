@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from searchers.language import LanguageBOSearch
-from searchers.space import Space, default_space
+from searchers.space import Space, paper_space
 from searchers.surrogate.actor import Proposal
 from searchers.surrogate.presets import make_setup
 from searchers.testing import Make, SearcherConformance, drive, objective, small_space
@@ -391,7 +391,7 @@ def test_a_copy_has_the_state_and_not_the_actor(actor: SlowActor) -> None:
 @pytest.fixture
 def searcher(tiny_llm: Path, ray_local: None) -> Iterator[LanguageBOSearch]:
     made = LanguageBOSearch(
-        llm=tiny_llm, space=default_space(), metric="score", mode="max", seed=2, pool=64, threads=1, **FAST
+        llm=tiny_llm, space=paper_space(), metric="score", mode="max", seed=2, pool=64, threads=1, **FAST
     )
     yield made
     made.close()
@@ -433,7 +433,7 @@ def test_suggestions_are_staged_and_survive_a_killed_actor(searcher: LanguageBOS
     given["e"] = ask(searcher, "e")
     assert searcher.actor_pid() not in (None, pid)
     assert searcher.observations[:2] == before and len(searcher.observations) == 3
-    assert len({default_space().key(config) for config in given.values()}) == 5
+    assert len({paper_space().key(config) for config in given.values()}) == 5
 
 
 def test_a_surrogate_that_cannot_start_is_an_error_with_its_cause(tmp_path: Path, ray_local: None) -> None:

@@ -8,13 +8,13 @@ import pytest
 
 import searchers.knob as knob_module
 import searchers.space as space_module
-from searchers.space import Knob, Limit, Space, default_space
+from searchers.space import Knob, Limit, Space, paper_space
 
 SMALL = Space.from_dict({"variant": ["lora", "dora"], "rank": [8, 2, 4], "alpha_ratio": 1.0, "dropout": [0.0, 0.1]})
 
 
-def test_default_space_is_the_published_table() -> None:
-    space = default_space()
+def test_the_paper_space_is_the_published_table() -> None:
+    space = paper_space()
     assert len(space) == 45_360
     assert space.names == ("rank", "alpha_ratio", "batch_size", "learning_rate", "dropout")
     assert [len(k) for k in space.knobs] == [9, 9, 8, 10, 7]
@@ -70,7 +70,7 @@ def test_sample_gives_different_free_indices(size: int) -> None:
 
 
 def test_sample_depends_on_the_generator_alone_and_covers_large_spaces() -> None:
-    space = default_space()
+    space = paper_space()
     first = space.sample(np.random.default_rng(1), 100, exclude={3})
     assert first == space.sample(np.random.default_rng(1), 100, exclude=[3])
     assert len(set(first)) == 100
@@ -302,7 +302,7 @@ def test_limits_that_leave_nothing_or_name_no_earlier_knob_are_refused() -> None
         Space(knobs, [Limit("b", (1,), {"a": [2]})]).to_tune()
 
 
-@pytest.mark.parametrize("name", ["Knob", "Limit", "Space", "default_space"])
+@pytest.mark.parametrize("name", ["Knob", "Limit", "Space", "paper_space"])
 def test_examples_of_a_public_name_hold(name: str) -> None:
     scope = vars(space_module) | vars(knob_module)
     tests = [

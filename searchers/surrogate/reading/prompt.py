@@ -2,15 +2,16 @@
 
 The order is what makes the embedding cheap: everything up to the values is the same for every configuration, so a
 causal language model reads it once, and of the values what begins alike once as well (see `embed.py`). The last line is
-therefore the one of least consequence, and short. The published template (table A10 of the paper on language-aided
-Bayesian optimisation) has the same two parts; `style="paper"` keeps its order of the values, and `style="plain"` is its
-form without domain knowledge.
+therefore the one of least consequence, and short. The published templates (table A10 of the paper on language-aided
+Bayesian optimisation) are the other two styles: `paper` is A10b, which explains the knobs and then states their values,
+and `plain` is A10a, the values alone. Names and order of the values are the paper's; what is said of each knob is the
+same in other words, and a knob that the paper does not have is named and explained as in the default style.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,43 @@ KNOWLEDGE: dict[str, str] = {
     "epochs": "epochs: passes over the data; longer training wants a smaller learning rate.",
 }
 
+_ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
+# What the paper's own template says of each knob.
+PAPER_KNOWLEDGE: dict[str, str] = {
+    "rank": (
+        "Rank (r): the dimension of the low-rank update, so the capacity of the adapter. A larger r expresses more, "
+        "takes more memory and compute, and overfits more easily: regularise more then, or lower the learning rate."
+    ),
+    "alpha": (
+        f"Scaling factor ({_ALPHA}): scales the LoRA update, whose effective size is {_ALPHA} / r; {_ALPHA} near r "
+        "keeps its strength the same. A larger alpha adapts more strongly, but training can become unstable where the "
+        "learning rate is high."
+    ),
+    "dropout": (
+        "Dropout: how likely the adapter's path is dropped in training, to regularise it. More of it holds overfitting "
+        "down, above all with a large r or little data, and often lets alpha or the learning rate be slightly larger "
+        "before training becomes unstable."
+    ),
+    "batch_size": (
+        "Batch size: samples per step of the optimizer. Larger batches have smoother gradients and mostly allow a "
+        "learning rate larger in proportion (the linear scaling rule), for more memory. Small ones may need gradients "
+        "to be accumulated, or a lower learning rate."
+    ),
+    "learning_rate": (
+        "Learning rate: size of the steps of the adapter's parameters. Too high it can diverge, above all with a large "
+        "alpha / r; too low it converges slowly. Choose it together with the batch size, and think of a schedule such "
+        "as the cosine to weigh speed against stability."
+    ),
+}
+# How its templates name them.
+PAPER_TITLES = {
+    "rank": "rank(r)",
+    "alpha": f"Scaling factor({_ALPHA})",
+    "dropout": "Dropout Rate",
+    "batch_size": "Batch Size",
+    "learning_rate": "Learning Rate",
+}
+
 # Before the values, so that nothing stands between them and the token.
 QUESTION = "How good will the fine-tuned model be with these values?\n"
 
@@ -80,8 +118,8 @@ class Prompt:
         template: text to use instead of the built-in one. `{name}` stands for the value of a knob and `{alpha}` for
             rank times `alpha_ratio`; the values part begins with the first line that holds such a placeholder. Without
             placeholders the text replaces the knowledge only.
-        style: `default`; `paper`: the values in the published order, alpha itself, no levels; `plain`: the same in one
-            line and without any explanation.
+        style: `default`; `paper`: table A10b, the published order and names, alpha itself, no levels; `plain`: table
+            A10a, the same in one line and without any explanation.
 
     Raises:
         ValueError: a placeholder that is no knob, a searched knob that the template never shows, an unknown style.
@@ -96,8 +134,7 @@ class Prompt:
         self._lines: str | None = None
         self._order = _ordered(space, style)
         if template is None:
-            knowledge = [] if style == "plain" else self._knowledge()
-            self.prefix = INTRODUCTION + "".join(f"- {text}\n" for text in knowledge)
+            self.prefix = self._begin()
         elif _PLACEHOLDER.search(template) is None:
             self.prefix = template.rstrip("\n") + "\n"
         else:
@@ -107,6 +144,8 @@ class Prompt:
             stated = ", ".join(f"{_title(n)} {format_value(v)}" for n, v in self._fixed.items())
             self.prefix += f"Fixed: {stated}.\n"
         self.prefix += QUESTION if style == "default" else ""
+        # Something has to be the same for all.
+        self.prefix = self.prefix or "\n"
 
     @classmethod
     def from_file(cls, space: Space, path: str | Path, style: str = "default") -> Prompt:
@@ -131,21 +170,24 @@ class Prompt:
             if len(knob) == 1 and not knob.when:
                 # Alpha moves with the rank even where its ratio is fixed.
                 if knob.name == "alpha_ratio" and "rank" in self._searched:
-                    lines.append(self._stated("alpha", format_value(_alpha(config))))
+                    lines.append(self._stated(self._named("alpha"), format_value(_alpha(config))))
                 continue
             lines.append(self._line(knob, config))
         return (", " if self._style == "plain" else "\n").join(lines)
 
     def _line(self, knob: Knob, config: Mapping[str, object]) -> str:
-        title, value = _title(knob.name), format_value(config[knob.name])
+        title, value = self._named(knob.name), format_value(config[knob.name])
         if self._style != "default":
             if knob.name == "alpha_ratio":
-                title, value = "alpha", format_value(_alpha(config))
+                title, value = self._named("alpha"), format_value(_alpha(config))
             return self._stated(title, value)
         if knob.name == "alpha_ratio":
             title = "alpha / rank"
         level = _level(knob, config[knob.name]) if knob.name in LEVELLED else None
         return self._stated(title, f"{level} ({value})" if level else value)
+
+    def _named(self, name: str) -> str:
+        return _title(name) if self._style == "default" else PAPER_TITLES.get(name, _title(name))
 
     def _stated(self, title: str, value: str) -> str:
         if self._style == "plain":
@@ -156,10 +198,19 @@ class Prompt:
         """The whole prompt."""
         return self.prefix + self.values(config)
 
-    def _knowledge(self) -> list[str]:
+    def _begin(self) -> str:
+        """What stands before everything else."""
+        if self._style == "plain":
+            return ""
+        if self._style == "paper":
+            names = [knob.name for knob in self._order]
+            return "".join(f"* {text}\n" for text in self._knowledge(names, {**KNOWLEDGE, **PAPER_KNOWLEDGE}))
+        return INTRODUCTION + "".join(f"- {text}\n" for text in self._knowledge(self._space.names, KNOWLEDGE))
+
+    def _knowledge(self, names: Iterable[str], all_known: Mapping[str, str]) -> list[str]:
         texts = []
-        for name in self._space.names:
-            known = KNOWLEDGE.get("alpha" if name == "alpha_ratio" else name)
+        for name in names:
+            known = all_known.get("alpha" if name == "alpha_ratio" else name)
             text = known or f"{_title(name)}: a further setting of this training run, to be judged by its results."
             if name == "variant":
                 values = self._space.knobs[self._space.names.index(name)].values

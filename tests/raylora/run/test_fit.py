@@ -85,7 +85,7 @@ def test_batches_larger_than_a_trial_are_one_batch_and_left_out(fit) -> None:
 
 def test_the_default_space_fits_a_model_of_tiny_matrices(fit) -> None:
     fitted = fit(space={}, samples=1000)
-    assert len(fitted.space) == 45_360 and fitted.left_out is None
+    assert len(fitted.space) == 54_432 and fitted.left_out is None
 
 
 def test_a_host_refuses_before_anything_is_trained(write_spec, ray_local, tmp_path, capsys) -> None:

@@ -38,7 +38,7 @@ def test_minimal_spec_gets_documented_defaults(spec_file: Path) -> None:
     assert spec.search.searcher == "language" and spec.search.trials == 30 and spec.search.llm == "smollm2-135m"
     assert spec.train.budget(640) == 640 and spec.final.budget(100) == 100
     assert spec.mode == "hosted" and spec.reports == 1
-    assert spec.space_size == 45_360
+    assert spec.space_size == 54_432
 
 
 def test_overrides_are_yaml_and_the_last_one_wins(spec_file: Path) -> None:
@@ -110,7 +110,7 @@ def test_written_yaml_takes_either_budget_as_override(spec_file: Path, tmp_path:
         ("resources.accelerator_type=A100", ["resources.accelerator_type = 'A100'", "gpus_per_host"]),
         ("resources.deepspeed_config=zero2", ["resources.deepspeed_config = 'zero2'", "strategy"]),
         ("resources.workers=4", ["resources.workers = 4", "smallest batch (2)"]),
-        ("search.trials=50000", ["search.trials = 50000", "45360"]),
+        ("search.trials=60000", ["search.trials = 60000", "54432"]),
         ("name=../elsewhere", ["name = '../elsewhere'", "letters"]),
         ("dtype=float16", ["dtype = 'float16'", "'bfloat16'"]),
     ],
@@ -188,8 +188,18 @@ def test_recipe_has_the_keys_of_the_space(spec_file: Path) -> None:
 def test_space_holds_the_given_and_the_default_values(spec_file: Path) -> None:
     spec = load(spec_file, ["space.rank=[4,8]", "space.variant=[lora,dora]", "space.extra={beta: 3}"])
     space = spec.to_space()
-    assert len(space) == spec.space_size == 2 * 2 * 9 * 8 * 10 * 7
+    assert len(space) == spec.space_size == 2 * 2 * 9 * 8 * 12 * 7
     assert space.decode(0)["beta"] == 3
+
+
+def test_preset_paper_searches_table_1_where_no_rates_are_given(spec_file: Path) -> None:
+    preset = "search.options={preset: paper}"
+    spec = load(spec_file, [preset])
+    assert spec.space_size == 45_360 and 3e-4 not in spec.space.learning_rate
+    assert {one for one in spec.chosen() if one.startswith("space")} == set()
+    assert from_dict(spec.to_dict()) == spec
+    assert load(spec_file, [preset, "space.learning_rate=[3e-4]"]).space.learning_rate == [3e-4]
+    assert load(spec_file, ["search.searcher=random"]).space_size == 54_432
 
 
 def test_an_extra_knob_applies_to_the_variants_that_read_it(spec_file: Path) -> None:

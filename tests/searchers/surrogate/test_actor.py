@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from searchers.space import Space, default_space
+from searchers.space import Space, paper_space
 from searchers.surrogate.acquisition import ACQUISITIONS
 from searchers.surrogate.actor import SurrogateActor
 from searchers.surrogate.candidates import Candidates, spread_points
@@ -59,7 +59,7 @@ def test_proposals_depend_on_the_seed_and_the_question_alone(actor: SurrogateAct
 
 
 def test_another_seed_is_another_draw() -> None:
-    made = blind(default_space(), acquisition="thompson", pool=300)
+    made = blind(paper_space(), acquisition="thompson", pool=300)
     answers = [made.propose([(5, 1.0, 0.0), (9_000, 0.0, 0.0)], [], 3, seed=seed).staged for seed in range(4)]
     assert len({tuple(answer) for answer in answers}) > 1
 
@@ -141,13 +141,13 @@ def test_a_small_space_is_scored_whole(actor: SurrogateActor) -> None:
 
 
 def test_of_a_large_space_a_seeded_subset_is_scored() -> None:
-    pools = [Candidates(default_space(), Setup(pool=64), seed).pool for seed in (0, 0, 1)]
+    pools = [Candidates(paper_space(), Setup(pool=64), seed).pool for seed in (0, 0, 1)]
     assert len(np.unique(pools[0])) == 64 and pools[0].max() > 10_000
     assert np.array_equal(pools[0], pools[1]) and not np.array_equal(pools[0], pools[2])
 
 
 def test_beside_a_subset_neighbours_of_the_best_are_scored() -> None:
-    space = default_space()
+    space = paper_space()
     made = blind(space, pool=8)
     data = [(100, 1.0, 0.0), (20_000, 0.0, 0.0)]
     rows, extra = made._pool(data, {100, 20_000}, 1, np.random.default_rng(0))
@@ -158,9 +158,9 @@ def test_beside_a_subset_neighbours_of_the_best_are_scored() -> None:
 
 
 def test_when_a_subset_is_used_up_there_are_still_proposals() -> None:
-    made = blind(default_space(), pool=4)
+    made = blind(paper_space(), pool=4)
     data = [(int(i), float(i), 0.0) for i in made.candidates.pool]
-    near = {j for i in made.candidates.pool for j in default_space().neighbours(int(i))}
+    near = {j for i in made.candidates.pool for j in paper_space().neighbours(int(i))}
     staged = made.propose(data, [], 5, seed=0, exclude=sorted(near)).staged
     assert len(set(staged)) == 5 and not set(staged) & (near | set(made.candidates.pool.tolist()))
 
@@ -169,7 +169,7 @@ def test_when_a_subset_is_used_up_there_are_still_proposals() -> None:
 def test_models_that_read_whole_prompts_score_a_subset(
     llm_of_family: Callable[..., Path], family: str, changes: dict[str, Any]
 ) -> None:
-    made = actor_of(llm_of_family(family, **changes), default_space(), subset=6)
+    made = actor_of(llm_of_family(family, **changes), paper_space(), subset=6)
     assert len(made.candidates.pool) == 6 and made.info()["shared"] is False
     assert len(set(made.propose([(100, 1.0, 0.0), (20_000, 0.0, 0.0)], [7], 2, seed=0).staged)) == 2
 
@@ -224,7 +224,7 @@ def test_no_outcomes_without_need(actor: SurrogateActor, pending: list[int], bra
 
 
 def test_knowledge_begins_near_the_expected_rate_and_then_elsewhere() -> None:
-    space = default_space()
+    space = paper_space()
     made = Candidates(space, Setup(), 0)
     assert made.knowledge is not None
     first = made.first(4, [], set(), np.random.default_rng(0))
@@ -275,7 +275,7 @@ def test_the_coordinate_of_the_rate_is_its_offset_where_there_is_knowledge() -> 
 
 
 def test_spread_points_keep_their_distance() -> None:
-    space = default_space()
+    space = paper_space()
     x = space.features(spread_points(space, np.random.default_rng(0), 8, [], set()))
     y = space.features(space.sample(np.random.default_rng(0), 8))
 

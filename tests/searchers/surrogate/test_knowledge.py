@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from searchers.space import Space, default_space
+from searchers.space import Space, paper_space
 from searchers.surrogate.facts import DURATION, RATE, VARIANTS, scale_of
 from searchers.surrogate.knowledge import P_NOTHING, Knowledge, bump, first_points, prior_means
 
@@ -225,7 +225,7 @@ def test_beliefs_that_make_no_sense_are_refused_in_one_line(beliefs: dict[str, A
 # -- hypotheses --------------------------------------------------------------------------------------------------------
 
 SPACES = {
-    "default": default_space(),
+    "default": paper_space(),
     "small": SPACE,
     "no rate": Space.from_dict({"rank": [4, 8]}),
     "one rate": Space.from_dict({"rank": [4, 8], "learning_rate": 1e-4}),

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from searchers.space import Space, default_space
-from searchers.surrogate.reading.prompt import INTRODUCTION, KNOWLEDGE, QUESTION, STYLES, Prompt, format_value
+from searchers.space import Space, paper_space
+from searchers.surrogate.reading.prompt import KNOWLEDGE, PAPER_KNOWLEDGE, QUESTION, STYLES, Prompt, format_value
 from searchers.testing import conditional_space
 
+SCALE = "Scaling factor(\N{GREEK SMALL LETTER ALPHA})"
 CONFIG = {"rank": 8, "alpha_ratio": 2.0, "batch_size": 64, "learning_rate": 2e-4, "dropout": 0.05}
 
 
@@ -18,28 +19,41 @@ CONFIG = {"rank": 8, "alpha_ratio": 2.0, "batch_size": 64, "learning_rate": 2e-4
             "default",
             "learning rate: high (2e-4)\nbatch size: high (64)\nrank: medium (8)\nalpha / rank: low (2)\ndropout: 0.05",
         ),
-        ("paper", "* rank: 8\n* alpha: 16\n* dropout: 0.05\n* batch size: 64\n* learning rate: 2e-4"),
-        ("plain", "rank=8, alpha=16, dropout=0.05, batch size=64, learning rate=2e-4"),
+        (
+            "paper",
+            f"* rank(r): 8\n* {SCALE}: 16\n* Dropout Rate: 0.05\n* Batch Size: 64\n* Learning Rate: 2e-4",
+        ),
+        ("plain", f"rank(r)=8, {SCALE}=16, Dropout Rate=0.05, Batch Size=64, Learning Rate=2e-4"),
     ],
 )
 def test_values_come_last_in_the_style_asked_for(style: str, values: str) -> None:
-    prompt = Prompt(default_space(), style=style)
+    prompt = Prompt(paper_space(), style=style)
     assert prompt.text(CONFIG) == prompt.prefix + values
 
 
-@pytest.mark.parametrize("style", ["default", "paper"])
-def test_knowledge_about_every_knob_comes_first(style: str) -> None:
-    prefix = Prompt(default_space(), style=style).prefix
+def test_knowledge_about_every_knob_comes_first() -> None:
+    prefix = Prompt(paper_space()).prefix
     for name in ("rank", "alpha", "batch_size", "learning_rate", "dropout"):
         assert f"- {KNOWLEDGE[name]}\n" in prefix
 
 
+def test_the_papers_prompt_explains_its_knobs_in_its_order_and_nothing_else() -> None:
+    prefix = Prompt(paper_space(), style="paper").prefix
+    order = ("rank", "alpha", "dropout", "batch_size", "learning_rate")
+    assert prefix == "".join(f"* {PAPER_KNOWLEDGE[name]}\n" for name in order)
+
+
+def test_the_papers_prompt_explains_knobs_that_the_paper_does_not_have_as_others_do() -> None:
+    prefix = Prompt(Space.from_dict({"variant": ["lora", "dora"], "rank": [4, 8]}), style="paper").prefix
+    assert prefix.startswith(f"* {KNOWLEDGE['variant']}") and PAPER_KNOWLEDGE["rank"] in prefix
+
+
 def test_the_question_stands_before_the_values() -> None:
-    assert Prompt(default_space()).prefix.endswith(QUESTION)
+    assert Prompt(paper_space()).prefix.endswith(QUESTION)
 
 
 def test_plain_has_no_domain_knowledge() -> None:
-    assert Prompt(default_space(), style="plain").prefix == INTRODUCTION
+    assert Prompt(paper_space(), style="plain").prefix == "\n"
 
 
 def test_variants_are_explained_where_something_is_known() -> None:
@@ -86,8 +100,8 @@ def test_fixed_knobs_are_stated_once_and_unknown_ones_get_a_generic_line() -> No
     ("style", "values"),
     [
         ("default", "rank: very high (8)\nalpha: 16"),
-        ("paper", "* rank: 8\n* alpha: 16"),
-        ("plain", "rank=8, alpha=16"),
+        ("paper", f"* rank(r): 8\n* {SCALE}: 16"),
+        ("plain", f"rank(r)=8, {SCALE}=16"),
     ],
 )
 def test_alpha_moves_with_the_rank_where_its_ratio_is_fixed(style: str, values: str) -> None:
@@ -138,4 +152,4 @@ def test_templates_that_cannot_work_are_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_style_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="prompt style: 'short' is unknown; use default, paper, plain"):
-        Prompt(default_space(), style="short")
+        Prompt(paper_space(), style="short")
