@@ -57,7 +57,7 @@ def test_example_is_planned(path: Path, tiny_model: Path, ray_local: None, tmp_p
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_names_only_what_exists(path: Path, tmp_path: Path) -> None:
-    (tmp_path / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "2\\n#### 2"}\n')
+    (tmp_path / "train.jsonl").write_text(json.dumps(ROWS.get(path.stem, ROWS["gsm8k"])) + "\n")
     overrides = [f"storage_path={tmp_path}"]
     # Rows that lie elsewhere: a placeholder, a hub that tests do not reach.
     if any(mark in path.read_text() for mark in ("path: ./data", "gsm8k")):
@@ -77,7 +77,7 @@ def commands() -> Iterator[str]:
 @pytest.mark.parametrize("command", sorted(set(commands())))
 def test_a_command_that_is_shown_is_accepted(command: str, tmp_path: Path) -> None:
     path, *overrides = shlex.split(command)
-    (tmp_path / "train.jsonl").write_text('{"question": "1 + 1?", "answer": "2\\n#### 2"}\n')
+    (tmp_path / "train.jsonl").write_text(json.dumps(ROWS.get(Path(path).stem, ROWS["gsm8k"])) + "\n")
     overrides = [text.replace("FOLDER", str(tmp_path)) for text in overrides]
     check_world(load(ROOT / path, [*overrides, f"storage_path={tmp_path}"]))
 
