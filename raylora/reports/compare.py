@@ -2,9 +2,9 @@
 
 Specs are trained under each seed, every configuration of their spaces; the records of all trials, one JSON object each,
 are the source of the table and the plot, and either can be rebuilt from them. Configurations that differ in the
-learning rate alone are one method. A method's best rate on a task is the one with the lowest validation loss, which is
-steadier than the score of a few rows, in the mean over the seeds that all its rates were trained under: rates may be
-tried under one seed, and the best of them trained under others.
+learning rate alone are one method (`methods`). A method's best rate on a task is the one with the lowest validation
+loss, which is steadier than the score of a few rows, in the mean over the seeds that all its rates were trained under:
+rates may be tried under one seed, and the best of them trained under others.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
 from raylora.metrics.statistics import standard_error
+from raylora.reports.methods import Method, method_names, method_of
 from raylora.reports.plots import load_pyplot
 from raylora.spec.paths import output_stem
 
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 
-# Knobs of every variant; what a configuration has beside them tells methods of one variant apart.
-_COMMON = ("variant", "rank", "alpha", "alpha_ratio", "batch_size", "learning_rate", "dropout")
-
-
 @dataclass(frozen=True)
 class Row:
     """A method on a task at its best rate.
@@ -41,7 +38,7 @@ class Row:
     Attributes:
         score, error: mean of the task's metric over `seeds` seeds, and its standard error.
         loss, loss_error: the same of the validation loss.
-        touched: numbers trained at least once, mean over the seeds.
+        trained, touched: numbers trained per step (mean over the steps), and ever: mean over the seeds of both.
         rate: NaN, and so are the figures, where a run diverged at each rate.
         edge: whether the rate lies at an end of those tried, so that a better one may lie outside.
     """
@@ -54,6 +51,7 @@ class Row:
     error: float
     loss: float
     loss_error: float
+    trained: float
     touched: float
     seeds: int
     edge: bool
@@ -143,49 +141,47 @@ def merged(records: Sequence[Record]) -> list[Record]:
     return [kept[key] for key in sorted(kept)]
 
 
-def method(config: Mapping[str, object]) -> str:
-    """The variant, with the options that the configuration gives it."""
-    options = [f"{name}={config[name]}" for name in sorted(config) if name not in _COMMON]
-    return str(config["variant"]) + (f" ({', '.join(options)})" if options else "")
-
-
 def best_rows(records: Sequence[Record]) -> list[Row]:
     """One row per task and method, in the order of first appearance; a diverged run makes its rate the worst."""
-    groups: dict[tuple[str, str], dict[float, list[Record]]] = {}
+    names = method_names(record["config"] for record in records)
+    groups: dict[tuple[str, Method], dict[float, list[Record]]] = {}
     for record in records:
-        rates = groups.setdefault((record["task"], method(record["config"])), {})
+        rates = groups.setdefault((record["task"], method_of(record["config"])), {})
         rates.setdefault(float(record["config"]["learning_rate"]), []).append(record)
-    rows = []
-    for (task, name), rates in groups.items():
-        fine = {rate: runs for rate, runs in rates.items() if not any(run["diverged"] for run in runs)}
-        metric = next(iter(rates.values()))[0]["metric"]
-        if not fine:
-            seeds = max(len(runs) for runs in rates.values())
-            nan = math.nan
-            rows.append(Row(task, name, nan, metric, nan, nan, nan, nan, nan, seeds, edge=False))
-            continue
-        rate = _best_rate(fine)
-        runs = fine[rate]
-        touched = [float(run.get("touched_parameters", run["trainable_parameters"])) for run in runs]
-        rows.append(
-            Row(
-                task,
-                name,
-                rate,
-                metric,
-                _mean(runs, metric),
-                _error(runs, metric),
-                _mean(runs, "validation_loss"),
-                _error(runs, "validation_loss"),
-                sum(touched) / len(touched),
-                len(runs),
-                rate in (min(rates), max(rates)),
-            )
-        )
-    return rows
+    return [_row(task, names[method], rates) for (task, method), rates in groups.items()]
 
 
-def _best_rate(by_rate: Mapping[float, Sequence[Record]]) -> float:
+def _row(task: str, name: str, rates: Mapping[float, Sequence[Record]]) -> Row:
+    """A method on a task, from its runs at each rate."""
+    fine = {rate: runs for rate, runs in rates.items() if not any(run["diverged"] for run in runs)}
+    metric = next(iter(rates.values()))[0]["metric"]
+    if not fine:
+        seeds = max(len(runs) for runs in rates.values())
+        return Row(task, name, math.nan, metric, *[math.nan] * 6, seeds, edge=False)
+    rate = best_rate(fine)
+    runs = fine[rate]
+    return Row(
+        task,
+        name,
+        rate,
+        metric,
+        _mean(runs, metric),
+        _error(runs, metric),
+        _mean(runs, "validation_loss"),
+        _error(runs, "validation_loss"),
+        _trained(runs, "touched_per_step"),
+        _trained(runs, "touched_parameters"),
+        len(runs),
+        rate in (min(rates), max(rates)),
+    )
+
+
+def _trained(runs: Sequence[Record], name: str) -> float:
+    """Mean of a count that a variant reports where it does not train all it could; else of what it can train."""
+    return sum(float(run.get(name, run["trainable_parameters"])) for run in runs) / len(runs)
+
+
+def best_rate(by_rate: Mapping[float, Sequence[Record]]) -> float:
     """By validation loss over the seeds that all rates have, or over all of them where they have none in common."""
     common = set.intersection(*({run["seed"] for run in runs} for runs in by_rate.values()))
     losses = {
@@ -220,17 +216,17 @@ def write_comparison(records: Sequence[Record], stem: str | Path) -> list[Path]:
 def markdown(records: Sequence[Record]) -> str:
     """The rows as a table: mean ± standard error over the seeds."""
     lines = [
-        "| task | method | best rate | score | validation loss | numbers touched | seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| task | method | best rate | score | validation loss | trained per step | ever trained | seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in best_rows(records):
         if math.isnan(row.rate):
-            lines.append(f"| {row.task} | {row.method} | diverged at each | | | | {row.seeds} |")
+            lines.append(f"| {row.task} | {row.method} | diverged at each | | | | | {row.seeds} |")
             continue
         edge = " (edge)" if row.edge else ""
         lines.append(
             f"| {row.task} | {row.method} | {row.rate:.2g}{edge} | {row.metric} {row.score:.3f} ± {row.error:.3f} "
-            f"| {row.loss:.4f} ± {row.loss_error:.4f} | {row.touched:,.0f} | {row.seeds} |"
+            f"| {row.loss:.4f} ± {row.loss_error:.4f} | {row.trained:,.0f} | {row.touched:,.0f} | {row.seeds} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -238,14 +234,15 @@ def markdown(records: Sequence[Record]) -> str:
 def _plot(records: Sequence[Record], path: Path) -> None:
     pyplot = load_pyplot("compare")
     tasks = list(dict.fromkeys(record["task"] for record in records))
+    names = method_names(record["config"] for record in records)
     figure, axes = pyplot.subplots(
         2, len(tasks), figsize=(5.5 * len(tasks), 7), layout="constrained", sharex="col", squeeze=False
     )
     for column, task in enumerate(tasks):
         mine = [record for record in records if record["task"] == task and not record["diverged"]]
         metric = next(record["metric"] for record in records if record["task"] == task)
-        _draw(axes[0][column], mine, metric)
-        _draw(axes[1][column], mine, "validation_loss")
+        _draw(axes[0][column], mine, metric, names)
+        _draw(axes[1][column], mine, "validation_loss", names)
         axes[0][column].set_title(task)
         axes[1][column].set_xlabel("learning rate")
     if axes[0][0].get_legend_handles_labels()[0]:
@@ -254,17 +251,17 @@ def _plot(records: Sequence[Record], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _draw(axis: Axes, records: Sequence[Record], name: str) -> None:
-    for number, label in enumerate(dict.fromkeys(method(record["config"]) for record in records)):
+def _draw(axis: Axes, records: Sequence[Record], name: str, names: Mapping[Method, str]) -> None:
+    for number, method in enumerate(dict.fromkeys(method_of(record["config"]) for record in records)):
         by_rate: dict[float, list[Record]] = {}
         for record in records:
-            if method(record["config"]) == label:
+            if method_of(record["config"]) == method:
                 by_rate.setdefault(float(record["config"]["learning_rate"]), []).append(record)
         rates = sorted(by_rate)
         means = [_mean(by_rate[rate], name) for rate in rates]
         errors = [_error(by_rate[rate], name) for rate in rates]
         bars = None if any(math.isnan(error) for error in errors) else errors
-        axis.errorbar(rates, means, bars, marker="os^Dv"[number % 5], markersize=4, capsize=2, label=label)
+        axis.errorbar(rates, means, bars, marker="os^Dv"[number % 5], markersize=4, capsize=2, label=names[method])
     axis.set_xscale("log")
     axis.set_ylabel(name.replace("_", " "))
     axis.grid(alpha=0.3)

@@ -111,7 +111,9 @@ def compare(figures: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
     """
     from raylora.reports.sweep import best_rates, read_sweep
 
-    best = {one.variant: one.loss_rate for one in best_rates(read_sweep(source))}
+    # Of several methods of a variant, such as ranks, the one with the lowest loss.
+    by_loss = sorted(best_rates(read_sweep(source)), key=lambda one: -one.loss)
+    best = {one.variant: one.loss_rate for one in by_loss}
     if "lora" not in best:
         raise UserError(
             f"--sweep {source}: it has no lora to compare with; give a sweep with it",

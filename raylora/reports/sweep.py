@@ -1,7 +1,9 @@
 """`raylora report`: the learning-rate sweep of a run as a table, a plot and a recorded grid.
 
 Source of all three are per-run records, one JSON object per trial, in one list: what was trained (`config`), and what
-came out. They are written from a run's folder, and everything else is rebuilt from them.
+came out. They are written from a run's folder, and everything else is rebuilt from them. Sweeps of the same space under
+several seeds are one: figures are means over the seeds, and `±` is the standard error of that mean; under one seed it is
+that of the validation rows.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raylora.errors import UserError
+from raylora.metrics.statistics import mean_and_error
+from raylora.reports.methods import Method, method_names, method_of
 from raylora.spec.paths import output_stem
 
 if TYPE_CHECKING:
@@ -42,7 +46,8 @@ class Sweep:
     """Records of one sweep, and what was the same for all of them.
 
     Attributes:
-        about: model, task, rows, metric, mode, seed. runs: `{"config", metric, metric_se, "diverged", ...}` each.
+        about: model, task, rows, metric, mode, seed; of several seeds a list of them. runs: `{"config", metric,
+            metric_se, "diverged", ...}` each, with a `seed` where there are several.
     """
 
     about: Mapping[str, Any]
@@ -54,22 +59,46 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class BestRate:
-    """Where a variant is best.
+class Point:
+    """A method at a rate.
 
     Attributes:
-        rate, score, error: of the best trial; ties go to the lower validation loss. loss_rate: minimum of a parabola
+        score, error: mean of the metric over the seeds and its standard error; NaN where a run diverged. loss: mean
+            validation loss, infinite where it is not known. seeds: how many.
+    """
+
+    rate: float
+    score: float
+    error: float
+    loss: float
+    seeds: int
+
+    @property
+    def fine(self) -> bool:
+        """Whether no run diverged."""
+        return not math.isnan(self.score)
+
+
+@dataclass(frozen=True)
+class BestRate:
+    """Where a method is best.
+
+    Attributes:
+        variant, name: of the method; see `methods.method_names`.
+        rate, score, error: of the best rate; ties go to the lower validation loss. loss_rate: minimum of a parabola
             through the lowest validation loss and its neighbours, over the logarithm of the rate. edge: whether either
-            lies at an end of the rates tried.
+            lies at an end of the rates tried. seeds: at the best rate.
     """
 
     variant: str
+    name: str
     rate: float
     score: float
     error: float
     loss_rate: float
     loss: float
     edge: bool
+    seeds: int
 
 
 def read_sweep(source: str | Path) -> Sweep:
@@ -125,48 +154,74 @@ def _from_run(folder: Path) -> Sweep:
 
 
 def merge(sweeps: Sequence[Sweep]) -> Sweep:
-    """One sweep of several that differ in their configurations alone; a configuration met again replaces the earlier.
+    """One sweep of several that differ in configurations and seeds alone; a run met again replaces the earlier.
 
     Raises:
         UserError: they are not about the same model, task and budget.
     """
     first = sweeps[0]
-    runs: dict[str, Mapping[str, Any]] = {}
+    runs: dict[tuple[str, int], Mapping[str, Any]] = {}
     for sweep in sweeps:
         for name, value in first.about.items():
-            if sweep.about.get(name) != value:
+            if name != "seed" and sweep.about.get(name) != value:
                 raise UserError.at("SOURCE", f"the sweeps differ in {name}; report them one by one")
         for run in sweep.runs:
-            runs[json.dumps(run["config"], sort_keys=True)] = run
-    return Sweep(first.about, [runs[key] for key in sorted(runs)])
+            seed = int(run.get("seed", sweep.about["seed"]))
+            runs[json.dumps(run["config"], sort_keys=True), seed] = {**run, "seed": seed}
+    seeds = sorted({seed for _, seed in runs})
+    ordered = [runs[key] for key in sorted(runs)]
+    if len(seeds) > 1:
+        return Sweep({**first.about, "seed": seeds}, ordered)
+    return Sweep({**first.about, "seed": seeds[0]}, [{k: v for k, v in run.items() if k != "seed"} for run in ordered])
+
+
+def points(sweep: Sweep) -> dict[Method, list[Point]]:
+    """Each method's rates, increasing, in the order of the methods' first appearance.
+
+    Where rates were tried under different seeds, those that all of a method's rates have in common count, so that none
+    is better by its seeds; without any in common, all of them.
+    """
+    found: dict[Method, dict[float, list[Mapping[str, Any]]]] = {}
+    for run in sweep.runs:
+        rates = found.setdefault(method_of(run["config"]), {})
+        rates.setdefault(float(run["config"]["learning_rate"]), []).append(run)
+    return {method: [_point(sweep, rate, rates) for rate in sorted(rates)] for method, rates in found.items()}
+
+
+def _point(sweep: Sweep, rate: float, rates: Mapping[float, Sequence[Mapping[str, Any]]]) -> Point:
+    common = set.intersection(*({run.get("seed") for run in runs} for runs in rates.values()))
+    runs = [run for run in rates[rate] if not common or run.get("seed") in common]
+    if not all(_fine(run, sweep.metric) for run in rates[rate]):
+        return Point(rate, math.nan, math.nan, math.inf, len(runs))
+    score, error = mean_and_error([float(run[sweep.metric]) for run in runs])
+    if error is None:
+        error = float(runs[0].get(f"{sweep.metric}_se") or 0.0)
+    return Point(rate, score, error, sum(map(_loss, runs)) / len(runs), len(runs))
 
 
 def best_rates(sweep: Sweep) -> list[BestRate]:
-    """Best learning rate of each variant, in the order of first appearance; diverged runs are worst."""
+    """Best learning rate of each method, in the order of first appearance; diverged runs are worst."""
     sign = 1.0 if sweep.about["mode"] == "max" else -1.0
-    by_variant: dict[str, list[Mapping[str, Any]]] = {}
-    for run in sweep.runs:
-        by_variant.setdefault(str(run["config"]["variant"]), []).append(run)
+    names = method_names(run["config"] for run in sweep.runs)
     found = []
-    for variant, runs in by_variant.items():
-        runs = sorted(runs, key=lambda run: run["config"]["learning_rate"])
-        fine = [run for run in runs if _fine(run, sweep.metric)]
+    for method, tried in points(sweep).items():
+        fine = [point for point in tried if point.fine]
         if not fine:
             continue
-        best = max(fine, key=lambda run: (sign * run[sweep.metric], -_loss(run)))
-        rates = [float(run["config"]["learning_rate"]) for run in runs]
-        rate = float(best["config"]["learning_rate"])
-        lowest = min(fine, key=_loss)
-        ends = {rates[0], rates[-1]}
+        best = max(fine, key=lambda point: (sign * point.score, -point.loss))
+        lowest = min(fine, key=lambda point: point.loss)
+        ends = {tried[0].rate, tried[-1].rate}
         found.append(
             BestRate(
-                variant,
-                rate,
-                float(best[sweep.metric]),
-                float(best.get(f"{sweep.metric}_se") or 0.0),
-                _loss_optimum([(float(r["config"]["learning_rate"]), _loss(r)) for r in fine]),
-                _loss(lowest),
-                rate in ends or float(lowest["config"]["learning_rate"]) in ends,
+                method.variant,
+                names[method],
+                best.rate,
+                best.score,
+                best.error,
+                _loss_optimum([(point.rate, point.loss) for point in fine]),
+                lowest.loss,
+                best.rate in ends or lowest.rate in ends,
+                best.seeds,
             )
         )
     return found
@@ -226,10 +281,11 @@ def _page(sweep: Sweep, name: str) -> str:
         if len({json.dumps(run["config"].get(knob)) for run in sweep.runs}) == 1
     }
     fixed = ", ".join(f"{knob} {value:g}" for knob, value in same.items() if isinstance(value, int | float))
+    seeds = about["seed"] if isinstance(about["seed"], list) else [about["seed"]]
     return (
         f"# Learning rates: {name}\n\n"
-        f"{len(sweep.runs)} runs of `{about['model']}` on `{task['name']}`, {samples} samples each, seed "
-        f"{about['seed']}{', ' + fixed if fixed else ''};\n"
+        f"{len(sweep.runs)} runs of `{about['model']}` on `{task['name']}`, {samples} samples each, "
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}{', ' + fixed if fixed else ''};\n"
         f"{task.get('validation_rows') or 'all'} validation rows. From the records: "
         f"`raylora report {name}.records.json --to {name}`.\n\n"
         f"![{sweep.metric} and validation loss over the learning rate, one line per variant]({name}.svg)\n\n"
@@ -240,52 +296,46 @@ def _page(sweep: Sweep, name: str) -> str:
 
 
 def markdown(sweep: Sweep) -> str:
-    """Two tables: best rates with their ratio to LoRA's beside the published one, and the metric of every run."""
+    """Two tables: best rates with their ratio to LoRA's beside the published one, and the figures at every rate."""
     from searchers.surrogate.facts import VARIANTS
 
-    found = best_rates(sweep)
-    plain = next((one for one in found if one.variant == "lora"), None)
-    second = f"Second table: {sweep.metric} / validation loss at each rate."
+    found, by_method = best_rates(sweep), points(sweep)
+    names = method_names(run["config"] for run in sweep.runs)
+    methods = {name: method for method, name in names.items()}
+    several = isinstance(sweep.about.get("seed"), list)
+    plain = {one.name: one.loss_rate for one in found}
     lines = [
-        f"| variant | best rate | {sweep.metric} | lowest loss | its rate | its ratio to LoRA's | published ratio |",
-        "|---|---|---|---|---|---|---|",
+        f"| variant | best rate | {sweep.metric} | lowest loss | its rate | its ratio to LoRA's | published ratio |"
+        + (" seeds |" if several else ""),
+        "|---|---|---|---|---|---|---|" + ("---|" if several else ""),
     ]
     for one in found:
-        ratio = "" if plain is None else f"{one.loss_rate / plain.loss_rate:.2g}"
+        lora = plain.get(names.get(methods[one.name].plain, ""))
+        ratio = "" if lora is None else f"{one.loss_rate / lora:.2g}"
         fact = VARIANTS.get(one.variant)
         told = "1" if one.variant == "lora" else "" if fact is None else f"{fact.value:g} ({fact.claim})"
         edge = " (edge)" if one.edge else ""
         lines.append(
-            f"| {one.variant} | {one.rate:.2g}{edge} | {one.score:.3f} ± {one.error:.3f} | {one.loss:.3f} "
-            f"| {one.loss_rate:.2g} | {ratio} | {told} |"
+            f"| {one.name} | {one.rate:.2g}{edge} | {one.score:.3f} ± {one.error:.3f} | {one.loss:.3f} "
+            f"| {one.loss_rate:.2g} | {ratio} | {told} |" + (f" {one.seeds} |" if several else "")
         )
     rates = sorted({float(run["config"]["learning_rate"]) for run in sweep.runs})
+    means = ", means over the seeds" if several else ""
     lines += [
         "",
-        second,
+        f"Second table: {sweep.metric} / validation loss at each rate{means}.",
         "",
         "| variant | " + " | ".join(f"{rate:.2g}" for rate in rates) + " |",
         "|---" * (len(rates) + 1) + "|",
     ]
     for one in found:
-        cells = []
-        for rate in rates:
-            run = next(
-                (
-                    run
-                    for run in sweep.runs
-                    if run["config"]["variant"] == one.variant and float(run["config"]["learning_rate"]) == rate
-                ),
-                None,
-            )
-            if run is None:
-                cells.append("")
-            elif not _fine(run, sweep.metric):
-                cells.append("diverged")
-            else:
-                cells.append(f"{run[sweep.metric]:.2f} / {_loss(run):.2f}")
-        lines.append(f"| {one.variant} | " + " | ".join(cells) + " |")
+        cells = {point.rate: _cell(point) for point in by_method[methods[one.name]]}
+        lines.append(f"| {one.name} | " + " | ".join(cells.get(rate, "") for rate in rates) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(point: Point) -> str:
+    return f"{point.score:.2f} / {point.loss:.2f}" if point.fine else "diverged"
 
 
 def _plot(sweep: Sweep, path: Path) -> None:
@@ -301,14 +351,13 @@ def _plot(sweep: Sweep, path: Path) -> None:
 
 
 def _draw(axis: Axes, sweep: Sweep, name: str) -> None:
-    for number, variant in enumerate(dict.fromkeys(str(run["config"]["variant"]) for run in sweep.runs)):
-        points = sorted(
-            (float(run["config"]["learning_rate"]), float(run[name]))
-            for run in sweep.runs
-            if run["config"]["variant"] == variant and _fine(run, name)
-        )
-        if points:
-            axis.plot(*zip(*points, strict=True), marker="os^Dv"[number % 5], markersize=4, label=variant)
+    names = method_names(run["config"] for run in sweep.runs)
+    for number, (method, tried) in enumerate(points(sweep).items()):
+        fine = [point for point in tried if point.fine]
+        values = [point.loss if name == "validation_loss" else point.score for point in fine]
+        if fine:
+            rates = [point.rate for point in fine]
+            axis.plot(rates, values, marker="os^Dv"[number % 5], markersize=4, label=names[method])
     axis.set_xscale("log")
     axis.set_xlabel("learning rate")
     axis.set_ylabel(name.replace("_", " "))
@@ -325,16 +374,22 @@ def _write_grid(sweep: Sweep, csv: Path, fixed: Path) -> None:
 
     sign = 1.0 if sweep.about["mode"] == "max" else -1.0
     known = [sign * run[sweep.metric] for run in sweep.runs if _fine(run, sweep.metric)]
-    rows, samples = [], 0
+    by_config: dict[str, list[Mapping[str, Any]]] = {}
     for run in sweep.runs:
-        config = with_both_alphas(run["config"])
-        fine = _fine(run, sweep.metric)
+        by_config.setdefault(json.dumps(run["config"], sort_keys=True), []).append(run)
+    most = max(map(len, by_config.values()))
+    rows = []
+    for runs in by_config.values():
+        config = with_both_alphas(runs[0]["config"])
         row = {name: config[name] for name in _GRID_KNOBS if name in config}
-        row["accuracy"] = sign * run[sweep.metric] if fine else min(known)
-        row["accuracy_std"] = float(run.get(f"{sweep.metric}_se") or 0.0) if fine else 0.0
-        rows.append(row)
-        samples = max(samples, int(run.get("samples", 0)))
+        fine = all(_fine(run, sweep.metric) for run in runs)
+        value, error = mean_and_error([sign * run[sweep.metric] for run in runs]) if fine else (min(known), 0.0)
+        if error is None:
+            error = float(runs[0].get(f"{sweep.metric}_se") or 0.0)
+        # Readers divide by the root of the number of runs.
+        rows.append(row | {"accuracy": value, "accuracy_std": error * math.sqrt(most)})
+    samples = max(int(run.get("samples", 0)) for run in sweep.runs)
     pd.DataFrame(rows).to_csv(csv, index=False)
     what = {"train_samples": samples, **{name: sweep.about[name] for name in ("model", "task", "train", "seed")}}
-    about = {"source": "trained with this project", "fixed": what, "runs": 1, "metric": sweep.metric}
+    about = {"source": "trained with this project", "fixed": what, "runs": most, "metric": sweep.metric}
     fixed.write_text(json.dumps(about, indent=2) + "\n")

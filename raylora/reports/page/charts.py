@@ -128,7 +128,7 @@ def _rate_layers(field: str, y: Spec, kind: str, best: str, several: bool) -> li
     if kind == "mean":
         bars: Spec = {
             "transform": finished,
-            "mark": {"type": "errorbar", "extent": "stderr", "ticks": True, "clip": True},
+            "mark": {"type": "errorbar", "extent": "stdev", "ticks": True, "clip": True},
             "encoding": {"x": x, "y": {**y, "title": y["title"]}, **colour},
         }
     else:

@@ -52,7 +52,8 @@ def _by_rate(run: RunFacts) -> list[dict[str, object]]:
         if value is None or loss is None or not {"variant", "learning_rate"} <= set(trial.config):
             continue
         at = (str(trial.config["variant"]), float(trial.config["learning_rate"]))
-        record = {"config": trial.config, "diverged": False, **trial.figures}
+        config = {"variant": at[0], "learning_rate": at[1]}
+        record = {"config": config, "diverged": False, **trial.figures}
         known = found.setdefault(at, record)
         least = min(loss, known["validation_loss"])
         better = record if run.sign * value > run.sign * known[run.metric] else known

@@ -16,7 +16,6 @@ from raylora.reports.compare import (
     known_run,
     markdown,
     merged,
-    method,
     read_records,
     run_name,
     write_comparison,
@@ -41,11 +40,6 @@ def record(rate: float, seed: int, score: float, loss: float = 1.0, **config: An
     }
 
 
-def test_a_method_is_a_variant_with_its_options() -> None:
-    assert method({"variant": "lora", "rank": 8, "learning_rate": 1e-3}) == "lora"
-    assert method({"variant": "lelora", "rank": 8, "policy": "random", "a": 1}) == "lelora (a=1, policy=random)"
-
-
 def test_best_rate_is_that_of_the_lowest_mean_loss_with_its_error_over_seeds() -> None:
     records = [record(rate, seed, 1.2 - loss, loss)
                for rate, losses in ((1e-4, (0.9, 1.0)), (1e-3, (0.7, 0.5)), (1e-2, (0.3, 1.2)))
@@ -63,6 +57,24 @@ def test_rates_are_told_apart_by_the_seeds_that_they_share() -> None:
     assert (row.rate, row.seeds, row.edge) == (1e-3, 3, False) and row.score == pytest.approx(0.3)
 
 
+def test_ranks_and_batches_are_methods_of_their_own_and_no_seeds() -> None:
+    scores = {(8, 8): (0.2, 0.3), (128, 8): (0.6, 0.7), (8, 64): (0.4, 0.4)}
+    records = [record(1e-3, seed, score, rank=rank, batch_size=batch, alpha_ratio=1)
+               for (rank, batch), both in scores.items() for seed, score in enumerate(both)]  # fmt: skip
+    rows = {row.method: (row.score, row.seeds) for row in best_rows(records)}
+    assert rows == {
+        "lora (rank=8, batch_size=8)": (pytest.approx(0.25), 2),
+        "lora (rank=128, batch_size=8)": (pytest.approx(0.65), 2),
+        "lora (rank=8, batch_size=64)": (pytest.approx(0.4), 2),
+    }
+
+
+def test_numbers_trained_per_step_stand_beside_those_ever_trained() -> None:
+    mine = {"touched_per_step": 40.4, "touched_parameters": 90}
+    table = markdown([record(1e-3, 0, 0.5), record(1e-3, 0, 0.5, variant="lelora") | mine])
+    assert "| 100 | 100 | 1 |" in table and "| 40 | 90 | 1 |" in table
+
+
 def test_edges_ties_and_diverged_runs() -> None:
     records = [record(1e-4, 0, 0.5, loss=2.0), record(1e-3, 0, 0.5, loss=1.0)]
     (row,) = best_rows(records)
@@ -75,7 +87,7 @@ def test_edges_ties_and_diverged_runs() -> None:
 def test_a_method_that_diverged_at_every_rate_is_told(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     records = [record(rate, 0, 0.5) | {"diverged": True, "validation_loss": None} for rate in (1e-3, 1e-2)]
-    assert "| sums | lora | diverged at each | | | | 1 |" in markdown(records)
+    assert "| sums | lora | diverged at each | | | | | 1 |" in markdown(records)
     assert len(write_comparison(records, tmp_path / "x")) == 3
 
 

@@ -71,8 +71,51 @@ def test_sweeps_are_merged_and_must_be_alike(sweep: Sweep) -> None:
     again = Sweep(ABOUT, [run("lora", 1e-3, 0.9, 0.5), run("lora", 3e-2, 0.3, 2.0)])
     both = merge([sweep, again])
     assert len(both.runs) == 8 and best_rates(both)[0].score == 0.9
-    with pytest.raises(UserError, match="SOURCE: the sweeps differ in seed"):
-        merge([sweep, Sweep({**ABOUT, "seed": 1}, again.runs)])
+    with pytest.raises(UserError, match="SOURCE: the sweeps differ in model"):
+        merge([sweep, Sweep({**ABOUT, "model": "other"}, again.runs)])
+
+
+def test_sweeps_under_several_seeds_are_one_of_means_with_their_errors(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    sweeps = [Sweep({**ABOUT, "seed": seed}, [run("lora", 1e-3, accuracy, 1.0 + seed), run("lora", 1e-2, 0.1, 3.0)])
+              for seed, accuracy in enumerate((0.2, 0.4, 0.6))]  # fmt: skip
+    merged = merge(sweeps)
+    (best,) = best_rates(merged)
+    assert (best.rate, best.seeds, best.loss) == (1e-3, 3, 2.0)
+    assert best.score == pytest.approx(0.4) and best.error == pytest.approx(0.2 / 3**0.5)
+    files = write_report(merged, tmp_path / "x", tmp_path / "grid.csv")
+    page = files[1].read_text()
+    assert "seeds 0, 1, 2" in page and "| 0.40 / 2.00 | 0.10 / 3.00 |" in page
+    assert merge([read_sweep(files[0])]) == merged
+    grid = load_grid(tmp_path / "grid.csv")
+    assert sorted(grid.values.values()) == pytest.approx([0.1, 0.4])
+    assert max(grid.errors.values()) == pytest.approx(best.error)
+
+
+def test_a_rate_that_diverged_under_one_seed_is_no_best_one() -> None:
+    lost = run("lora", 1e-3, 0.0, None, diverged=True)
+    sweeps = [Sweep({**ABOUT, "seed": seed}, [one, run("lora", 1e-4, 0.3, 2.0)])
+              for seed, one in enumerate((run("lora", 1e-3, 0.9, 1.0), lost))]  # fmt: skip
+    assert best_rates(merge(sweeps))[0].rate == 1e-4
+    assert "diverged" in markdown(merge(sweeps))
+
+
+def test_rates_are_compared_under_the_seeds_that_they_share() -> None:
+    sweeps = [Sweep(ABOUT, [run("lora", 1e-3, 0.5, 1.0), run("lora", 1e-4, 0.4, 1.1)]),
+              Sweep({**ABOUT, "seed": 1}, [run("lora", 1e-3, 0.1, 3.0)])]  # fmt: skip
+    (best,) = best_rates(merge(sweeps))
+    assert (best.rate, best.score) == (1e-3, 0.5)
+
+
+def test_ranks_are_compared_with_loras_of_the_same_rank() -> None:
+    runs = []
+    for rank, factor in ((8, 1.0), (64, 0.1)):
+        for one in [*parabola("lora", 1e-3), *parabola("pissa", 1e-3 * factor)]:
+            runs.append({**one, "config": {**one["config"], "rank": rank}})
+    table = markdown(Sweep(ABOUT, runs))
+    assert [one.name for one in best_rates(Sweep(ABOUT, runs))][-1] == "pissa (rank=64)"
+    assert "| pissa (rank=8) | 0.001 | 0.500 ± 0.050 | 1.000 | 0.001 | 1 |" in table
+    assert "| pissa (rank=64) | 0.0001 (edge) | 0.500 ± 0.050 | 1.000 | 0.0001 | 0.1 |" in table
 
 
 def test_a_source_that_is_none_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
