@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 
+
 @dataclass(frozen=True)
 class Row:
     """A method on a task at its best rate.

@@ -2,8 +2,8 @@
 
 Source of all three are per-run records, one JSON object per trial, in one list: what was trained (`config`), and what
 came out. They are written from a run's folder, and everything else is rebuilt from them. Sweeps of the same space under
-several seeds are one: figures are means over the seeds, and `±` is the standard error of that mean; under one seed it is
-that of the validation rows.
+several seeds are one: figures are means over the seeds, and `±` is the standard error of that mean; under one seed it
+is that of the validation rows.
 """
 
 from __future__ import annotations

@@ -108,10 +108,11 @@ def test_rates_are_compared_under_the_seeds_that_they_share() -> None:
 
 
 def test_ranks_are_compared_with_loras_of_the_same_rank() -> None:
-    runs = []
-    for rank, factor in ((8, 1.0), (64, 0.1)):
-        for one in [*parabola("lora", 1e-3), *parabola("pissa", 1e-3 * factor)]:
-            runs.append({**one, "config": {**one["config"], "rank": rank}})
+    runs = [
+        {**one, "config": {**one["config"], "rank": rank}}
+        for rank, factor in ((8, 1.0), (64, 0.1))
+        for one in [*parabola("lora", 1e-3), *parabola("pissa", 1e-3 * factor)]
+    ]
     table = markdown(Sweep(ABOUT, runs))
     assert [one.name for one in best_rates(Sweep(ABOUT, runs))][-1] == "pissa (rank=64)"
     assert "| pissa (rank=8) | 0.001 | 0.500 ± 0.050 | 1.000 | 0.001 | 1 |" in table
