@@ -43,8 +43,8 @@ def budgets(steps: int, first: int, last: int, *, warmup: float, final: float, i
 
     Prunings come every `interval` steps after `warmup`, up to the beginning of the last `final` steps, where the last
     one is; where the warm-up reaches into those, up to an interval after it. Each takes as many as the others (k is
-    constant), to rounding. A run too short for the warm-up is pruned once, not before its second step: scores are zero
-    until sigma has moved.
+    constant), to rounding. None comes before the second step, as scores are zero until sigma has moved; a run too short
+    for the warm-up is pruned once.
 
     Args:
         steps: of the run. first, last: directions at the start and at the end, over all matrices.
@@ -54,6 +54,5 @@ def budgets(steps: int, first: int, last: int, *, warmup: float, final: float, i
     end = max(min(2, steps), steps - count_or_share(final, steps))
     if begin < steps:
         end = min(steps, max(end, begin + every))
-    begin = min(max(1, begin), end - 1)
-    at = [*range(begin + every, end, every), end]
+    at = [*range(max(2, min(begin, end - 1) + every), end, every), end]
     return {step: first - round((first - last) * (i + 1) / len(at)) for i, step in enumerate(at)}

@@ -9,13 +9,15 @@ parameters. So the network's activations are those of one chunk, not of all rows
 and F_i is a constant: no gradient flows into it, hence none through the steps before (that would be backpropagation
 through the whole run).
 
-The two forms of H:
+The two forms of H, in both of which the last layer of h starts at zero:
 
-    Direct      F_{i+1} = h(F_i)                                                            (the paper's)
+    Direct      F_{i+1} = F_i + h(F_i)                                                      (the paper's)
     Residual    F_{i+1} = (1 - rho wd) F_i - rho ((1 + a) d_i + b),   (a, b) = h([F_i / rms(F_i), g_i, d_i])
 
 with g_i the gradient of the step before over the root of Adam's second moment, d_i Adam's direction from all gradients
-so far, and rho the scheduled rate. h of the residual form starts at zero, where it is Adam on the factors.
+so far, and rho the scheduled rate. So the direct form starts as the identity, and the residual one as Adam on the
+factors. A network at random weights in place of the identity replaces factors of N(0, 0.02^2) by an output some twenty
+times as large, whose orthogonality penalty drowns the task.
 """
 
 from __future__ import annotations
@@ -75,6 +77,7 @@ class Factors:
 
     def __init__(self, network: Network, stacks: Mapping[str, Stack]) -> None:
         self.network, self.stacks = network, dict(stacks)
+        network.zero_output()
         for stack in self.stacks.values():
             stack.moments = {name: torch.zeros_like(stack.value) for name in self.moments}
 
@@ -109,7 +112,7 @@ class Factors:
     def _next(self, stack: Stack, part: slice, step: int, rate: float, decay: float) -> Tensor:
         """F_{i+1} of some factors of a stack, where it may move; F_i elsewhere, to the bit."""
         base = stack.base[part]
-        return _masked(stack, part, base, self.network(base))
+        return _masked(stack, part, base, base + self.network(base))
 
     def state(self) -> dict[str, Tensor]:
         """Live tensors to save: the factors and what is kept beside them."""
@@ -135,7 +138,6 @@ class ResidualFactors(Factors):
     def __init__(self, network: Network, stacks: Mapping[str, Stack], learns: bool = True) -> None:
         super().__init__(network, stacks)
         self.learns = learns
-        network.zero_output()
 
     @staticmethod
     def features(directions: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from trainables.variants.core.options import check_number
 from trainables.variants.core.plain import PlainLora
 
 _SCHEDULES: Mapping[str, Mapping[str, float]] = {
-    "paper": {"warmup": 500, "interval": 100, "smoothing": 0.0},
+    "paper": {"warmup": 0, "interval": 100, "smoothing": 0.0},
     "default": {"warmup": 0.12, "interval": 0.01, "smoothing": 0.85},
 }
 _STEPS = "use a share of the steps, or a number of them"
@@ -53,9 +53,10 @@ class HyperAdaLora(HyperVariant):
     The extra loss is `orthogonality` (the paper's gamma) times the mean over matrices of
     ||P^T P - I||^2 + ||Q Q^T - I||^2, Frobenius norms.
 
-    `preset: paper`: P, Q and sigma drawn from N(0, 0.02^2); warm-up 500 steps, interval 100, no smoothing. The default
-    preset starts with orthonormal P and Q, where the penalty is zero and sigma's gradient is at full size, and sigma
-    zero: at the pretrained function.
+    `preset: paper`: P, Q and sigma drawn from N(0, 0.02^2); a pruning every 100 steps from the first on, no smoothing.
+    The 500 steps of warm-up that the paper names are the learning rate's, `train.warmup_ratio`. The default preset
+    starts with orthonormal P and Q, where the penalty is zero and sigma's gradient is at full size, and sigma zero: at
+    the pretrained function.
 
     Exported as plain LoRA A' = Q, B' = P diag(sigma) of the last generated factors, without the pruned directions.
     """

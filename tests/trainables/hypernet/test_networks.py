@@ -156,9 +156,25 @@ def test_the_residual_form_starts_as_adam_on_the_factors() -> None:
         factors.finish()
 
 
+def test_the_direct_form_starts_as_the_identity_and_learns_from_there() -> None:
+    network = make_network("bert", *Factors.features(2), hidden=8, heads=2, depth=1, window=None, deviation=0.02)
+    factors = Factors(network, {"b.5": make_stack()})
+    stack, optimizer = factors.stacks["b.5"], torch.optim.AdamW(network.parameters(), lr=1e-3)
+    before = stack.value.clone()
+    for step in range(3):
+        factors.generate(step, 0.1)
+        assert torch.equal(stack.value, before) == (step == 0)
+        stack.grad.copy_(stack.value)  # of a loss that is half the sum of squares
+        optimizer.zero_grad()
+        factors.backward(step, 0.1)
+        optimizer.step()
+    assert stack.value.square().sum() < before.square().sum()
+
+
 def test_what_may_not_move_keeps_its_bits() -> None:
     network = make_network("mlp", 2, 2, hidden=4, heads=1, depth=1, window=None)
     factors = Factors(network, {"b.5": make_stack()})
+    torch.nn.init.normal_(network.out.weight)
     stack = factors.stacks["b.5"]
     before = stack.value.clone()
     stack.moving = torch.tensor([[True, False], [False, False], [True, True]])[:, None]
@@ -212,4 +228,5 @@ def test_no_pruning_comes_before_the_warm_up_is_over_nor_before_scores_are_there
     assert budgets(900, 12, 8, warmup=500, interval=100, final=0.5) == {600: 8}
     assert budgets(520, 12, 8, warmup=500, interval=100, final=0.5) == {520: 8}
     assert min(budgets(20, 12, 8, warmup=0, interval=1, final=0.5)) == 2
+    assert list(budgets(600, 12, 8, warmup=0, interval=100, final=0.5)) == [100, 200, 300]
     assert budgets(20, 12, 8, warmup=0, interval=1, final=50) == {2: 8}
