@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import random
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -24,8 +27,45 @@ if TYPE_CHECKING:
 Figures = dict[str, Any]
 
 STEPS = 2  # timed per turn, or a variant's whole cycle of steps where that is longer
-LEAST_ROWS = 32  # to draw validation rows from
+LEAST_ROWS = 256  # variants keep an eighth of them, at most 32, to validate on
+REPETITIONS = 5  # most turns of a variant
+SPREAD = 0.05  # of a variant's turns, above which it gets another one
+LIMIT_S = 480.0  # after which nobody gets another one
 _SLOW = 10
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        rows, length: rows per step and tokens per row. repetitions: most turns of a variant.
+        thorough: whether each variant has all of its turns, whatever they say and however long they take.
+    """
+
+    rows: int = 4
+    length: int = 64
+    repetitions: int = REPETITIONS
+    thorough: bool = False
+
+    def again(self, seconds: Sequence[float], lora: float, spent_s: float) -> bool:
+        """Whether a variant has another turn.
+
+        Args:
+            seconds: of a step, in its turns so far. lora: LoRA's in its first turn. spent_s: since the beginning.
+        """
+        turns = len(seconds)
+        if turns == 0:
+            return True
+        if turns >= self.repetitions or seconds[0] > _SLOW * lora:
+            return False
+        if self.thorough:
+            return True
+        unsure = turns < 2 or max(seconds) - min(seconds) > SPREAD * median(seconds)
+        return unsure and spent_s < LIMIT_S
+
+
+THOROUGH = Effort(rows=8, length=128, thorough=True)
 
 
 def bench_variants(
@@ -33,9 +73,7 @@ def bench_variants(
     *,
     variants: Sequence[str] = (),
     rank: int = 8,
-    rows: int = 8,
-    length: int = 128,
-    repetitions: int = 5,
+    effort: Effort | None = None,
     dtype: str = "auto",
     quiet: bool = False,
 ) -> dict[str, Figures]:
@@ -43,19 +81,20 @@ def bench_variants(
 
     Each is timed over its whole cycle of steps, with options under which every matrix is at its rank: for `lelora`
     that is a reward and new strategies every ten steps, served by its policy actor, with all triplets touched that it
-    can come to touch. All variants take turns on one base
-    model, so that a machine that slows down slows all of them. Attaching is timed with decompositions in the cache.
+    can come to touch. All variants take turns on one base model, so that a machine that slows down slows all of them;
+    medians over the turns are reported. A variant has two turns, and more where those differ by more than `SPREAD`, as
+    long as there is time; one whose step takes more than ten times LoRA's has one. Attaching is timed with
+    decompositions in the cache.
+
     Peak memory is what the allocator held at most above the base model, from attaching to the end of the steps; on CPUs
     the tensors are counted, in a pass of its own, because the process's size also holds what the system has not taken
     back.
 
     Args:
         model: alias, folder or hub id.
-        variants: names, with options as `name:option=value:..`; if empty all registered ones, and those with
-            hypernetworks at the paper's size too. `lora` is always among them.
-        rows, length: rows per step and tokens per row, the last quarter of them completion.
-        repetitions: turns of each variant; medians are reported. One whose step takes more than ten times LoRA's has
-            one turn.
+        variants: names, with options as `name:option=value:..`; if empty all registered ones, of a thorough measurement
+            those with hypernetworks at the paper's size too. `lora` is always among them.
+        effort: `Effort()` unless given, or `THOROUGH`. The last quarter of a row is completion.
 
     Returns:
         `{"variants": {name: {"step_time": ratio to lora, "peak_memory": ratio to lora, "trainable": count,
@@ -66,9 +105,10 @@ def bench_variants(
     Raises:
         UserError: a name is unknown, or a variant cannot be attached to this model at this rank.
     """
-    arms = {arm.label: arm for arm in _arms(variants)}
+    effort = effort or Effort()
+    arms = {arm.label: arm for arm in _arms(variants, paper_sizes=effort.thorough)}
     with _actors(arms) as actors:
-        return _measure(model, arms, rank, rows, length, repetitions, dtype, actors, Progress(quiet=quiet))
+        return _measure(model, arms, rank, effort, dtype, actors, Progress(quiet=quiet))
 
 
 @contextlib.contextmanager
@@ -96,9 +136,7 @@ def _measure(
     model: str,
     arms: Mapping[str, Arm],
     rank: int,
-    rows: int,
-    length: int,
-    repetitions: int,
+    effort: Effort,
     dtype: str,
     actors: Mapping[str, object],
     progress: Progress,
@@ -113,7 +151,7 @@ def _measure(
     from trainables.variants.core.config import Surroundings
     from trainables.variants.core.costs import Saturating
 
-    names = list(arms)
+    names, rows, length, started = list(arms), effort.rows, effort.length, time.monotonic()
     device = pick_device("auto")
     kind = pick_dtype(dtype, device)
     folder = resolve(model, quiet=progress.console.quiet)
@@ -141,13 +179,14 @@ def _measure(
     trainable: dict[str, int] = {}
     costs: dict[str, Costs] = {}
     optimizer_mb: dict[str, float] = {}
-    for name in names:
-        progress.say(f"memory: {name}")
+    for number, name in enumerate(names, start=1):
+        progress.say(f"memory and size: {name} ({number} of {len(names)})")
 
         def attach_and_train(name: str = name) -> None:
             run = begin(name)
             try:
-                for _ in range(1 + steps_of(name)):
+                # The first step makes the optimizer's state; `saturate` has made the rest as large as it becomes.
+                for _ in range(1 + STEPS):
                     run.train_step()
                 trainable[name] = run.variant.parameter_count()
                 costs[name] = run.variant.costs()
@@ -161,11 +200,13 @@ def _measure(
     seconds: dict[str, list[float]] = {name: [] for name in names}
     attaching: dict[str, list[float]] = {name: [] for name in names}
     generating: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(repetitions):
-        progress.say(f"time: turn {turn + 1} of {repetitions}")
-        for name in names:
-            if turn and seconds[name][0] > _SLOW * seconds["lora"][0]:
+    while due := [name for name in names if effort.again(seconds[name], _first(seconds), time.monotonic() - started)]:
+        # With those that are measured again, LoRA is, so that their ratio is of the same turns.
+        turn = due if "lora" in due or len(seconds["lora"]) >= effort.repetitions else ["lora", *due]
+        for number, name in enumerate(turn, start=1):
+            if name != "lora" and not effort.again(seconds[name], _first(seconds), time.monotonic() - started):
                 continue
+            progress.say(f"time: {name} ({number} of {len(turn)}, its turn {len(seconds[name]) + 1})")
             run = begin(name)
             attaching[name].append(run.attach_s)
             try:
@@ -210,11 +251,16 @@ def _measure(
     }
 
 
-def _arms(wanted: Sequence[str]) -> list[Arm]:
+def _first(seconds: Mapping[str, Sequence[float]]) -> float:
+    """LoRA's step in its first turn; infinite before it."""
+    return seconds["lora"][0] if seconds["lora"] else math.inf
+
+
+def _arms(wanted: Sequence[str], paper_sizes: bool = False) -> list[Arm]:
     from trainables.variants import VARIANTS, available
 
     if not wanted:
-        sized = [name for name in available() if "hypernet" in VARIANTS[name].options]
+        sized = [name for name in available() if paper_sizes and "hypernet" in VARIANTS[name].options]
         wanted = [*available(), *(f"{name}:preset=paper" for name in sized)]
     try:
         arms = {arm.label: arm for arm in (parse_arm(text) for text in wanted)}

@@ -39,6 +39,9 @@ class Loft(PeftVariant):
     alpha scales the start of A only as seen by W; the steps of W do not depend on it, which is the paper's
     claim that LoFT needs no alpha. Beyond LoRA's optimizer state it keeps r (r + 1) / 2 numbers per row and
     column, so it is meant for small ranks.
+
+    `eps` is AdamW's: here it stands beside the second moment of single entries of W, whose gradients are far smaller
+    than those of the factors. The authors' code has 1e-4, which bounds the steps of entries without much of a gradient.
     """
 
     name = "loft"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from raylora.cli._output import add_json, add_quiet, answer, at_least_one, print_table
@@ -16,19 +17,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="NAME", help="alias, folder or hub id")
     parser.add_argument("--variants", default="", metavar="A,B:option=value", help="names, with options (default: all)")
     parser.add_argument("--rank", type=int, default=8, help="default 8")
-    parser.add_argument("--rows", type=int, default=8, help="rows per step (default 8)")
-    parser.add_argument("--length", type=int, default=128, help="tokens per row (default 128)")
-    parser.add_argument("--repetitions", type=int, default=5, help="turns of each variant (default 5)")
+    parser.add_argument("--rows", type=int, help="rows per step (default 4, thorough 8)")
+    parser.add_argument("--length", type=int, help="tokens per row (default 64, thorough 128)")
+    parser.add_argument("--repetitions", type=int, help="most turns of each variant (default 5)")
+    parser.add_argument(
+        "--thorough",
+        action="store_true",
+        help="every turn of every variant, and networks at the paper's size too: hours instead of ten minutes",
+    )
     parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="of the base")
     add_quiet(parser)
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    from raylora.bench.variants import bench_variants
+    from raylora.bench.variants import THOROUGH, Effort, bench_variants
 
+    given = {name: getattr(options, name) for name in ("rows", "length", "repetitions")}
+    given = {name: value for name, value in given.items() if value is not None}
     at_least_one(options, "rank", "rows", "repetitions")
-    if options.length < 4:
+    if given.get("length", 4) < 4:
         raise UserError.at(
             "--length", f"{options.length}; allowed: at least 4, a quarter of which is completion", value=options.length
         )
@@ -36,9 +44,7 @@ def run(options: argparse.Namespace) -> None:
         options.model,
         variants=[name for name in options.variants.split(",") if name],
         rank=options.rank,
-        rows=options.rows,
-        length=options.length,
-        repetitions=options.repetitions,
+        effort=replace(THOROUGH if options.thorough else Effort(), **given),
         dtype=options.dtype,
         quiet=options.quiet,
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from raylora.bench.variants import _arms, _rows, bench_variants, peak_bytes
+from raylora.bench.variants import LIMIT_S, THOROUGH, Effort, _arms, _rows, bench_variants, peak_bytes
 from raylora.errors import UserError
 
 MEGA = 2**20
@@ -17,8 +17,19 @@ def test_lora_comes_first_and_once() -> None:
 def test_all_variants_are_measured_where_none_is_named() -> None:
     from trainables.variants import available
 
-    labels = [arm.label for arm in _arms([])]
+    assert {arm.label for arm in _arms([])} == set(available())
+    labels = [arm.label for arm in _arms([], paper_sizes=True)]
     assert set(available()) < set(labels) and "hyper_adalora:preset=paper" in labels
+
+
+def test_a_variant_is_measured_again_where_its_turns_differ_and_while_there_is_time() -> None:
+    again = Effort(repetitions=3).again
+    assert again([], 1.0, LIMIT_S) and again([1.0], 1.0, 0)  # everyone once, whatever it takes
+    assert not again([1.0, 1.04], 1.0, 0) and again([1.0, 1.1], 1.0, 0)
+    assert not again([1.0, 1.1], 1.0, LIMIT_S) and not again([1.0, 1.1, 1.2], 1.0, 0)
+    assert not again([11.0], 1.0, 0)
+    assert all(THOROUGH.again([1.0] * turns, 1.0, 10 * LIMIT_S) for turns in range(5))
+    assert not THOROUGH.again([1.0] * 5, 1.0, 0) and not THOROUGH.again([11.0], 1.0, 0)
 
 
 def test_an_unknown_variant_is_refused_before_a_model_is_read() -> None:
