@@ -67,8 +67,8 @@ class HyperVariant(Variant):
       BERT's are, N(0, 0.02^2)) but for the last layer, which is zero: the networks start as the identity, as the
       paper's table 8 implies (factors within a cosine of 0.98 of AdaLoRA's). They are trained at the configuration's
       learning rate. The paper's other choices are values of the configuration: rank 3, learning rate 1e-5, batch 64,
-      and 500 steps over which the rate warms up. Such a network sees nothing but the factors, which say little of where the
-      loss falls: a row of P is a random vector that has no bearing on the gradient of that row, so all that can be
+      and 500 steps over which the rate warms up. Such a network sees nothing but the factors, which say little of where
+      the loss falls: a row of P is a random vector that has no bearing on the gradient of that row, so all that can be
       learned is one map for rows that need different steps.
     - `default`: the network also sees each row's last gradient and Adam direction d, and its output is a correction of
       Adam's step, (1 + a) d + b, with an output layer that starts at zero (`ResidualFactors`). The configuration's
