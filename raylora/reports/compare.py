@@ -158,7 +158,8 @@ def _row(task: str, name: str, rates: Mapping[float, Sequence[Record]]) -> Row:
     metric = next(iter(rates.values()))[0]["metric"]
     if not fine:
         seeds = max(len(runs) for runs in rates.values())
-        return Row(task, name, math.nan, metric, *[math.nan] * 6, seeds, edge=False)
+        nan = math.nan
+        return Row(task, name, nan, metric, nan, nan, nan, nan, nan, nan, seeds, edge=False)
     rate = best_rate(fine)
     runs = fine[rate]
     return Row(
