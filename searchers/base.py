@@ -245,6 +245,11 @@ class SpaceSearcher(Searcher):
         """Running trials: `{trial id: configuration}`."""
         return {t: self._space().decode(i) for t, i in self._pending.items()}
 
+    @property
+    def queued(self) -> int:
+        """Configurations that were asked for from outside and are not proposed yet."""
+        return len(self._queue)
+
     def record(
         self,
         config: Mapping[str, object],

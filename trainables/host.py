@@ -17,10 +17,12 @@ from trainables.live import FOLDER as LIVE
 from trainables.protocols import TrainSettings, TrialSetup
 
 if TYPE_CHECKING:
+    import numpy as np
     from ray.actor import ActorHandle
     from transformers import PreTrainedModel
 
     from trainables.calibration import Calibration
+    from trainables.features import Kind
     from trainables.recipe import RecipeJob, RecipeResult
     from trainables.scored import Scored
     from trainables.variants.core.matching import Possible
@@ -174,6 +176,16 @@ class ModelHost:
 
         self.session.leave()
         return score(adapter, sets, self.setup, self.model, self.tokenizer)
+
+    def features(self, rows: Sequence[Any], kind: Kind) -> np.ndarray:
+        """What the base model makes of these `Rows`; see `trainables.features.features`."""
+        from trainables.evaluation import pad_token
+        from trainables.features import features
+
+        self.session.leave()
+        device = next(self.model.parameters()).device
+        pad = pad_token(self.tokenizer)
+        return features(self.model, rows, kind, pad_id=pad, head=self.setup.head, device=device)
 
 
 def _loading_file(run_dir: str, index: int) -> Path:

@@ -45,14 +45,47 @@ def bootstrap_error(
     return float(np.std([value(table[draw.integers(0, count, count)]) for _ in range(resamples)], ddof=1))
 
 
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's rank correlation, ties at their mean rank; NaN where one side is constant."""
-    a, b = _ranks(first), _ranks(second)
+def bootstrap_interval(
+    table: np.ndarray,
+    value: Callable[[np.ndarray], float],
+    *,
+    level: float = 0.95,
+    resamples: int = 4 * RESAMPLES,
+    seed: int = SEED,
+) -> tuple[float, float] | None:
+    """Where any function of rows lies with probability `level`, by the bootstrap's percentiles (Efron, 1979).
+
+    Resamples on which it is NaN are left out. None for fewer than three rows, and where more than half of the resamples
+    are left out.
+
+    Args:
+        table, value, resamples, seed: as for `bootstrap_error`, but `value` may be NaN.
+    """
+    count = len(table)
+    if count < 3:
+        return None
+    draw = np.random.default_rng(seed)
+    found = np.array([value(table[draw.integers(0, count, count)]) for _ in range(resamples)])
+    found = found[~np.isnan(found)]
+    if 2 * len(found) <= resamples:
+        return None
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def pearson(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
+    """Pearson's correlation; NaN where one side is constant."""
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _ranks(values: Sequence[float]) -> np.ndarray:
+def spearman(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> float:
+    """Spearman's rank correlation, ties at their mean rank; NaN where one side is constant."""
+    return pearson(_ranks(first), _ranks(second))
+
+
+def _ranks(values: Sequence[float] | np.ndarray) -> np.ndarray:
     array = np.asarray(values, dtype=float)
     return np.array([((array < x).sum() + (array <= x).sum() + 1) / 2 for x in array])

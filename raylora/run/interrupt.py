@@ -20,17 +20,20 @@ STATUS = 130
 
 
 @contextlib.contextmanager
-def interruptible(folder: Path) -> Iterator[None]:
+def interruptible(folder: Path, told: str | None = None) -> Iterator[None]:
     """Ctrl-C within ends what is done with the run's folder, with the line that says how to go on.
 
     The first one raises `Interrupted`, whatever catches it in between: where the process has not left after PATIENCE_S,
     it leaves as it is. A second one does so at once. All that counts is on disk by then: the journal is written line by
     line, checkpoints in one step. Outside the main thread, which alone hears signals, nothing changes.
 
+    Args:
+        told: how to go on, where that is not as with a run.
+
     Raises:
         Interrupted: with that line.
     """
-    told = f"interrupted; `raylora resume {folder}` goes on, `raylora finish {folder}` ends with what there is"
+    told = f"interrupted; {told or _of_a_run(folder)}"
     if threading.current_thread() is not threading.main_thread():
         try:
             yield
@@ -63,3 +66,7 @@ def interruptible(folder: Path) -> Iterator[None]:
         over.set()
         signal.signal(signal.SIGINT, before)
         sys.stderr.flush()
+
+
+def _of_a_run(folder: Path) -> str:
+    return f"`raylora resume {folder}` goes on, `raylora finish {folder}` ends with what there is"

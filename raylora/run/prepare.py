@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from raylora.run.planned import estimated, plan_run
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
 from trainables.files import replace_text
+from trainables.journal import Knobs
 from trainables.protocols import TrainSettings, TrialSetup
 from trainables.rows import Rows
 from trainables.variants import declared, start_actors
@@ -52,6 +53,8 @@ class Run:
     keeper: Keeper | None = None
     latest: ActorHandle | None = None
     tracking: Tracking | None = None
+    # What is tried, and nothing else; None where the searcher proposes.
+    recipes: Sequence[Knobs] | None = None
 
     @property
     def trials(self) -> int:
@@ -66,8 +69,12 @@ class Run:
         return base_for_adapters(self.spec.model)
 
 
-def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None) -> Run:
-    """Resolve the model, build the data once, start the hosts, and with a budget plan what they will do."""
+def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None, *, changing: bool = False) -> Run:
+    """Resolve the model, build the data once, start the hosts, and with a budget plan what they will do.
+
+    Args:
+        changing: whether hosts will be put under other setups (`trainables.host.change_setup`), as a plan does.
+    """
     from clusters.storage import check_cluster_storage
     from raylora import models
 
@@ -118,7 +125,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None)
         from trainables.host import start_hosts, start_latest
 
         progress.say(f"hosts: loading the model on {spec.resources.hosts}")
-        run.latest = start_latest() if keeper is not None else None
+        run.latest = start_latest() if keeper is not None or changing else None
         packs = spec.resources.pack != 1
         run.hosts = start_hosts(setup, spec.resources.hosts, latest=run.latest, packs=packs, **host_options(spec))
         # The search needs it, and its import takes seconds: those in which the hosts load the model.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from functools import partial
 from itertools import product
 
@@ -46,6 +47,8 @@ def search(run: Run, again: bool) -> None:
     searcher.trials = most
     if run.keeper is not None:
         keep_to_budget(run, run.keeper, searcher, again)
+    if run.recipes is not None:
+        keep_to_recipes(run, run.recipes, searcher)
     callback = RunCallback(
         str(run.folder), run.task.metric, run.task.mode, run.trials, partial(show_trial, run), run.progress.say
     )
@@ -166,6 +169,14 @@ def keep_to_budget(run: Run, keeper: Keeper, searcher: JournaledSearcher, again:
         # Outside the space, it is left to the final stage.
         with contextlib.suppress(ValueError, KeyError):
             inner.enqueue([run.spec.recipe_to_knobs()])
+
+
+def keep_to_recipes(run: Run, recipes: Sequence[Knobs], searcher: JournaledSearcher) -> None:
+    """Try these configurations of the space and no other; those that have begun are the journal's."""
+    inner, begun = searcher.inner, Journal(run.folder).started()
+    assert inner is not None
+    inner.enqueue([recipe for recipe in recipes if trial_key(recipe) not in begun])
+    searcher.enough = lambda: not inner.queued
 
 
 def _log_searcher(run: Run, searcher: JournaledSearcher, seconds: float) -> None:

@@ -42,14 +42,17 @@ class RunStatus(TypedDict):
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, mark: str = RUN_MARK) -> Iterator[None]:
     """Marks the run as running for the duration, for as long as this process lives.
+
+    Args:
+        mark: the file in its folder that is locked.
 
     Raises:
         UserError: another process runs it.
     """
-    with (folder / RUN_MARK).open("r+") as mark:
-        if not _locked(mark):
+    with (folder / mark).open("r+") as file:
+        if not _locked(file):
             raise UserError(
                 f"RUN_DIR: another process runs {folder}; wait until it ends, or stop it first",
                 field="RUN_DIR",

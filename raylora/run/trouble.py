@@ -31,8 +31,11 @@ def why(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def told_in_one_line(folder: Path) -> Iterator[None]:
+def told_in_one_line(folder: Path, told: str | None = None) -> Iterator[None]:
     """Whatever fails within is logged in the run's folder and raised as a line that says how to go on.
+
+    Args:
+        told: how to go on, where that is not as with a run.
 
     Raises:
         RunFailed: in the place of anything but a user's mistake and an interrupt.
@@ -48,7 +51,7 @@ def told_in_one_line(folder: Path) -> Iterator[None]:
         log_traceback(folder, "run", error)
         raise RunFailed(
             f"the run stopped: {why(error)}; {folder / ERRORS} has the traceback, and "
-            f"`raylora resume {folder}` goes on",
+            + (told or f"`raylora resume {folder}` goes on"),
             field="RUN_DIR",
             value=str(folder),
         ) from error

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainables.host import ModelHost, Space
 from trainables.journal import Ending, Knobs, Metrics
 from trainables.protocols import TrialSetup
 
 if TYPE_CHECKING:
+    import numpy as np
     from ray.actor import ActorHandle
 
     from trainables.calibration import Calibration
+    from trainables.features import Kind
     from trainables.recipe import RecipeJob, RecipeResult
     from trainables.variants.core.matching import Possible
 
@@ -68,3 +70,6 @@ class PackedHost(ModelHost):
 
     def recipe(self, job: RecipeJob) -> RecipeResult:
         return self.pack.outside(lambda: super(PackedHost, self).recipe(job))
+
+    def features(self, rows: Sequence[Any], kind: Kind) -> np.ndarray:
+        return self.pack.outside(lambda: super(PackedHost, self).features(rows, kind))
