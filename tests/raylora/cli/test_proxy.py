@@ -12,6 +12,7 @@ from trainables.journal import Journal
 SMALL = {"task__metrics": ["loss"], "space__variant": "lora", "space__batch_size": 8}
 
 
+@pytest.mark.real
 def test_the_command_trains_the_same_recipes_on_each_part_and_answers_again_from_files(
     write_spec, ray_local, table, answer, monkeypatch, tmp_path
 ) -> None:
