@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batching import IGNORE, collate, last_positions, micro_batches, pad_left
+from trainables.batching import IGNORE, collate, micro_batches, pad_left
 from trainables.exhausted import is_exhausted
-from trainables.generation import Ends, Prompted, continue_all
+from trainables.generation import Ends, Prompted, continue_all, read_prompts
 from trainables.modes import evaluating
 from trainables.protocols import Row, Sampling
 from trainables.sampling import chooser
@@ -207,17 +207,14 @@ def _prompted(
 ) -> tuple[Prompted, float, list[float]]:
     """The prompts as the model has read them, and the loss of their references, in all and of each, from one run."""
     inputs = {k: v.to(device) for k, v in pad_left([r["prompt_ids"] for r in rows], pad_id).items()}
-    last = last_positions(inputs["input_ids"], 1)
-    out = model(**inputs, use_cache=True, logits_to_keep=last)
-    first, cache, width = out.logits[:, -1], out.past_key_values, inputs["input_ids"].shape[1]
-    total, losses = _reference_loss(model, rows, first, cache, inputs, pad_id)
-    if any(getattr(layer, "is_sliding", False) for layer in cache.layers):
+    read, width = read_prompts(model, inputs), inputs["input_ids"].shape[1]
+    total, losses = _reference_loss(model, rows, read.logits, read.cache, inputs, pad_id)
+    if any(getattr(layer, "is_sliding", False) for layer in read.cache.layers):
         # A sliding window has dropped what a crop would need: run the prompt again.
-        out = model(**inputs, use_cache=True, logits_to_keep=last)
-        first, cache = out.logits[:, -1], out.past_key_values
-    elif cache.get_seq_length() > width:
-        cache.crop(width - cache.get_seq_length())
-    return Prompted(first, cache, inputs["attention_mask"]), total, losses
+        read = read_prompts(model, inputs)
+    elif read.cache.get_seq_length() > width:
+        read.cache.crop(width - read.cache.get_seq_length())
+    return read, total, losses
 
 
 def _reference_loss(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.cache_utils import DynamicLayer
 
+from trainables.batching import last_positions
 from trainables.sampling import TAIL, Choose
 
 # Columns that a full buffer grows by.
@@ -101,6 +102,12 @@ class Prompted:
     def joinable(self) -> bool:
         """Whether all layers keep all columns: else the rows are decoded apart, and none leaves."""
         return all(type(layer) is DynamicLayer for layer in self.cache.layers)
+
+
+def read_prompts(model: nn.Module, inputs: dict[str, Tensor]) -> Prompted:
+    """Run the model over prompts, as `batching.pad_left` pads them, on the model's device."""
+    out = model(**inputs, use_cache=True, logits_to_keep=last_positions(inputs["input_ids"], 1))
+    return Prompted(out.logits[:, -1], out.past_key_values, inputs["attention_mask"])
 
 
 @dataclass(frozen=True)

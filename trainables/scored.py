@@ -46,13 +46,23 @@ def score(
     Raises:
         ValueError, RuntimeError: the adapter does not belong to this model.
     """
-    _make_room(model, tokenizer)
-    over = exported_adapter(model, Path(adapter)) if adapter else contextlib.nullcontext(model)
-    with over as module, evaluating(module):
+    with over_base(model, tokenizer, adapter) as module, evaluating(module):
         return {split: _scored(module, split, as_rows(rows), setup, tokenizer) for split, rows in sets.items()}
 
 
-def _make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def over_base(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, adapter: str
+) -> contextlib.AbstractContextManager[nn.Module]:
+    """The adapter of a folder over `model` for the duration, with room for the tokenizer's tokens; "" for none.
+
+    Raises:
+        ValueError, RuntimeError: on entering; the adapter does not belong to this model.
+    """
+    make_room(model, tokenizer)
+    return exported_adapter(model, Path(adapter)) if adapter else contextlib.nullcontext(model)
+
+
+def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Embeddings for the tokens that a tokenizer of the adapter's own has added, as PEFT makes them."""
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer))

@@ -124,14 +124,14 @@ def old_rows(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def old_run(old_model, old_rows, tmp_path):
-    """A copy of one of them, `finished` or `interrupted`, with this machine's paths in it."""
+@pytest.fixture(scope="session")
+def copy_old_run(old_model, old_rows):
+    """Copies one of them, `finished` or `interrupted`, to a folder, with this machine's paths in it."""
 
-    def copy(name: str) -> Path:
-        folder = tmp_path / name
+    def copy(name: str, place: Path) -> Path:
+        folder = place / name
         shutil.copytree(ASSETS / name, folder)
-        paths = {"MODEL_FOLDER": old_model, "DATA_FOLDER": old_rows, "RUNS_FOLDER": tmp_path}
+        paths = {"MODEL_FOLDER": old_model, "DATA_FOLDER": old_rows, "RUNS_FOLDER": place}
         for file in folder.rglob("*"):
             if file.suffix in (".yaml", ".json"):
                 text = file.read_text()
@@ -141,6 +141,12 @@ def old_run(old_model, old_rows, tmp_path):
         return folder
 
     return copy
+
+
+@pytest.fixture
+def old_run(copy_old_run, tmp_path):
+    """A copy of one of them, in the test's own folder."""
+    return lambda name: copy_old_run(name, tmp_path)
 
 
 def environment() -> dict[str, str]:
