@@ -6,7 +6,7 @@ import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from raylora.errors import UserError
 from raylora.run.predictions import LABELS
@@ -172,7 +172,13 @@ class Run:
             raise UserError.at("RUN_DIR", no_adapter(self.folder, self.spec), value=str(self.folder))
         return folder
 
-    def export(self, to: str | Path, *, merge: bool = False) -> Path:
+    def export(
+        self,
+        to: str | Path,
+        *,
+        format: Literal["peft", "merged", "gguf"] | None = None,
+        merge: bool = False,
+    ) -> Path:
         """See `raylora.export`.
 
         Example:
@@ -181,7 +187,7 @@ class Run:
         """
         from raylora.run.export import export
 
-        return export(self.folder, to, merge=merge)
+        return export(self.folder, to, format=format, merge=merge)
 
     def load(self, *, device: str = "auto") -> TunedModel:
         """The tuned model, ready to answer: the base with the found recipe's adapter over it, and the tokenizer.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from raylora.api.run import Run
 from raylora.spec import Spec, from_dict
@@ -184,20 +184,28 @@ def open_run(run_dir: str | Path) -> Run:
     return Run(run_dir)
 
 
-def export(run_dir: str | Path | Run, to: str | Path, *, merge: bool = False) -> Path:
-    """Copy a run's adapter to `to`, or write the merged model there: `raylora export`.
+def export(
+    run_dir: str | Path | Run,
+    to: str | Path,
+    *,
+    format: Literal["peft", "merged", "gguf"] | None = None,
+    merge: bool = False,
+) -> Path:
+    """Write a run's adapter to `to`, its merged model, or GGUF files for llama.cpp: `raylora export`.
 
     Args:
         run_dir: a finished run, or its folder.
-        to: a new or empty folder. Plain `peft` loads the adapter from it; with `merge`, plain `transformers` loads
-            the model (float32).
-        merge: write the merged model.
+        to: a new or empty folder. Plain `peft` loads the adapter from it; of `merged`, plain `transformers` loads the
+            model (float32); of `gguf`, llama.cpp loads `base.gguf` with `adapter.gguf`, or `model.gguf` where it cannot
+            have the adapter.
+        format: default: `peft`, or `merged` with `merge`.
+        merge: write the merged model; with `gguf` as one file.
 
     Raises:
-        UserError: The run has no adapter yet, or `to` is in use.
+        UserError: The run has no adapter yet, `to` is in use, or llama.cpp's converters are not there.
 
     Example:
         >>> sorted(path.name for path in raylora.export("runs/sums", "adapter").glob("adapter_*"))
         ['adapter_config.json', 'adapter_model.safetensors']
     """
-    return _opened(run_dir).export(to, merge=merge)
+    return _opened(run_dir).export(to, format=format, merge=merge)

@@ -14,6 +14,12 @@ KEY = "RAYLORA_API_KEY"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="RUN", help="run, exported adapter or model: folder, hub id, alias")
+    parser.add_argument(
+        "--engine",
+        choices=("transformers", "vllm", "llamacpp"),
+        default="transformers",
+        help="default: transformers, in this process; the others bring servers of their own",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; others can reach any other one")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0 for any that is free")
     parser.add_argument("--api-key", metavar="KEY", help=f"what clients have to show; default: ${KEY}, if it is set")
@@ -35,12 +41,13 @@ def run(options: argparse.Namespace) -> None:
 
     def told(url: str) -> None:
         print(f"{url}  (Ctrl-C ends it)", file=sys.stderr, flush=True)
-        answer(options, {"url": url}, lambda: None)
+        answer(options, {"url": url, "engine": options.engine}, lambda: None)
         sys.stdout.flush()
 
     serve(
         options.target,
         told,
+        engine=options.engine,
         host=options.host,
         port=options.port,
         key=options.api_key or os.environ.get(KEY) or None,

@@ -6,7 +6,7 @@ how it scored with standard errors, the recipe, and how to load it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +23,32 @@ from trainables.journal import Journal
 _LABELS = {"base": "base, untouched", "default": "default recipe", "best": "**this one**"}
 
 
-def write_card(target: Path, run: Path, spec: Spec, *, base: str, merged: bool = False) -> Path:
-    """Writes `README.md` beside an exported adapter or merged model.
+def write_card(
+    target: Path, run: Path, spec: Spec, *, base: str, merged: bool = False, gguf: Sequence[str] = ()
+) -> Path:
+    """Writes `README.md` beside an exported adapter, merged model or GGUF files.
 
     Args:
         target: folder of what was exported.
         run: folder of the run that it is from.
         base: what the adapter names as its base: a hub id, or a folder of this machine.
         merged: whether the folder holds the whole model.
+        gguf: names of its GGUF files: the model's, and the adapter's where it is not merged.
 
     Returns:
         The file.
     """
     card = target / "README.md"
     summary: Mapping[str, object] = read_summary(run) or {}
-    header = _header(spec, summary, base, merged)
+    merged = merged or len(gguf) == 1
+    header = _header(spec, summary, base, merged, "gguf" if gguf else "transformers" if merged else "peft")
     title = spec.name or run.name
     parts = [
         f"---\n{header}\n---",
         f"# {title}",
-        _what(spec, merged),
+        _what(spec, merged, gguf),
         "## How to load",
-        _load(spec, target.name, base, merged, head_of_run(run, spec)),
+        _load_gguf(gguf) if gguf else _load(spec, target.name, base, merged, head_of_run(run, spec)),
         "## Scores",
         _scores(summary),
         "## Recipe",
@@ -56,7 +60,7 @@ def write_card(target: Path, run: Path, spec: Spec, *, base: str, merged: bool =
     return card
 
 
-def _header(spec: Spec, summary: Mapping[str, Any], base: str, merged: bool) -> str:
+def _header(spec: Spec, summary: Mapping[str, Any], base: str, merged: bool, library: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     metric, best = summary.get("metric"), summary.get("best", {})
@@ -77,7 +81,7 @@ def _header(spec: Spec, summary: Mapping[str, Any], base: str, merged: bool) -> 
     data = ModelCardData(
         base_model=named,
         base_model_relation=None if named is None else "merge" if merged else "adapter",
-        library_name="transformers" if merged else "peft",
+        library_name=library,
         license=license_of(spec.model),
         pipeline_tag=_pipeline(spec),
         tags=["raylora", "lora", spec.task.name],
@@ -99,8 +103,11 @@ def _dataset(spec: Spec) -> str:
     return Path(path).name if Path(path).expanduser().exists() else path
 
 
-def _what(spec: Spec, merged: bool) -> str:
-    kind = "The whole model, in float32" if merged else "An adapter"
+def _what(spec: Spec, merged: bool, gguf: Sequence[str]) -> str:
+    if gguf:
+        kind = "The whole model, as a GGUF file" if merged else "An adapter and its base, as GGUF files"
+    else:
+        kind = "The whole model, in float32" if merged else "An adapter"
     return f"{kind}: {_model(spec)} trained on {_dataset(spec)} by the recipe that raylora {__version__} found for it."
 
 
@@ -120,6 +127,11 @@ def _load(spec: Spec, folder: str, base: str, merged: bool, head: Head) -> str:
     code = "```python\n" + "\n".join(lines) + "\n```"
     note = "" if merged else _base_note(spec, base)
     return f"{code}\n\n{note}".strip()
+
+
+def _load_gguf(files: Sequence[str]) -> str:
+    lora = "".join(f" --lora {file}" for file in files[1:])
+    return f"With llama.cpp, in this folder:\n\n```sh\nllama-server -m {files[0]}{lora}\n```"
 
 
 def _head_options(head: Head, merged: bool) -> str:

@@ -1,55 +1,135 @@
-"""The adapter of a run, or its merged model, for others to load."""
+"""The adapter of a run, its merged model, or GGUF files of either, for others to load."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from raylora.errors import UserError
-from raylora.models import base_for_adapters
+from raylora.models import base_for_adapters, resolve
 from raylora.run.card import write_card
 from raylora.run.folder import no_adapter, read_run
 from raylora.run.heads import head_of_run
+from raylora.run.llamacpp.gguf import TYPES, converter, write_gguf
+from raylora.run.portable import PROGRAMS, look_at, write_uniform
 from raylora.spec import Spec
 from raylora.spec.paths import writable_folder
-from trainables.heads import Head
+from trainables.heads import LANGUAGE, Head
 from trainables.variants.core.tuned import tuned_by
 
+Format = Literal["peft", "merged", "gguf"]
+FORMATS: tuple[Format, ...] = ("peft", "merged", "gguf")
 
-def export(run_dir: str | Path, to: str | Path, *, merge: bool = False, base: str | None = None) -> Path:
-    """Copy the run's adapter to `to`, or write the merged model there, with a model card (`README.md`).
+
+def export(
+    run_dir: str | Path,
+    to: str | Path,
+    *,
+    format: Format | None = None,
+    merge: bool = False,
+    base: str | None = None,
+    kind: str | None = None,
+    check: str | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Write the run's adapter, its merged model or GGUF files to `to`, with a model card (`README.md`).
 
     The adapter names a base that is there for whoever opens it on this machine: a hub id, or the folder of the model.
 
     Args:
-        to: A new or empty folder. Plain `peft` loads the adapter from it; with `merge`, plain
-            `transformers` loads the model (float32 weights: bf16 would round the update away).
+        to: A new or empty folder. Plain `peft` loads the adapter from it; of `merged`, plain `transformers` loads the
+            model (float32 weights: bf16 would round the update away); of `gguf`, llama.cpp loads `base.gguf` with
+            `adapter.gguf`, or `model.gguf` where it cannot have the adapter.
+        format: one of `FORMATS`; default: `merged` with `merge`, else `peft`.
+        merge: with `gguf`: the merged model as one file.
         base: What the adapter names as its base instead.
+        kind: of the weights of a GGUF file: f32, f16, bf16, q8_0; default: as the base has them, float32 where merged.
+        check: a program that is to have the adapter, `vllm` or `llamacpp`.
+        say: told what is written otherwise than was asked for, and why.
 
     Raises:
-        UserError: The run has no adapter yet, or `to` is in use.
+        UserError: The run has no adapter yet, `to` is in use, llama.cpp's converters are not there or do not take the
+            model, or the program that was named cannot have the adapter.
     """
     folder, spec = read_run(run_dir)
+    form = _form(format, merge, kind, check)
     adapter = folder / "adapter"
     whole = tuned_by(adapter)
     if whole is None and not (adapter / "adapter_config.json").is_file():
         raise UserError.at("RUN_DIR", no_adapter(folder, spec), value=str(folder))
-    target = new_folder(to)
-    if whole is not None and not merge:
+    if whole is not None and form == "peft":
+        new_folder(to)
         raise UserError.at(
             "RUN_DIR", f"{folder}/adapter holds whole matrices, as {whole} left them; add --merge", value=str(folder)
         )
-    if merge:
-        _merge(spec, adapter, target, head_of_run(folder, spec))
-    else:
+    uniform = check is not None and _has_to_be_uniform(adapter, check, say)
+    if form == "gguf":
+        _check_gguf(spec)
+    target = new_folder(to)
+    head, named = head_of_run(folder, spec), base or base_for_adapters(spec.model)
+    files: list[Path] = []
+    if form == "peft":
         shutil.copytree(adapter, target, dirs_exist_ok=True)
-    named = base or base_for_adapters(spec.model)
-    if not merge:
+        if uniform:
+            write_uniform(adapter, target)
         _name_base(target / "adapter_config.json", named)
-    write_card(target, folder, spec, base=named, merged=merge)
+    elif form == "merged":
+        merge_to(target, resolve(spec.model), adapter, head)
+    else:
+        model = resolve(spec.model)
+        files = write_gguf(
+            target, model, adapter, lambda place: merge_to(place, model, adapter), merge=merge, kind=kind, say=say
+        )
+    write_card(target, folder, spec, base=named, merged=form == "merged", gguf=[file.name for file in files])
     return target
+
+
+def _form(format: Format | None, merge: bool, kind: str | None, check: str | None) -> Format:
+    """The format that is meant, once what is asked for goes together."""
+    form: Format = format or ("merged" if merge else "peft")
+    if form not in FORMATS:
+        raise UserError.at("--format", f"{form}; allowed: {', '.join(FORMATS)}", value=form, allowed=FORMATS)
+    if merge and form == "peft":
+        raise UserError.at("--merge", "not with --format peft; allowed: merged, gguf", value=True)
+    if kind is not None and form != "gguf":
+        raise UserError.at("--type", f"{kind}: goes with --format gguf, not with {form}", value=kind)
+    if kind is not None and kind not in TYPES:
+        raise UserError.at("--type", f"{kind}; allowed: {', '.join(TYPES)}", value=kind, allowed=TYPES)
+    if check is not None and form != "peft":
+        raise UserError.at("--check", f"{check}: goes with --format peft; {form} is no adapter to check", value=check)
+    if check is not None and check not in PROGRAMS:
+        raise UserError.at("--check", f"{check}; allowed: {', '.join(PROGRAMS)}", value=check, allowed=list(PROGRAMS))
+    return form
+
+
+def _has_to_be_uniform(adapter: Path, program: str, say: Callable[[str], None]) -> bool:
+    """Whether a program can have the adapter with one rank and one alpha alone.
+
+    Raises:
+        UserError: it cannot have it at all.
+    """
+    look = look_at(adapter, program)
+    if look.needs == "merge":
+        raise UserError.at(
+            "--check", f"{program}: {look.why}; --format merged writes a model that it can have", value=program
+        )
+    if look.needs == "uniform":
+        say(f"{look.why}: written with one rank and one alpha, which computes the same")
+    return look.needs == "uniform"
+
+
+def _check_gguf(spec: Spec) -> None:
+    if spec.task.head != "language":
+        raise UserError.at(
+            "--format",
+            f"gguf: llama.cpp writes text, and the run has a head for {spec.task.head}; allowed: peft, merged",
+            value="gguf",
+        )
+    converter()
 
 
 def new_folder(to: str | Path, option: str = "--to") -> Path:
@@ -66,12 +146,21 @@ def _name_base(file: Path, base: str) -> None:
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-def _merge(spec: Spec, adapter: Path, target: Path, head: Head) -> None:
-    from raylora.models import resolve
+def merge_to(
+    target: Path, model: Path, adapter: Path | None, head: Head = LANGUAGE, tokenizer: Path | None = None
+) -> None:
+    """Write the adapter of a folder merged into its base, in float32, for plain `transformers`.
+
+    Args:
+        model: folder of the base.
+        tokenizer: folder of the adapter's own tokenizer, if it has one.
+    """
+    from trainables.scored import make_room
     from trainables.session import load_model
     from trainables.variants.core.export import merge_folder
 
-    model, tokenizer = load_model(resolve(spec.model), "float32", "cpu", head=head)
-    merged = merge_folder(model, adapter)
+    loaded, own = load_model(model, "float32", "cpu", tokenizer or "", head)
+    make_room(loaded, own)
+    merged = loaded if adapter is None else merge_folder(loaded, adapter)
     merged.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    own.save_pretrained(target)

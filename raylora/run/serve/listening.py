@@ -79,6 +79,16 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+def free_port(host: str, port: int) -> int:
+    """That port, or a free one for 0, for a server of another process.
+
+    Raises:
+        UserError: as `bind`.
+    """
+    with bind(host, port) as bound:
+        return int(bound.getsockname()[1])
+
+
 def make_server(app: Starlette, ready: Callable[[], None]) -> uvicorn.Server:
     """A server of the application, which `ready` is called by once it listens."""
     import uvicorn

@@ -203,7 +203,7 @@ def read_body(kind: type[Kind], content: bytes) -> Kind:
         value = (body.model_extra or {}).get(name)
         if value is not None and not any(type(value) is type(one) and value == one for one in neutral):
             raise RequestError(
-                f"{name} = {json.dumps(value)}: not answered for here; leave it out",
+                f"{name} = {json.dumps(value)}: not answered for here; leave it out, or serve with another engine",
                 param=name,
                 code="unsupported_parameter",
             )

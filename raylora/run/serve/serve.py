@@ -1,4 +1,4 @@
-"""`raylora serve`: what is to be served, and where."""
+"""`raylora serve`: what is to be served, by which engine, where."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from pathlib import Path
 
 from raylora.errors import UserError
 from raylora.run.folder import read_run
-from raylora.run.serve import listening
+from raylora.run.serve import listening, with_llamacpp, with_vllm
 from raylora.run.serve.listening import Address
 from raylora.run.subject import CONFIG, Subject, check_adapter, find_subject
 from raylora.spec import Spec
+
+ENGINES = ("transformers", "vllm", "llamacpp")
 
 
 def serve(
     target: str,
     told: Callable[[str], None],
     *,
+    engine: str = "transformers",
     host: str = listening.LOCAL[0],
     port: int = 8000,
     key: str | None = None,
@@ -29,8 +32,10 @@ def serve(
     """Serve a run's adapter, any adapter of PEFT, or a model, until Ctrl-C.
 
     Args:
-        target: a run's folder, an adapter's folder or hub id, or a model.
+        target: a run's folder, an adapter's folder or hub id, or a model; with `llamacpp` also a folder that
+            `raylora export --format gguf` wrote.
         told: called with the address once it listens.
+        engine: one of `ENGINES`.
         key: what clients have to show.
         name: of the model, as clients ask for it; default: that of the folder.
         base: the base model of an adapter, instead of the one that it names.
@@ -40,14 +45,26 @@ def serve(
     Raises:
         UserError: one line.
     """
+    if engine not in ENGINES:
+        raise UserError.at("--engine", f"{engine}; allowed: {', '.join(ENGINES)}", value=engine, allowed=ENGINES)
     listening.check_host(host, key)
     address = Address(name or _name(target), host, port, key, told)
+    if engine == "llamacpp" and (files := with_llamacpp.exported(Path(target).expanduser())):
+        with_llamacpp.run_files(files, address)
+        return
     subject = find_subject(target, base)
     spec = None if subject.run is None else read_run(subject.run)[1]
     _check_head(subject, spec)
-    from raylora.run.serve import with_transformers  # with torch, which those who are refused need not wait for
+    held_in = dtype or (spec.dtype if spec else "auto")
+    if engine == "transformers":
+        from raylora.run.serve import with_transformers  # with torch, which those who are refused need not wait for
 
-    with_transformers.run(subject, spec, address, dtype or (spec.dtype if spec else "auto"), say)
+        with_transformers.run(subject, spec, address, held_in, say)
+        return
+    if spec is not None and spec.task.system:
+        say(f"{engine} leaves the run's system message to the client; send it with each conversation")
+    run = with_vllm.run if engine == "vllm" else with_llamacpp.run
+    run(subject, address, held_in, say)
 
 
 def _name(target: str) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from raylora.errors import UserError
-from raylora.run.serve.listening import Address, bind, check_host
+from raylora.run.serve.listening import Address, bind, check_host, free_port
 
 
 def test_others_are_not_listened_to_without_a_key() -> None:
@@ -17,7 +17,7 @@ def test_a_port_that_is_taken_is_one_line() -> None:
     with bind("127.0.0.1", 0) as bound:
         bound.listen()
         with pytest.raises(UserError, match=r"--port: \d+: Address already in use; choose another, or 0 for any"):
-            bind("127.0.0.1", bound.getsockname()[1])
+            free_port("127.0.0.1", bound.getsockname()[1])
 
 
 @pytest.mark.parametrize("port", [-1, 65536])

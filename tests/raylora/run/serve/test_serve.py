@@ -27,3 +27,12 @@ def test_a_classifier_writes_no_text(old_run) -> None:
 def test_an_adapter_of_another_model_is_one_line(old_run, tiny_model) -> None:
     told = refused(old_run("finished") / "adapter", base=str(tiny_model), port=0)
     assert told.startswith("RUN: ") and "cannot be served" in told
+
+
+@pytest.mark.parametrize(
+    ("engine", "variable"), [("vllm", "RAYLORA_VLLM_PYTHON"), ("llamacpp", "RAYLORA_LLAMACPP_PYTHON")]
+)
+def test_an_engine_that_is_not_there_says_how_to_get_it(old_run, monkeypatch, engine, variable) -> None:
+    monkeypatch.setenv(variable, "/bin/false")
+    told = refused(old_run("finished"), engine=engine)
+    assert told.startswith(f"{variable} = /bin/false: it is no Python that has ") and "install" in told

@@ -1,0 +1,58 @@
+"""vLLM's own server with the adapter over its base, or with the merged model where vLLM cannot have the adapter."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from raylora.run.elsewhere import find_python
+from raylora.run.export import merge_to
+from raylora.run.portable import look_at, write_uniform
+from raylora.run.serve import listening
+from raylora.run.serve.children import serve_child
+from raylora.run.serve.listening import Address
+from raylora.run.subject import Subject
+
+VARIABLE = "RAYLORA_VLLM_PYTHON"
+REMEDY = "install the extra vllm with constraints-vllm.txt into an environment of its own"
+# The ranks that vLLM has room for.
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+def run(subject: Subject, address: Address, dtype: str, say: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C.
+
+    Raises:
+        UserError: vLLM is not there, or the address cannot be had.
+        RunFailed: vLLM ended by itself.
+    """
+    python = find_python("vllm", VARIABLE, "--engine", REMEDY)
+    port = listening.free_port(address.host, address.port)
+    with tempfile.TemporaryDirectory(prefix="raylora-serve-") as work:
+        command = [python, "-m", "vllm.entrypoints.cli.main", "serve"]
+        command += arguments(subject, address, Path(work), say)
+        command += ["--host", address.host, "--port", str(port), "--dtype", dtype]
+        # Not among the arguments, which all users of the machine can read.
+        secret = {"VLLM_API_KEY": address.key} if address.key else {}
+        serve_child(command, address, port, environment=secret)
+
+
+def arguments(subject: Subject, address: Address, work: Path, say: Callable[[str], None]) -> list[str]:
+    """What is to be served, as `vllm serve` takes it; what has to be written for that goes to `work`."""
+    if subject.adapter is None:
+        return [str(subject.folder), "--served-model-name", address.name]
+    tokenizer = [] if subject.tokenizer == subject.folder else ["--tokenizer", str(subject.tokenizer)]
+    found = look_at(subject.adapter, "vllm")
+    if found.needs == "merge":
+        say(f"{found.why}: serving the merged model")
+        merge_to(work / "model", subject.folder, subject.adapter, tokenizer=subject.tokenizer)
+        return [str(work / "model"), "--served-model-name", address.name]
+    adapter = subject.adapter
+    if found.needs == "uniform":
+        adapter = write_uniform(subject.adapter, work / "adapter")
+    rank = json.loads((adapter / "adapter_config.json").read_text())["r"]
+    room = next((one for one in _RANKS if one >= rank), rank)
+    lora = ["--enable-lora", "--max-lora-rank", str(room), "--lora-modules", f"{address.name}={adapter}"]
+    return [str(subject.folder), *tokenizer, *lora]
