@@ -30,11 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    from raylora.reports.plots import check_plot
     from raylora.run.checks import load_checked
     from raylora.run.proxy.measure import measure_proxies
     from raylora.tasks.sandbox import unsafe_code
 
     fractions = _fractions(options.fractions)
+    if options.plot:
+        check_plot(options.plot, "--plot")
     with unsafe_code(options.unsafe_code):
         spec = load_checked(options.spec, options.overrides)
         folder, figures = measure_proxies(

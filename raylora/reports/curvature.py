@@ -65,7 +65,7 @@ def plot(figures: Mapping[str, Any], path: str | Path) -> Path:
     Raises:
         UserError: matplotlib is missing, or the file cannot be written in that format.
     """
-    from raylora.reports.plots import load_pyplot
+    from raylora.reports.plots import load_pyplot, save_plot
 
     pyplot = load_pyplot("--plot")
     path = Path(path).expanduser()
@@ -86,14 +86,7 @@ def plot(figures: Mapping[str, Any], path: str | Path) -> Path:
     axis.set_ylabel("largest eigenvalue over LoRA's")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, ncols=2)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, **({"metadata": {"Date": None}} if path.suffix == ".svg" else {}))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--plot {path}: {str(error).splitlines()[0]}", field="--plot", value=str(path)) from None
-    finally:
-        pyplot.close(figure)
-    return path
+    return save_plot(figure, path, "--plot")
 
 
 def compare(figures: Mapping[str, Any], source: str | Path) -> dict[str, Any]:

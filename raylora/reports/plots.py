@@ -48,3 +48,19 @@ def check_plot(path: str | Path, option: str) -> None:
             allowed=sorted(kinds),
         )
     writable_file(path, option)
+
+
+def save_plot(figure: Any, path: Path, option: str) -> Path:
+    """Writes a figure and closes it; its folder is made, and a file depends on the figure alone.
+
+    Raises:
+        UserError: the file cannot be written in that format.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, **({"metadata": {"Date": None}} if path.suffix == ".svg" else {}))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{option} {path}: {str(error).splitlines()[0]}", field=option, value=str(path)) from None
+    finally:
+        load_pyplot(option).close(figure)
+    return path

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raylora.errors import UserError
-from raylora.reports.plots import load_pyplot
+from raylora.reports.plots import load_pyplot, save_plot
 
 
 def table(figures: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -81,11 +80,4 @@ def plot(figures: Mapping[str, Any], path: str | Path) -> Path:
         axis.set_ylabel(what)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, **({"metadata": {"Date": None}} if path.suffix == ".svg" else {}))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--plot {path}: {str(error).splitlines()[0]}", field="--plot", value=str(path)) from None
-    finally:
-        pyplot.close(figure)
-    return path
+    return save_plot(figure, path, "--plot")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from raylora.run.folder import (
     RUN_MARK,
     archive_attempt,
     check_same,
+    clear_workings,
     new_run_folder,
     read_run,
     settled,
@@ -28,7 +28,6 @@ from raylora.run.folder import (
 from raylora.run.interrupt import interruptible
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run, prepare, stop_actors
-from raylora.run.requests import FOLDER as REQUESTS
 from raylora.run.search import search
 from raylora.run.state import held
 from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
@@ -37,8 +36,6 @@ from raylora.run.trials import best_trial, rank_trials, with_both_alphas, write_
 from raylora.run.trouble import logged_apart, told_in_one_line
 from raylora.spec import Spec
 from trainables.journal import Journal, Knobs, trial_key
-from trainables.live import FOLDER as LIVE
-from trainables.stops import FOLDER as STOPS
 
 # What is done with the folder of a run that has just come to its end, before its trackers are told; the second
 # argument tells the user a line.
@@ -166,8 +163,7 @@ def _finish(run: Run, started: float) -> Summary:
     }
     summary = cast(Summary, found)
     write_summary(run.folder, summary)
-    for name in ("checkpoints", LIVE, REQUESTS, STOPS):
-        shutil.rmtree(run.folder / name, ignore_errors=True)
+    clear_workings(run.folder)
     if run.keeper is not None:
         run.keeper.write()
     return summary

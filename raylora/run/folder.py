@@ -15,6 +15,8 @@ from raylora.errors import UserError
 from raylora.spec import Spec, from_dict
 from raylora.spec.text import read_yaml
 from trainables.journal import ERRORS, Journal, Knobs
+from trainables.live import FOLDER as LIVE
+from trainables.stops import FOLDER as STOPS
 
 # Made with a run's folder: resuming any other folder that happens to hold a spec.yaml would rearrange its files.
 RUN_MARK = ".raylora"
@@ -30,6 +32,8 @@ BEGUN = "begun.yaml"
 # The searcher's state, and what says that this is what was written.
 STATE_FILE = "searcher.pkl"
 STATE_MARK = "searcher.json"
+# What is asked of a search that runs.
+REQUESTS = "requests"
 
 
 def new_run_folder(spec: Spec) -> Path:
@@ -174,6 +178,12 @@ def _difference(field: str, now: object, before: object) -> tuple[str, object, o
             if now.get(name) != before.get(name):
                 return _difference(f"{field}.{name}", now.get(name), before.get(name))
     return field, now, before
+
+
+def clear_workings(folder: Path) -> None:
+    """Delete what only a search that goes on needs: checkpoints, live figures, requests, stops."""
+    for name in ("checkpoints", LIVE, REQUESTS, STOPS):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def archive_attempt(folder: Path) -> None:

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from raylora.errors import UserError
-from raylora.run.folder import read_run
+from raylora.run.folder import REQUESTS, read_run
 from raylora.run.state import run_state
 from raylora.run.trials import with_both_alphas
 from raylora.spec import Spec, from_dict
 from raylora.spec.text import choose, put
 from trainables.journal import Journal, Knobs, trial_key
 
-FOLDER = "requests"
 EVENT = "request"
 
 What = Literal["stop", "end", "add", "trials"]
@@ -221,7 +220,7 @@ def _add(folder: Path, config: dict[str, Any]) -> Answer:
 
 def _ask(folder: Path, request: Request) -> Answer:
     """Leave the request, and wait a little for the answer where the search runs."""
-    place = folder / FOLDER
+    place = folder / REQUESTS
     place.mkdir(exist_ok=True)
     fresh = place / f".{request.id}.fresh"
     with fresh.open("w") as file:
@@ -246,7 +245,7 @@ def _ask(folder: Path, request: Request) -> Answer:
 
 def waiting(folder: Path) -> list[Request]:
     """Requests that nobody has answered, oldest first. A file that is none is passed over."""
-    answered = answers(folder) if (place := folder / FOLDER).is_dir() else {}
+    answered = answers(folder) if (place := folder / REQUESTS).is_dir() else {}
     found = []
     for file in sorted(place.glob("*.json")):
         try:
@@ -265,7 +264,7 @@ def book(folder: Path, request: Request, taken: bool, told: str) -> None:
     state = "taken" if taken else "refused"
     told_of = {name: value for name, value in asdict(request).items() if name != "key"}
     Journal(folder).append(EVENT, request.key, **told_of, state=state, told=told)
-    (folder / FOLDER / f"{request.id}.json").unlink(missing_ok=True)
+    (folder / REQUESTS / f"{request.id}.json").unlink(missing_ok=True)
 
 
 def answers(folder: Path) -> dict[str, Answer]:

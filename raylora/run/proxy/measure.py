@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from raylora.build import refuse_head, train_settings
 from raylora.cluster import connected
 from raylora.errors import UserError
 from raylora.progress import Progress
-from raylora.run.folder import archive_attempt
+from raylora.run.folder import archive_attempt, clear_workings
 from raylora.run.interrupt import interruptible
 from raylora.run.prepare import Run, prepare, stop_actors
 from raylora.run.proxy.features import KeptFeatures
@@ -29,15 +28,12 @@ from raylora.run.proxy.record import (
     write_record,
 )
 from raylora.run.proxy.selectors import SELECTORS, select
-from raylora.run.requests import FOLDER as REQUESTS
 from raylora.run.state import held
 from raylora.run.trouble import logged_apart, told_in_one_line
 from raylora.spec import Spec
 from raylora.spec.model import SearchSpec
 from raylora.spec.text import choose
 from trainables.journal import Knobs
-from trainables.live import FOLDER as LIVE
-from trainables.stops import FOLDER as STOPS
 
 if TYPE_CHECKING:
     from searchers.space import Space
@@ -209,5 +205,4 @@ def _train_part(run: Run, part: Part, positions: np.ndarray, recipes: Sequence[K
         assert run.latest is not None
         change_setup(run.hosts, run.latest, setup)
     search(replace(run, folder=folder, setup=setup, recipes=recipes), again)
-    for name in ("checkpoints", LIVE, REQUESTS, STOPS):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    clear_workings(folder)
