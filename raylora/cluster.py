@@ -76,7 +76,7 @@ def _start(address: str, options: Mapping[str, object], tries: int = 5) -> None:
 
     for left in reversed(range(tries)):
         try:
-            with _without_start_notes():
+            with _without_start_notes(), _to_itself(address == "local"):
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises bare Exceptions here
             ray.shutdown()
@@ -115,6 +115,31 @@ def users_errors() -> Iterator[None]:
         yield
     except RayError as error:
         raise (user_error_of(error) or error) from None
+
+
+@contextlib.contextmanager
+def _to_itself(alone: bool) -> Iterator[None]:
+    """Have a Ray that is started within listen to this machine alone, as one on macOS or Windows does by itself.
+
+    Elsewhere its node has the machine's address, and others could reach it. What it has been told holds for all of its
+    processes, which inherit the environment.
+    """
+    if not alone:
+        yield
+        return
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[0]
+        if before[1] is None:
+            del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
+        else:
+            os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = before[1]
 
 
 @contextlib.contextmanager

@@ -28,6 +28,8 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str, *, field: str = "", value: object = None, allowed: object = None) -> None:
+        # One line, whatever a name or a path in it holds.
+        message = " ".join(message.splitlines())
         super().__init__(message)
         self.message = message
         self.field, self.value, self.allowed = field, value, allowed

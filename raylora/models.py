@@ -80,12 +80,13 @@ def resolve(name: str | Path, *, cache: str | Path | None = None, quiet: bool = 
         quiet: no progress on stderr.
 
     Raises:
-        UserError: unknown name, a folder that is no model, no network, or a download with a wrong checksum.
+        UserError: unknown name, a folder that is no model, a model that comes with code of its own, no network, or a
+            download with a wrong checksum.
     """
     text = str(name)
     folder = Path(text).expanduser()
     if _is_model(folder):
-        return folder.resolve()
+        return _without_own_code(text, folder.resolve())
     if text in ALIASES:
         return _bundled(text, ALIASES[text], cache_folder(cache), quiet)
     if folder.is_dir():
@@ -93,13 +94,47 @@ def resolve(name: str | Path, *, cache: str | Path | None = None, quiet: bool = 
             "model", f"the folder {text!r} has no config.json; give a folder saved by save_pretrained", value=text
         )
     if _HUB_ID.fullmatch(text) and not text.startswith("."):
-        return _from_hub(text, cache, quiet)
+        return _without_own_code(text, _from_hub(text, cache, quiet))
     raise UserError.at(
         "model",
         f"{text!r} is unknown; give a local folder, a hub id org/name, or one of: {', '.join(ALIASES)}",
         value=text,
         allowed=list(ALIASES),
     )
+
+
+def _without_own_code(name: str, folder: Path) -> Path:
+    """The folder, unless transformers could only load it by running Python code that comes with the model.
+
+    Where such code is there but not needed, for transformers knows the architecture, it is not run either.
+    """
+    told = {file: _json_in(folder / file) for file in ("config.json", "tokenizer_config.json")}
+    if not any("auto_map" in one for one in told.values()):
+        return folder
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
+
+    family, tokenizer = told["config.json"].get("model_type"), told["tokenizer_config.json"]
+    known = family in CONFIG_MAPPING_NAMES
+    if "auto_map" in tokenizer and family not in TOKENIZER_MAPPING_NAMES:
+        known = known and tokenizer_class_from_name(str(tokenizer.get("tokenizer_class"))) is not None
+    if known:
+        return folder
+    raise UserError.at(
+        "model",
+        f"{name!r} ({family}) needs Python code that comes with it (trust_remote_code), which is never run here; "
+        "allowed: a model whose architecture this version of transformers knows",
+        value=name,
+    )
+
+
+def _json_in(file: Path) -> dict[str, object]:
+    """The mapping in a JSON file; an empty one where there is none, which whoever loads the model will tell."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def public_name(name: str) -> str | None:

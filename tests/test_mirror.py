@@ -14,6 +14,7 @@ ACROSS = {
     "clusters/test_kuberay.py",
     "raylora/run/recipes/test_toolkits.py",
     "raylora/reports/page/test_browser.py",
+    "raylora/run/test_bad_specs.py",
     "raylora/run/test_defaults.py",
     "raylora/run/test_failures.py",
     "raylora/run/test_job.py",

@@ -68,7 +68,8 @@ def asked_spec(options: argparse.Namespace) -> Spec:
     if file is None:
         data = put(data, machine_defaults() if "hosts" not in given else {})
     fields = {FLAGS[flag][0]: listed(value) if flag == "variants" else value for flag, value in given.items()}
-    before = (data.get("search") or {}).get("searcher")
+    search = data.get("search")
+    before = search.get("searcher") if isinstance(search, dict) else None
     if "searcher" in given and before != given["searcher"]:
         fields["search.options"] = {}
     return from_dict(apply_overrides(put(data, fields), overrides))

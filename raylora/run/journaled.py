@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +38,9 @@ class JournaledSearcher(Searcher):
       trial is answered from the journal, and the searcher is told only if its state does not know the result;
     - a configuration that had started goes first, and continues from its checkpoint.
 
-    The state is a pickle: it is read only where `searcher.json`, written beside it, names its SHA-256, and left where
-    it does not load (its classes have moved since). The searcher then knows what the journal tells, which is every
+    The state is a pickle: it is read only where it lies in the run's folder itself, belongs to the user, and
+    `searcher.json`, written beside it, names its SHA-256; and left where it does not load (its classes have moved
+    since). The searcher then knows what the journal tells, which is every
     result; only its random draws begin anew.
 
     Trials that fail are replaced: the search is over when `trials` have finished, or as many have failed, or the first
@@ -139,7 +142,10 @@ class JournaledSearcher(Searcher):
         """Restore the state on disk; says what is wrong with it where that cannot be."""
         if not self.state_path.exists():
             return None
-        data = self.state_path.read_bytes()
+        try:
+            data = _own_bytes(self.state_path)
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
         if hashlib.sha256(data).hexdigest() not in self._marked():
             return f"is not what {STATE_MARK} says was written" if self._marked() else f"has no {STATE_MARK}"
         inner = self._inner()
@@ -249,3 +255,16 @@ class JournaledSearcher(Searcher):
         for end in Journal(str(self.run_dir)).concluded().values():
             if inner.space is not None and end.config in inner.space and inner.space.encode(end.config) not in known:
                 self._record(self._respell(end.config), end)
+
+
+def _own_bytes(file: Path) -> bytes:
+    """What is in a file that nobody else can have put there. OSError: it is another user's, or a link."""
+    if file.is_symlink():
+        raise PermissionError(errno.EPERM, "it is a link")
+    with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
+        kept = os.fstat(stream.fileno())
+        if kept.st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "it belongs to another user")
+        if kept.st_mode & stat.S_IWOTH:
+            raise PermissionError(errno.EPERM, "every user may write it")
+        return stream.read()

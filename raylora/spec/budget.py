@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -27,7 +28,7 @@ def budget_seconds(text: str, gpus: float = 0.0) -> float:
         seconds = float(of_gpus[1]) * SECONDS["h"] / gpus
     else:
         seconds = _seconds(told)
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise ValueError(f"allowed: {ALLOWED}")
     return seconds
 

@@ -28,7 +28,7 @@ from raylora.spec.parts import Listed, Part, Scalar
 from raylora.spec.paths import absolute_storage
 from raylora.spec.space import PAPER_RATES, SpaceSpec
 from raylora.spec.task import TaskSpec
-from raylora.spec.text import apply_overrides, explain, read_yaml
+from raylora.spec.text import apply_overrides, explain, read_yaml, short
 
 if TYPE_CHECKING:
     from searchers.space import Space
@@ -410,7 +410,7 @@ def from_dict(data: Mapping[str, Any]) -> Spec:
     # First: of a later form, everything else may be unknown too.
     if isinstance(version, int) and version > VERSION:
         raise UserError(
-            f"version = {version}: the spec is of a later release; allowed: up to {VERSION}, or upgrade raylora",
+            f"version = {short(version)}: the spec is of a later release; allowed: up to {VERSION}, or upgrade raylora",
             field="version",
             value=version,
             allowed=VERSION,

@@ -12,7 +12,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema(examples: Mapping[str, Sequence[str]] | None = None) -> dict[str, object]:
-    """What pydantic says of `Spec`, and what it cannot know: a knob's scalar stands for a list of one.
+    """What pydantic says of `Spec`, and what it cannot know: what else is read as such a value.
+
+    A knob's scalar, a tracker and a metric stand for a list of one; null is the default of scheduler and language model.
 
     Args:
         examples: names that editors offer, by dotted key (`space.variant`); other names stay allowed.
@@ -24,6 +26,10 @@ def json_schema(examples: Mapping[str, Sequence[str]] | None = None) -> dict[str
     # The values of further knobs, by name.
     extra = schema["$defs"][SpaceSpec.__name__]["properties"]["extra"]
     _accept_scalars(extra["additionalProperties"])
+    for key in ("track", "task.metrics"):
+        _accept_scalars(_field(schema, key))
+    for key in ("search.scheduler", "search.llm"):
+        _accept_null(_field(schema, key))
     for key, names in (examples or {}).items():
         _field(schema, key)["examples"] = list(names)
     return {"$schema": DIALECT, "title": "raylora spec", **{k: v for k, v in schema.items() if k != "title"}}
@@ -39,6 +45,11 @@ def _accept_scalars(field: dict[str, Any]) -> None:
         options = [{word: field.pop(word) for word in words if word in field}]
     scalars = [option["items"] for option in options if option.get("type") == "array"]
     field["anyOf"] = [*options, *scalars]
+
+
+def _accept_null(field: dict[str, Any]) -> None:
+    """A value or null, in place."""
+    field["anyOf"] = [{word: field.pop(word) for word in ("type", "enum") if word in field}, {"type": "null"}]
 
 
 def _field(schema: dict[str, Any], key: str) -> dict[str, object]:

@@ -17,7 +17,19 @@ from raylora.errors import UserError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML where 1e-3 is a number (YAML 1.1 asks for 1.0e-3) and a key given twice is an error."""
+    """Safe YAML where 1e-3 is a number (YAML 1.1 asks for 1.0e-3) and a key given twice is an error.
+
+    So is what PyYAML itself stumbles over (a 40th of May, `!!int x`), and an alias within what it stands for.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            # Deep: a collection that has itself for an item is found out at once.
+            return super().construct_object(node, deep=True)
+        except (ValueError, LookupError, AttributeError, OverflowError):
+            kind = node.tag.rpartition(":")[2]
+            told = f"{short(node.value)} is no {kind} that can be read"
+            raise yaml.constructor.ConstructorError(None, None, told, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -34,12 +46,18 @@ _Loader.add_implicit_resolver(
 
 def parse_value(text: str) -> Any:
     """YAML text, with 1e-3 as a number. Raises yaml.YAMLError."""
-    return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
 
 
 def short(value: object, limit: int = 80) -> str:
     """The value on one line, cut where it is long."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes no whole number of more than some thousand digits
+        text = "a number of too many digits"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

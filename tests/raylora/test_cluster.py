@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -21,3 +25,20 @@ def test_a_cluster_that_is_gone_is_one_line() -> None:
 @pytest.mark.parametrize("address", ["local", "auto"])
 def test_addresses_that_ray_finds_by_itself_are_left_to_it(address) -> None:
     _check_reachable(address)
+
+
+@pytest.mark.real
+def test_a_ray_that_is_started_here_listens_to_this_machine_alone() -> None:
+    code = """
+import json, psutil, ray
+from raylora.cluster import connected
+with connected():
+    ray.get(ray.remote(lambda: None).remote())
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [c.laddr.ip for p in family for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+print(json.dumps(listening))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
+    listening = json.loads(done.stdout)
+    assert listening and set(listening) <= {"127.0.0.1", "::1"}

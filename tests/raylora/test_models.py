@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import subprocess
 import threading
@@ -69,6 +70,43 @@ def test_an_unknown_name_is_named_with_the_aliases(name):
 def test_a_folder_without_config_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"has no config.json"):
         models.resolve(tmp_path)
+
+
+OWN_CODE = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+
+
+@pytest.fixture
+def with_code(tmp_path):
+    """`with_code(model_type, tokenizer={})`: a folder of a model whose code would leave a file behind."""
+
+    def make(family: str, tokenizer: dict | None = None) -> Path:
+        folder = tmp_path / "model"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"model_type": family, "auto_map": OWN_CODE}))
+        (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+        if tokenizer is not None:
+            (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+        return folder
+
+    yield make
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_that_needs_code_of_its_own_is_refused_and_the_code_is_not_run(with_code):
+    with pytest.raises(UserError, match=r"^model: .* \(unheard_of\) needs Python code that comes with it") as caught:
+        models.resolve(with_code("unheard_of"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tokenizer_that_needs_code_of_its_own_is_refused(with_code):
+    tokenizer = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}
+    with pytest.raises(UserError, match="trust_remote_code"):
+        models.resolve(with_code("vit", tokenizer))
+
+
+def test_code_beside_an_architecture_that_is_known_is_left_alone(with_code):
+    folder = with_code("llama", {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.T", None]}})
+    assert models.resolve(folder) == folder
 
 
 def test_a_hub_model_out_of_reach_is_one_line(home, monkeypatch):

@@ -134,7 +134,16 @@ def _of_moved_classes(folder) -> None:
     (folder / "searcher.json").write_text(json.dumps({"sha256": [hashlib.sha256(data).hexdigest()]}))
 
 
-@pytest.mark.parametrize("harm", [_without_a_mark, _of_another_hash, _torn, _of_moved_classes])
+def _linked(folder) -> None:
+    (folder / "searcher.pkl").rename(folder / "elsewhere.pkl")
+    (folder / "searcher.pkl").symlink_to(folder / "elsewhere.pkl")
+
+
+def _writable_for_all(folder) -> None:
+    (folder / "searcher.pkl").chmod(0o666)
+
+
+@pytest.mark.parametrize("harm", [_linked, _writable_for_all, _without_a_mark, _of_another_hash, _torn, _of_moved_classes])
 def test_a_state_that_is_no_use_is_rebuilt_from_the_journal_and_told_in_one_line(booked, fresh, tmp_path, harm) -> None:
     harm(tmp_path)
     second = fresh()
@@ -143,6 +152,12 @@ def test_a_state_that_is_no_use_is_rebuilt_from_the_journal_and_told_in_one_line
     assert facts(second) == [(0.5, 0.125, 10)]
     assert second.suggest("replay") == booked[1]
     assert booked[1] not in [second.suggest(str(i)) for i in range(7)]
+
+
+def test_a_state_of_another_user_is_not_read(booked, fresh, monkeypatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 12345)
+    (line,) = caught_up(fresh())
+    assert line.endswith("since searcher.pkl cannot be read (it belongs to another user)")
 
 
 def test_a_state_without_a_mark_is_never_unpickled(booked, fresh, tmp_path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from raylora.spec import from_dict
 from raylora.spec.schema import json_schema
 from raylora.spec.text import read_yaml
 
@@ -28,6 +29,21 @@ def test_mistakes_do_not(changes) -> None:
 def test_scalar_stands_for_a_list_of_one() -> None:
     space = {"rank": 4, "alpha_ratio": 2, "dropout": [0, 0.1], "extra": {"n": 3, "m": [1, 2]}}
     jsonschema.validate({"model": "m", "task": {"name": "instruct"}, "space": space}, json_schema())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"track": "mlflow"},
+        {"task": {"name": "instruct", "metrics": "loss"}},
+        {"task": {"name": "instruct", "metrics": {"number": {"mark": "####"}}}},
+        {"search": {"scheduler": None, "llm": None}},
+    ],
+)
+def test_what_else_a_spec_may_say_holds_too(changes) -> None:
+    spec = {"model": "m", "task": {"name": "instruct"}, **changes}
+    from_dict(spec)
+    jsonschema.validate(spec, json_schema())
 
 
 def test_names_are_offered_and_others_stay_allowed() -> None:
