@@ -16,7 +16,7 @@ from raylora.build import build_task, check_rows
 from raylora.errors import UserError
 from raylora.run.tracking import make_trackers
 from raylora.spec import Spec, load
-from raylora.spec.paths import URI, absolute_storage, why_not_writable
+from raylora.spec.paths import URI, absolute_storage, local_path, why_not_writable
 from raylora.spec.text import choose, short
 
 if TYPE_CHECKING:
@@ -146,7 +146,10 @@ def _check_searcher(spec: Spec) -> None:
         except ValueError as error:
             raise UserError.around("search.options.", error) from None
     for source in search.learn_from:
+        local_path("search.learn_from", source)
         read_source("search.learn_from", source)
+    if search.prompt is not None:
+        local_path("search.prompt", search.prompt)
     of_space = {name: value for name, value in (("prior", search.prior), ("prompt", search.prompt)) if value}
     if of_space:
         try:
@@ -193,7 +196,7 @@ def check_model(field: str, name: str) -> None:
     aliases = sorted(ALIASES)
     if name in aliases:
         return
-    folder = Path(name).expanduser()
+    folder = local_path(field, name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(
@@ -213,7 +216,7 @@ def check_model(field: str, name: str) -> None:
 
 
 def _check_path(field: str, name: str) -> None:
-    if Path(name).expanduser().exists() or URI.match(name):
+    if URI.match(name) or local_path(field, name).exists():
         return
     if _looks_local(name) or not _HUB_ID.match(name):
         raise UserError(
@@ -233,6 +236,7 @@ def _check_deepspeed(spec: Spec) -> None:
     from clusters import deepspeed_config
 
     given = spec.resources.deepspeed_config or "zero2"
+    local_path("resources.deepspeed_config", given)
 
     def refused(told: str) -> UserError:
         field = "resources.deepspeed_config"
@@ -257,9 +261,10 @@ def _check_deepspeed(spec: Spec) -> None:
 
 def check_storage(path: str) -> None:
     """Makes the folder and writes a file there. URIs are taken at their word: the first write proves them."""
-    place = absolute_storage(path)
-    if URI.match(place):
+    if URI.match(path):
         return
+    local_path("storage_path", path)
+    place = absolute_storage(path)
     problem = why_not_writable(Path(place))
     if problem:
         raise UserError(

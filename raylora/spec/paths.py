@@ -12,8 +12,30 @@ import tempfile
 from pathlib import Path
 
 from raylora.errors import UserError
+from raylora.spec.text import short
 
 URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def local_path(field: str, name: str) -> Path:
+    """The path of a file or folder on this machine, which need not be there, with its `~` filled in.
+
+    Args:
+        field: of the spec, for messages.
+
+    Raises:
+        UserError: no file can have this name: too long, with a NUL, or in the home of somebody who is not known here.
+    """
+    try:
+        path = Path(name).expanduser()
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return path
+    except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+    else:
+        return path
+    raise UserError(f"{field} = {short(name)}: no path of this machine ({why})", field=field, value=name)
 
 
 def absolute_storage(path: str) -> str:

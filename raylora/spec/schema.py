@@ -14,7 +14,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def json_schema(examples: Mapping[str, Sequence[str]] | None = None) -> dict[str, object]:
     """What pydantic says of `Spec`, and what it cannot know: what else is read as such a value.
 
-    A knob's scalar, a tracker and a metric stand for a list of one; null is the default of scheduler and language model.
+    A knob's scalar, a tracker and a metric stand for a list of one; null for the default of scheduler and llm.
 
     Args:
         examples: names that editors offer, by dotted key (`space.variant`); other names stay allowed.

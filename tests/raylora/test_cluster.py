@@ -41,4 +41,4 @@ print(json.dumps(listening))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
     listening = json.loads(done.stdout)
-    assert listening and set(listening) <= {"127.0.0.1", "::1"}
+    assert listening and set(listening) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}

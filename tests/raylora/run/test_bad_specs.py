@@ -20,15 +20,26 @@ from raylora.spec.schema import json_schema
 SCHEMA = json_schema()
 SPEC = {"model": "smollm2-135m", "task": {"name": "gsm8k", "path": "openai/gsm8k"}}
 # What files and lines of text are broken by; random text has hardly any of it.
-NASTY = ["", "\0", "a\nb", "a\u2028b", "\ud800", "~nobody/x", "a" * 5000, "../..", "**", "1" * 5000, "2001-99-99", "org/x"]
+NASTY = [
+    "",
+    "\0",
+    "a\nb",
+    "a\u2028b",
+    "\ud800",
+    "~nobody/x",
+    "a" * 5000,
+    "../..",
+    "**",
+    "1" * 5000,
+    "2001-99-99",
+    "org/x",
+]
 
 
 def bounded(examples: int) -> Callable[[Any], Any]:
     """The same examples in every run; those that failed once are not kept, since they come again."""
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]
-    return settings(
-        max_examples=examples, derandomize=True, database=None, deadline=None, suppress_health_check=checks
-    )
+    return settings(max_examples=examples, derandomize=True, database=None, deadline=None, suppress_health_check=checks)
 
 
 def resolved(field: dict[str, Any]) -> dict[str, Any]:

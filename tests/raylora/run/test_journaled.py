@@ -143,7 +143,9 @@ def _writable_for_all(folder) -> None:
     (folder / "searcher.pkl").chmod(0o666)
 
 
-@pytest.mark.parametrize("harm", [_linked, _writable_for_all, _without_a_mark, _of_another_hash, _torn, _of_moved_classes])
+@pytest.mark.parametrize(
+    "harm", [_linked, _writable_for_all, _without_a_mark, _of_another_hash, _torn, _of_moved_classes]
+)
 def test_a_state_that_is_no_use_is_rebuilt_from_the_journal_and_told_in_one_line(booked, fresh, tmp_path, harm) -> None:
     harm(tmp_path)
     second = fresh()

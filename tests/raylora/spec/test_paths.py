@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from raylora.errors import UserError
-from raylora.spec.paths import absolute_storage, writable_file
+from raylora.spec.paths import absolute_storage, local_path, writable_file
 
 
 def test_relative_storage_of_a_job_is_outside_its_working_directory(
@@ -37,3 +37,16 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, place: str, t
     with pytest.raises(UserError, match=f"^--to .*{told}; name a place") as refused:
         writable_file(tmp_path / place, "--to")
     assert refused.value.field == "--to"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a" * 5000, "~nobody-of-this-name/x", "\ud800"])
+def test_name_that_no_file_can_have_is_one_line(name: str) -> None:
+    with pytest.raises(UserError, match=r"^task.path = .*: no path of this machine \(") as caught:
+        local_path("task.path", name)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_path_need_not_be_there_and_its_home_is_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert local_path("task.path", "~/rows.jsonl") == Path("/home/me/rows.jsonl")
+    assert local_path("task.path", "/etc/hosts/none") == Path("/etc/hosts/none")
