@@ -106,26 +106,51 @@ def resolve(name: str | Path, *, cache: str | Path | None = None, quiet: bool = 
 def _without_own_code(name: str, folder: Path) -> Path:
     """The folder, unless transformers could only load it by running Python code that comes with the model.
 
-    Where such code is there but not needed, for transformers knows the architecture, it is not run either.
+    transformers itself is asked, and not trusted with the code. Where the code is there but not needed, for
+    transformers knows the architecture, it is not run either.
     """
-    told = {file: _json_in(folder / file) for file in ("config.json", "tokenizer_config.json")}
-    if not any("auto_map" in one for one in told.values()):
+    told, of_tokenizer = _json_in(folder / "config.json"), _json_in(folder / "tokenizer_config.json")
+    own = told.get("auto_map")
+    if own is None and "auto_map" not in of_tokenizer:
         return folder
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
+    from transformers import AutoConfig, AutoTokenizer
 
-    family, tokenizer = told["config.json"].get("model_type"), told["tokenizer_config.json"]
-    known = family in CONFIG_MAPPING_NAMES
-    if "auto_map" in tokenizer and family not in TOKENIZER_MAPPING_NAMES:
-        known = known and tokenizer_class_from_name(str(tokenizer.get("tokenizer_class"))) is not None
+    part = "the model"
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        known = _has_a_head(type(config), own)
+        if known and "auto_map" in of_tokenizer:
+            part = "the tokenizer"
+            AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except ValueError:
+        known = False
+    except OSError:  # a file that is missing, which whoever loads the model will tell
+        return folder
     if known:
         return folder
     raise UserError.at(
         "model",
-        f"{name!r} ({family}) needs Python code that comes with it (trust_remote_code), which is never run here; "
-        "allowed: a model whose architecture this version of transformers knows",
+        f"{name!r} ({told.get('model_type')}): {part} needs Python code that comes with it (trust_remote_code), which "
+        "is never run here; allowed: a model that this version of transformers knows by itself",
         value=name,
     )
+
+
+def _has_a_head(config: type, own: object) -> bool:
+    """Whether transformers has one itself of the heads that a model's own code (its `auto_map`) offers."""
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_MASKED_LM_MAPPING,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    )
+
+    heads = {
+        "AutoModelForCausalLM": MODEL_FOR_CAUSAL_LM_MAPPING,
+        "AutoModelForMaskedLM": MODEL_FOR_MASKED_LM_MAPPING,
+        "AutoModelForSequenceClassification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    }
+    offered = [known for head, known in heads.items() if isinstance(own, dict) and head in own]
+    return not offered or any(config in known for known in offered)
 
 
 def _json_in(file: Path) -> dict[str, object]:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -73,40 +74,44 @@ def test_a_folder_without_config_is_refused(tmp_path):
 
 
 OWN_CODE = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+OWN_TOKENIZER = {"auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}
 
 
 @pytest.fixture
-def with_code(tmp_path):
-    """`with_code(model_type, tokenizer={})`: a folder of a model whose code would leave a file behind."""
+def with_code(tmp_path, tiny_model):
+    """`with_code(config, tokenizer={})`: a model with these changes, and with code that would leave a file behind."""
 
-    def make(family: str, tokenizer: dict | None = None) -> Path:
-        folder = tmp_path / "model"
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps({"model_type": family, "auto_map": OWN_CODE}))
+    def make(config: dict, tokenizer: dict | None = None) -> Path:
+        folder = shutil.copytree(tiny_model, tmp_path / "model")
+        for file, changes in (("config.json", config), ("tokenizer_config.json", tokenizer or {})):
+            (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | changes))
         (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-        if tokenizer is not None:
-            (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
         return folder
 
     yield make
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_model_that_needs_code_of_its_own_is_refused_and_the_code_is_not_run(with_code):
-    with pytest.raises(UserError, match=r"^model: .* \(unheard_of\) needs Python code that comes with it") as caught:
-        models.resolve(with_code("unheard_of"))
+@pytest.mark.parametrize("family", ["unheard_of", "vit"])
+def test_a_model_that_needs_code_of_its_own_is_refused_and_the_code_is_not_run(with_code, family):
+    folder = with_code({"model_type": family, "auto_map": OWN_CODE})
+    with pytest.raises(UserError, match=rf"^model: .* \({family}\): the model needs Python code that comes") as caught:
+        models.resolve(folder)
     assert "\n" not in str(caught.value)
 
 
 def test_a_tokenizer_that_needs_code_of_its_own_is_refused(with_code):
-    tokenizer = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}
-    with pytest.raises(UserError, match="trust_remote_code"):
-        models.resolve(with_code("vit", tokenizer))
+    with pytest.raises(UserError, match="the tokenizer needs Python code that comes with it"):
+        models.resolve(with_code({}, {"tokenizer_class": "OwnTokenizer", **OWN_TOKENIZER}))
 
 
 def test_code_beside_an_architecture_that_is_known_is_left_alone(with_code):
-    folder = with_code("llama", {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.T", None]}})
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = with_code({"auto_map": OWN_CODE}, OWN_TOKENIZER)
     assert models.resolve(folder) == folder
+    assert AutoModelForCausalLM.from_pretrained(folder).config.model_type == "llama"
+    assert AutoTokenizer.from_pretrained(folder)("a")["input_ids"]
 
 
 def test_a_hub_model_out_of_reach_is_one_line(home, monkeypatch):

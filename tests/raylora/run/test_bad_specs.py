@@ -128,19 +128,19 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-@bounded(40)
+@bounded(15)
 @given(wrong_specs())
 def test_value_that_its_field_does_not_take_is_told_in_one_line(spec: dict[str, Any]) -> None:
     check(yaml.safe_dump(spec), wrong=True)
 
 
-@bounded(40)
+@bounded(15)
 @given(strange_specs())
 def test_strange_value_is_taken_or_told_in_one_line(spec: dict[str, Any]) -> None:
     check(yaml.safe_dump(spec))
 
 
-@bounded(60)
+@bounded(30)
 @given(st.text(st.sampled_from("ab:-[]{}&*!|>'\"%@`#?,~=0123456789._ \n\t\0\x85"), max_size=40))
 def test_text_that_is_no_spec_is_told_in_one_line(text: str) -> None:
     check(text, wrong=True)
