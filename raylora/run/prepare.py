@@ -52,6 +52,7 @@ class Run:
     space: Space | None = None
     keeper: Keeper | None = None
     latest: ActorHandle | None = None
+    pool: ActorHandle | None = None
     tracking: Tracking | None = None
     # What is tried, and nothing else; None where the searcher proposes.
     recipes: Sequence[Knobs] | None = None
@@ -202,8 +203,9 @@ def rows_kept(counts: Mapping[str, int]) -> str:
 
 
 def stop_actors(run: Run) -> None:
-    """End the actors that `prepare` started."""
+    """End the actors that `prepare` and the search started."""
     import ray
 
-    for actor in [*run.hosts, *run.setup.actors.values(), *([run.latest] if run.latest else [])]:
+    alone = [actor for actor in (run.latest, run.pool) if actor is not None]
+    for actor in [*run.hosts, *run.setup.actors.values(), *alone]:
         ray.kill(actor)

@@ -60,9 +60,11 @@ def search(run: Run, again: bool) -> None:
         from trainables.host import start_pool
         from trainables.hosted import HostedTrial
 
+        # Tune keeps a reference to it for as long as Ray lives: it has to be ended, as the hosts are.
+        run.pool = start_pool(run.hosts)
         trainable = ray_tune.with_parameters(
             HostedTrial,
-            pool=start_pool(run.hosts),
+            pool=run.pool,
             worst={run.task.metric: run.task.worst},
             deaths=spec.search.max_failures,
             pack=setup.pack,

@@ -7,6 +7,7 @@ import json
 import random
 
 import pytest
+import torch
 
 from raylora.errors import UserError
 from raylora.metrics import make_metric
@@ -39,6 +40,8 @@ output_type: generate_until
 doc_to_text: "{{{{prompt}}}}"
 doc_to_target: "{{{{choices[label]}}}}"
 generation_kwargs: {{until: ["\\n"], max_gen_toks: 6, do_sample: false}}
+filter_list:
+  - {{name: stripped, filter: [{{function: remove_whitespace}}, {{function: take_first}}]}}
 metric_list:
   - {{metric: exact_match, aggregation: mean, higher_is_better: true, ignore_case: true, ignore_punctuation: true}}
 """
@@ -112,13 +115,9 @@ def compare(model, tokenizer, questions, folder) -> dict[str, float]:
         for scores, sample in zip(found, samples, strict=True)
         for value, (other, _) in zip(scores.log_likelihoods, sample["filtered_resps"], strict=True)
     ]
-    aimed, predictions = _Aimed(make_metric("exact")), []
-    written = evaluate_model(model, rows, aimed.scoring, tokenizer, split="test", predictions=predictions)
+    exact, texts = write(model, tokenizer, rows)
     answers = sorted(theirs["samples"]["own_written"], key=lambda one: one["doc_id"])
-    same = [
-        ours["completion"].strip() == one["filtered_resps"][0].strip()
-        for ours, one in zip(predictions, answers, strict=True)
-    ]
+    same = [ours.strip() == one["filtered_resps"][0].strip() for ours, one in zip(texts, answers, strict=True)]
     return {
         "gap": max(gaps),
         "none": parts["none"].value,
@@ -126,9 +125,24 @@ def compare(model, tokenizer, questions, folder) -> dict[str, float]:
         "characters": parts["characters"].value,
         "acc_norm": theirs["results"]["own_choice"]["acc_norm,none"],
         "same_texts": sum(same) / len(same),
-        "exact": written[aimed.scoring.metric],
-        "exact_match": float(theirs["results"]["own_written"]["exact_match,none"]),
+        "exact": exact,
+        "exact_match": float(theirs["results"]["own_written"]["exact_match,stripped"]),
     }
+
+
+def spread_weights(model) -> None:
+    """Weights so wide that a random model's answers differ between questions and have letters in them."""
+    draw = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=draw)
+
+
+def write(model, tokenizer, rows) -> tuple[float, list[str]]:
+    """The share of exact answers, and the answers."""
+    aimed, predictions = _Aimed(make_metric("exact")), []
+    figures = evaluate_model(model, rows, aimed.scoring, tokenizer, split="test", predictions=predictions)
+    return figures[aimed.scoring.metric], [one["completion"] for one in predictions]
 
 
 class _Aimed:
@@ -145,11 +159,11 @@ class _Aimed:
         return metric
 
 
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
+@pytest.fixture
+def loaded(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = make_tiny_model(tmp_path_factory.mktemp("harness"))
+    folder = make_tiny_model(tmp_path / "model")
     return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
 
 
@@ -167,10 +181,18 @@ def test_a_slash_belongs_to_the_harness_alone() -> None:
 @pytest.mark.real
 def test_choice_and_exact_say_what_the_harness_says(loaded, tmp_path) -> None:
     pytest.importorskip("lm_eval")
-    found = compare(*loaded, made_questions(40), tmp_path)
+    model, tokenizer = loaded
+    spread_weights(model)
+    questions = made_questions(40)
+    _, texts = write(model, tokenizer, rows_of(questions, tokenizer))
+    said = [pair for pair in zip(questions, texts, strict=True) if any(map(str.isalnum, pair[1]))]
+    for one, text in said[::2]:
+        one["choices"][0] = f"{text.strip()}."
+    found = compare(model, tokenizer, questions, tmp_path)
     assert found["gap"] < 1e-3
     assert found["none"] == found["acc"] and found["characters"] == found["acc_norm"]
-    assert found["same_texts"] == 1.0 and found["exact"] == found["exact_match"]
+    assert found["same_texts"] == 1.0
+    assert found["exact"] == found["exact_match"] == len(said[::2]) / len(questions) > 0.2
 
 
 @pytest.mark.real

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -104,7 +105,24 @@ def test_language_search_survives_the_death_of_its_surrogate(write_spec, ray_loc
     assert seen == [1, 2, 3, 4, 5]
 
 
-def test_trials_that_a_scheduler_stops_keep_their_error_and_costs(write_spec, ray_local, tmp_path) -> None:
+@pytest.fixture
+def no_actor_left(ray_local):
+    """Ray goes on where it was there before a run: what a run started there has to be ended."""
+    from ray._private.state import actors
+
+    def alive() -> set[str]:
+        return {name for name, one in actors().items() if one["State"] != "DEAD"}
+
+    before = alive()
+    yield
+    for _ in range(50):
+        if not alive() - before:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"alive after the run: {[actors(name)['ActorClassName'] for name in alive() - before]}")
+
+
+def test_trials_that_a_scheduler_stops_keep_their_error_and_costs(write_spec, no_actor_left, tmp_path) -> None:
     file = write_spec(search__searcher="tpe", search__scheduler="asha", final={"enabled": False})
     summary = experiment.tune(load(file), quiet=True)
     assert summary["trials"] == 3
