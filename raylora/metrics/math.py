@@ -7,7 +7,19 @@ from collections.abc import Sequence
 
 from raylora.errors import UserError
 from raylora.metrics.base import Metric, MetricRow, check_lengths
-from raylora.metrics.core.answers import final_answer, is_words, plain_number, spelt, squeezed, stated_answer
+from raylora.metrics.core.answers import (
+    based_number,
+    chosen_letter,
+    final_answer,
+    half_of_day,
+    is_point,
+    is_set,
+    is_words,
+    plain_number,
+    spelt,
+    squeezed,
+    stated_answer,
+)
 from raylora.metrics.core.math_worker import MathWorker
 from raylora.metrics.core.missing import library
 
@@ -20,9 +32,9 @@ class Math(Metric):
 
     A completion's answer is its last `\boxed{...}`, else what follows its last `answer is`, else its last formula,
     else its last line. The row's answer may be a whole solution too, if it boxes its answer or says that it is one.
-    Spelling is made alike first (units, spaces, per cent and degree signs do not count); words are compared as words,
-    numbers by value, and the rest by math-verify, in a process of its own. A comparison that is not done in time counts
-    as wrong.
+    Spelling is made alike first (units, spaces and degree signs do not count, and of a percentage the number or its
+    hundredth does); words are compared as words, numbers by value, and the rest by math-verify, in a process of its
+    own. A comparison that is not done in time counts as wrong.
 
     Args:
         timeout: processor time for one comparison, in seconds.
@@ -48,14 +60,28 @@ class Math(Metric):
 
     def equal(self, answer: str, given: str) -> bool:
         """Whether the final answers of two texts mean the same."""
-        wanted, found = spelt(stated_answer(answer)), spelt(final_answer(given))
+        texts = stated_answer(answer), final_answer(given)
+        wanted, found = map(spelt, texts)
         if not wanted or not any(map(str.isalnum, found)) or len(found) > _LONGEST:
             return squeezed(wanted) == squeezed(found) and bool(wanted)
-        if squeezed(wanted) == squeezed(found):
-            return True
-        if is_words(wanted) or is_words(found):
+        halves = set(map(half_of_day, texts)) - {""}
+        if len(halves) > 1:
             return False
-        numbers = plain_number(wanted), plain_number(found)
-        if numbers[0] is not None and numbers[1] is not None:
-            return numbers[0] == numbers[1]
+        if squeezed(wanted) == squeezed(found) or squeezed(wanted) == (chosen_letter(found).casefold() or None):
+            return True
+        if is_words(wanted) or is_words(found) or (is_point(wanted) and is_set(found)):
+            return False
+        if self._same(wanted, found):
+            return True
+        # Of a percentage the number counts, or else its hundredth, where the other has no such sign.
+        signs = ["%" in text for text in texts]
+        if signs == [True, False]:
+            return self._same(rf"\frac{{{wanted}}}{{100}}", found)
+        return signs == [False, True] and self._same(wanted, rf"\frac{{{found}}}{{100}}")
+
+    def _same(self, wanted: str, found: str) -> bool:
+        for read in (plain_number, based_number):
+            values = read(wanted), read(found)
+            if values[0] is not None and values[1] is not None:
+                return values[0] == values[1]
         return self._worker.equal(wanted, found)

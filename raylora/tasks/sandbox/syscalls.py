@@ -18,7 +18,7 @@ _ALLOWED = """
 read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 pipe pipe2 open
 openat stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getdents64 getcwd
 chdir fchdir mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 symlink symlinkat truncate
-ftruncate fsync fdatasync fallocate fadvise64 sendfile copy_file_range umask flock poll ppoll select pselect6
+ftruncate fsync fdatasync fadvise64 sendfile copy_file_range umask flock poll ppoll select pselect6
 epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2 mmap mprotect munmap mremap madvise brk msync mincore
 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack pause
 setitimer getitimer alarm nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times futex

@@ -1,4 +1,4 @@
-"""Answers and completions by hand, a pair a line, parted by ` ~ `: 100 that mean the same, and 100 that do not."""
+"""Answers and completions by hand, a pair a line, parted by ` ~ `: those that mean the same, and those that do not."""
 
 EQUAL = r"""
 2 ~ 2
@@ -101,6 +101,42 @@ x=5 ~ 5
 x=5 ~ \boxed{x = 5}
 x \in [1,2] ~ [1,2]
 f(x)=x+2 ~ x+2
+50\% ~ 0.5
+0.25 ~ 25\%
+\frac{1}{4} ~ 25\%
+2\frac{1}{2} ~ 2 1/2
+-1\frac{3}{4} ~ -1 3/4 cups
+2\frac12 ~ 2½
+x^2 ~ x²
+\{x : x > 2\} ~ x > 2
+\{x \in \mathbb{R} \mid x > 2\} ~ (2,\infty)
+x \geq 3 ~ [3, \infty)
+1 < x < 2 ~ (1, 2)
+[0, 1] \cup [2, 3] ~ [2,3]\cup[0,1]
+\$1,250 ~ The total is \$1250.
+1,234,567 ~ 1\,234\,567
+6\pi\text{ cm}^2 ~ 6\pi
+60\text{ km/h} ~ \boxed{60 \text{ kilometers per hour}}
+6.02 \times 10^{23} ~ 6.02e23
+3 \cdot 10^{-2} ~ 0.03
+10 ~ The answer is **10**.
+10 ~ ten? no: **10**
+1011_2 ~ 1011_{2}
+A2_{16} ~ a2_{16}
+3.14 ~ \boxed{\approx 3.14}
+3.14 ~ approximately 3.14
+5,7 ~ The solutions are $5$ and $7$.
+7 ~ With $a=5$ and $b=7$
+7 ~ \boxed{x = \boxed{7}}
+42 ~ Thus she paid $42.
+5 ~ €5
+\text{6:00 p.m.} ~ 6:00 p.m.
+11:30 ~ 11:30 a.m.
+\text{(B)} ~ The answer is (B) 12.
+(2, 3) ~ \boxed{x = 2, y = 3}
+\pm 3 ~ 3, -3
+x = 2 \text{ or } x = 3 ~ 2, 3
+\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix} ~ \begin{bmatrix} 1 & 2 \\ 3 & 4 \end{bmatrix}
 """
 
 UNEQUAL = r"""
@@ -204,6 +240,30 @@ e^{2x} ~ 2e^x
 x=5 ~ x=6
 x \in [1,2] ~ x \in [1,3]
 f(x)=x+2 ~ f(x)=x-2
+50\% ~ 5
+50\% ~ 0.05
+0.5 ~ 5\%
+2\frac12 ~ 2 1/3
+2\frac{1}{2} ~ 21/2
+(1,2) ~ \{1,2\}
+\{1,2\} ~ \{1,2,3\}
+[0,1) ~ (0,1]
+x \ge 3 ~ x > 3
+1011_2 ~ 1011_3
+6.02 \times 10^{23} ~ 6.02e22
+\{x : x > 2\} ~ x > 3
+10 ~ **11**
+5,7 ~ The answers are 5 and 8.
+(2,3) ~ \boxed{x = 3, y = 2}
+5 ~ \boxed{5, 6}
+5 ~ $5$ and $7$
+5 ~ She has 4 and then 5 of them.
+\text{6:00 p.m.} ~ 6:00 a.m.
+\text{(B)} ~ The answer is (C) 12.
+\begin{pmatrix} 1 \\ 2 \end{pmatrix} ~ \begin{pmatrix} 1 & 2 \end{pmatrix}
+0.333 ~ \frac13
+5 ~ 5i
+y = -2x + 5 ~ y = 2x + 5
 """
 
 

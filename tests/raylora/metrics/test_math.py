@@ -56,7 +56,7 @@ def test_what_means_another_thing_is_not(metric, answer, completion):
 
 
 def test_there_are_two_hundred_pairs():
-    assert len({*PAIRS.pairs(PAIRS.EQUAL), *PAIRS.pairs(PAIRS.UNEQUAL)}) == 200
+    assert len({*PAIRS.pairs(PAIRS.EQUAL), *PAIRS.pairs(PAIRS.UNEQUAL)}) >= 200
 
 
 @pytest.mark.parametrize(
