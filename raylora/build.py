@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from raylora.data.sources import FileSource
 from raylora.errors import UserError
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from raylora.tasks import Task
 
 MAX_LENGTH = 1024
+
+
+class LoadedAs(TypedDict):
+    """See `how_loaded`."""
+
+    dtype: str
+    attention: str
 
 
 def build_task(spec: Spec) -> Task:
@@ -80,6 +87,10 @@ def _with_labels(spec: Spec, task: Task) -> Task:
             f"resources.{field}",
             f"{value}: not with task.head = {told.head}; allowed: {'ddp' if field == 'strategy' else 1}",
             value=value,
+        )
+    if spec.train.pack_sequences:
+        raise UserError.at(
+            "train.pack_sequences", f"true: not with task.head = {told.head}, which reads a row each; set it to false"
         )
     if spec.search.knowledge.curvature:
         raise UserError.at(
@@ -224,7 +235,15 @@ def train_settings(spec: Spec, rows: int) -> TrainSettings:
         match_parameters=spec.train.match_parameters,
         seed=spec.seed,
         checkpoint_every_s=spec.train.checkpoint_every_s,
+        gradient_checkpointing=spec.train.gradient_checkpointing,
+        pack_sequences=spec.train.pack_sequences,
+        adapter_dtype=spec.train.adapter_dtype,
     )
+
+
+def how_loaded(spec: Spec) -> LoadedAs:
+    """How the base model is loaded, as keyword arguments of a `TrialSetup` or of `trainables.session.load_model`."""
+    return {"dtype": spec.dtype, "attention": spec.train.attention}
 
 
 def threads_per_host(spec: Spec) -> int:

@@ -27,20 +27,24 @@ class Batch:
         labels: `n x k`, the last `k` tokens; -100 where nothing is trained: padding and what stands before or
             between the trained turns.
         tokens: Trained tokens in it.
+        kept: Positions whose logits predict the labels, `(k,)`, where those are not of the last `k` tokens.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     tokens: int
+    kept: Tensor | None = None
 
     @property
     def positions(self) -> Tensor:
         """`k` positions whose logits predict the labels."""
+        if self.kept is not None:
+            return self.kept
         return last_positions(self.inputs["input_ids"], self.labels.shape[1], before=1)
 
     def to(self, device: torch.device | str) -> Batch:
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        return Batch(inputs, self.labels.to(device), self.tokens)
+        return Batch(inputs, self.labels.to(device), self.tokens, None if self.kept is None else self.kept.to(device))
 
 
 def last_positions(ids: Tensor, count: int, before: int = 0) -> Tensor:

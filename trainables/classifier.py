@@ -78,7 +78,7 @@ class ClassifierHead:
         config.problem_type = "regression" if self.regression else "single_label_classification"
         return config
 
-    def load(self, folder: str | Path, dtype: torch.dtype, pad_id: int) -> PreTrainedModel:
+    def load(self, folder: str | Path, dtype: torch.dtype, pad_id: int, **how: Any) -> PreTrainedModel:
         from transformers import AutoModelForSequenceClassification
 
         from trainables.variants.core.matrices import head_modules
@@ -90,7 +90,7 @@ class ClassifierHead:
         text.pad_token_id, text.use_cache = pad_id, False
         with seeded(self.seed):
             model = AutoModelForSequenceClassification.from_pretrained(
-                folder, config=config, dtype=dtype, ignore_mismatched_sizes=True
+                folder, config=config, dtype=dtype, ignore_mismatched_sizes=True, **how
             )
         for name in head_modules(model):
             _in_full_precision(model.get_submodule(name))

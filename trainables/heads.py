@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Head(Protocol):
     """How a model is loaded, what its loss is, how it answers, and what of it is trained beside an adapter."""
 
-    def load(self, folder: str | Path, dtype: torch.dtype, pad_id: int) -> PreTrainedModel:
-        """The model of a folder with this head, on the CPU."""
+    def load(self, folder: str | Path, dtype: torch.dtype, pad_id: int, **how: Any) -> PreTrainedModel:
+        """The model of a folder with this head, on the CPU unless `how` (of `from_pretrained`) says otherwise."""
         ...
 
     def empty(self, folder: str | Path) -> PreTrainedModel:
@@ -73,10 +73,10 @@ class Head(Protocol):
 class LanguageHead:
     """A causal language model's own: nothing of it is trained beside the adapter."""
 
-    def load(self, folder: str | Path, dtype: torch.dtype, pad_id: int) -> PreTrainedModel:
+    def load(self, folder: str | Path, dtype: torch.dtype, pad_id: int, **how: Any) -> PreTrainedModel:
         from transformers import AutoModelForCausalLM
 
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **how)
 
     def empty(self, folder: str | Path) -> PreTrainedModel:
         import torch

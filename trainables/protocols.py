@@ -110,6 +110,9 @@ class TrainSettings:
         match_parameters: `lora` trains each variant at the rank where it has about as many parameters as LoRA
             at the configuration's rank; None at that rank itself.
         checkpoint_every_s: Seconds between checkpoints within a trial.
+        gradient_checkpointing: Blocks are computed again in the backward pass (`trainables.checkpointing`).
+        pack_sequences: Rows of a micro-batch share sequences (`trainables.sequences`).
+        adapter_dtype: Of the trained weights and of the optimizer's state.
     """
 
     samples: int
@@ -122,6 +125,9 @@ class TrainSettings:
     match_parameters: str | None = None
     seed: int = 0
     checkpoint_every_s: float = 30.0
+    gradient_checkpointing: bool = False
+    pack_sequences: bool = False
+    adapter_dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,7 @@ class TrialSetup:
         tokenizer_folder: Local folder of a tokenizer other than the model's own.
         dtype: `auto`, `bfloat16` or `float32`. `auto` takes bf16 on CUDA and on CPUs with AMX.
         device: `auto`, `cpu` or `cuda`.
+        attention: `auto`, `sdpa`, `flash` or `eager`; see `trainables.attention`.
         threads: Torch threads of the process; 0 leaves torch's default.
         train: `Rows` to train on (the proxy subset), or object references of Arrow tables.
         validation: `Rows` that score a trial, or object references of Arrow tables.
@@ -154,6 +161,7 @@ class TrialSetup:
     tokenizer_folder: str = ""
     dtype: str = "auto"
     device: str = "auto"
+    attention: str = "auto"
     threads: int = 0
     actors: Mapping[str, object] = field(default_factory=dict)
     deadline: float = math.inf

@@ -15,12 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from trainables.batching import (
-    count_steps,
-    global_batches,
-    length,
-    micro_batches,
-)
+from trainables.batching import Batch, count_steps, global_batches, length, micro_batches
+from trainables.checkpointing import recompute_blocks
 from trainables.decode import mean_loss
 from trainables.evaluation import evaluate_model
 from trainables.exhausted import NoRoom, is_exhausted
@@ -31,6 +27,7 @@ from trainables.modes import evaluating
 from trainables.parallel import Parallel
 from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.saved import replacing
+from trainables.sequences import check_apart, collate_packed, packed_micro_batches, packed_size
 from trainables.variants import get_variant
 from trainables.variants.core.config import AdapterConfig, Surroundings
 from trainables.variants.core.matching import effective_rank
@@ -90,6 +87,7 @@ def adapter_config(
         placement=placement if isinstance(placement, str) else tuple(placement),
         seed=settings.seed,
         steps=steps,
+        dtype=getattr(torch, settings.adapter_dtype),
         extra=extra,
     )
 
@@ -152,6 +150,8 @@ class TrialRun:
         self.last_loss: float | None = None
         self._loss_sum, self._loss_steps, self._train_s, self._generating_s = 0.0, 0, 0.0, 0.0
         reset_peak_memory(self.device)
+        if settings.pack_sequences:
+            check_apart(model)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
         started = time.perf_counter()
         config = adapter_config(knobs, settings, steps=self.steps, model=model)
@@ -159,6 +159,8 @@ class TrialRun:
         self.adapted = self._attach(config, surroundings or Surroundings())
         self.attach_s = time.perf_counter() - started
         try:
+            if settings.gradient_checkpointing:
+                recompute_blocks(model)
             own = self.head.free(self.model, self.variant.snapshot)
             self.head_optimizer = _adamw(own, config) if own else None
             self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())
@@ -206,13 +208,13 @@ class TrialRun:
 
     def _halve(self, rows: Sequence[Row], error: Exception) -> None:
         """Make the micro-batches of these rows half as large. Raises NoRoom where each is one row already."""
-        groups = micro_batches(rows, self.micro_batch_tokens)
-        if all(len(group) == 1 for group in groups):
+        sizes = [self.size(group) for group in self._micro_batches(rows)]
+        if all(count == 1 for count, _ in sizes):
             longest = max(length(row) for row in rows)
             told = " ".join(str(error).split())[:200]
             raise NoRoom(f"one row of {longest} tokens does not fit into memory ({told})") from error
         # The groups as they are may be far below the limit.
-        self.micro_batch_tokens = max(len(group) * length(group[0]) for group in groups if len(group) > 1) // 2
+        self.micro_batch_tokens = max(count * width for count, width in sizes if count > 1) // 2
         error.__traceback__ = None  # its frames hold what did not fit
         gc.collect()
         if self.device.type == "cuda":
@@ -306,12 +308,12 @@ class TrialRun:
         total = sum(self.head.count(row) for row in rows)
         mine = list(rows[self.parallel.rank :: self.parallel.world])
         # A worker without a row in this batch still joins the gradient exchange, with weight zero.
-        groups, weight = micro_batches(mine or rows[:1], self.micro_batch_tokens), float(bool(mine))
+        groups, weight = self._micro_batches(mine or rows[:1]), float(bool(mine))
         loss_sum = 0.0
         for i, group in enumerate(groups):
             last = i == len(groups) - 1
             with self.parallel.accumulating(self.module, last):
-                batch = self.head.collate(group, self.pad_id).to(self.device)
+                batch = self.collate(group).to(self.device)
                 loss = weight * self.head.loss(self.module, batch) / total
                 loss_sum += float(loss.detach())
                 # Data parallel averages gradients over workers; the loss is a sum over them.
@@ -321,6 +323,21 @@ class TrialRun:
                     loss = loss + extra
                 self.parallel.backward(self.module, loss)
         return self.parallel.sum([loss_sum])[0]
+
+    def _micro_batches(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """The rows in groups that go through the model one after the other, the longest row of each first."""
+        grouped = packed_micro_batches if self.settings.pack_sequences else micro_batches
+        return grouped(rows, self.micro_batch_tokens)
+
+    def size(self, group: Sequence[Row]) -> tuple[int, int]:
+        """Sequences of a micro-batch and their length."""
+        return packed_size(group) if self.settings.pack_sequences else (len(group), length(group[0]))
+
+    def collate(self, group: Sequence[Row]) -> Batch:
+        """A micro-batch as tensors."""
+        if self.settings.pack_sequences:
+            return collate_packed(group, self.pad_id)
+        return self.head.collate(group, self.pad_id)
 
     # ---- evaluation -----------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainables.attention import pick_attention
 from trainables.errors import OptionError
 from trainables.evaluation import pad_token
 from trainables.exhausted import is_exhausted
@@ -56,7 +57,14 @@ def load_base(setup: TrialSetup) -> tuple[torch.nn.Module, PreTrainedTokenizerBa
     if setup.threads:
         torch.set_num_threads(setup.threads)
     folder = str(setup.resolve_model(setup.model_folder) if setup.resolve_model else setup.model_folder)
-    return load_model(folder, setup.dtype, setup.device, setup.tokenizer_folder, setup.head)
+    return load_model(
+        folder,
+        setup.dtype,
+        setup.device,
+        setup.tokenizer_folder,
+        setup.head,
+        attention=setup.attention,
+    )
 
 
 def load_model(
@@ -65,18 +73,31 @@ def load_model(
     device: str = "auto",
     tokenizer_folder: str | Path = "",
     head: Head = LANGUAGE,
+    *,
+    attention: str = "auto",
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     """A model in evaluation mode on its device, and its tokenizer, by default of the same folder.
 
     Args:
-        dtype, device: names, as `pick_dtype` and `pick_device` take them.
+        dtype, device, attention: names, as `pick_dtype`, `pick_device` and `pick_attention` take them.
         head: what the model answers with.
+
+    Raises:
+        ValueError: attention of a kind that this machine or this model does not have.
     """
     from transformers import AutoTokenizer
 
     place = pick_device(device)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or folder)
     model: Any = head.load(folder, pick_dtype(dtype, place), pad_token(tokenizer))
+    chosen = pick_attention(attention, place, model.dtype)
+    if chosen is not None:
+        try:
+            model.set_attn_implementation(chosen)
+        except (ValueError, ImportError):
+            if attention != "auto":
+                kind = type(model).__name__
+                raise ValueError(f"train.attention = {attention!r}: {kind} does not have it; choose auto") from None
     return model.to(place).eval(), tokenizer
 
 

@@ -42,6 +42,7 @@ def check_world(spec: Spec) -> None:
     _check_task(spec)
     _check_searcher(spec)
     check_model("model", spec.model)
+    _check_flash(spec)
     _check_deepspeed(spec)
     check_storage(spec.storage_path)
     make_trackers(spec)
@@ -62,6 +63,14 @@ def _check_variants(spec: Spec) -> None:
             declared(name)
         except ValueError as error:  # a plug-in that does not load
             raise UserError(f"{field} = {name!r}: {error}", field=field, value=name) from None
+        if spec.train.adapter_dtype != "float32" and declared(name).float32_only:
+            raise UserError(
+                f"train.adapter_dtype = {spec.train.adapter_dtype!r}: {field} = {name!r} computes in float32; "
+                "allowed: float32, or another variant",
+                field="train.adapter_dtype",
+                value=spec.train.adapter_dtype,
+                allowed="float32",
+            )
     _check_extra(spec)
     if spec.mode == "hosted":
         return
@@ -228,6 +237,17 @@ def _check_path(field: str, name: str) -> None:
 
 def _looks_local(name: str) -> bool:
     return name.startswith(("/", ".", "~")) or Path(name).suffix in (".parquet", ".jsonl", ".json", ".gguf")
+
+
+def _check_flash(spec: Spec) -> None:
+    """What the GPUs and their nodes have is seen by the hosts; that there is none is seen here."""
+    if spec.train.attention == "flash" and not spec.resources.gpus_per_host:
+        raise UserError(
+            "train.attention = 'flash': it needs a GPU; allowed: auto, sdpa, eager, or gpus_per_host above 0",
+            field="train.attention",
+            value="flash",
+            allowed=["auto", "sdpa", "eager"],
+        )
 
 
 def _check_deepspeed(spec: Spec) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from raylora.build import build_data, build_task, check_rows, max_length, threads_per_host, train_settings
+from raylora.build import build_data, build_task, check_rows, how_loaded, max_length, threads_per_host, train_settings
 from raylora.cluster import connected
 from raylora.data.build import Test, build_tests
 from raylora.data.sources import FileSource, split_names
@@ -328,7 +328,7 @@ def _score(
         train=Rows([]),
         validation=Rows([]),
         run_dir=work,
-        dtype=spec.dtype,
+        **how_loaded(spec),
         threads=threads_per_host(spec),
         head=task.head,
     )

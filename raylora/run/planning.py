@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raylora.build import build_data, build_task, threads_per_host, train_settings
+from raylora.build import build_data, build_task, how_loaded, threads_per_host, train_settings
 from raylora.cluster import connected
 from raylora.progress import Progress
 from raylora.run.plan.calibrate import SHARE, calibrated
@@ -51,7 +51,7 @@ def plan_only(spec: Spec, *, calibrate: bool = False, quiet: bool = False) -> di
                     train=data.proxy,
                     validation=data.validation,
                     run_dir=scratch,
-                    dtype=spec.dtype,
+                    **how_loaded(spec),
                     threads=threads_per_host(spec),
                     head=task.head,
                 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raylora.build import build_data, build_task, threads_per_host, train_settings, worker_group
+from raylora.build import build_data, build_task, how_loaded, threads_per_host, train_settings, worker_group
 from raylora.progress import Progress
 from raylora.run.checkpoint import check_checkpoint
 from raylora.run.fit import fit_space
@@ -111,7 +111,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None,
         train=prepared.proxy,
         validation=prepared.validation,
         run_dir=str(folder),
-        dtype=spec.dtype,
+        **how_loaded(spec),
         threads=threads_per_host(spec),
         deadline=math.inf if keeper is None or keeper.plan is None or not keeper.bounded else keeper.deadline(),
         # With a budget the plan says how many.

@@ -74,6 +74,14 @@ class TrainSpec(_Budget):
         None, description="lora: each variant at the rank nearest to LoRA's number of parameters at space.rank."
     )
     checkpoint_every_s: float = Field(30.0, gt=0, description="Seconds between a trial's checkpoints.")
+    gradient_checkpointing: bool = Field(False, description="Compute blocks again in the backward pass: less memory.")
+    pack_sequences: bool = Field(False, description="Short rows share a sequence, each attending to itself alone.")
+    attention: Literal["auto", "sdpa", "flash", "eager"] = Field(
+        "auto", description="auto: FlashAttention 2 where it runs, else what the model has."
+    )
+    adapter_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the trained weights and the optimizer's state."
+    )
 
 
 class KnowledgeSpec(Part):

@@ -246,3 +246,27 @@ def test_a_start_that_looks_at_data_does_it_with_smaller_micro_batches(base, tok
     monkeypatch.setattr(LanguageHead, "labelled", batches)
     run = make(base, tokenizer, {**KNOBS, "variant": "lora_ga"})
     assert sizes == [8, 4, 2] and math.isfinite(run.train_step())
+
+
+def test_packed_sequences_give_the_loss_of_padded_rows(base, tokenizer) -> None:
+    losses, tokens = [], []
+    for packed in (False, True):
+        run = make(base, tokenizer, {**KNOBS, "dropout": 0.0}, pack_sequences=packed)
+        for index, row in enumerate(run.train):  # of many lengths, so that some share a sequence
+            row["prompt_ids"] = row["prompt_ids"] * (1 + index % 3)
+        losses.append([run.train_step() for _ in range(4)])
+        tokens.append(sum(math.prod(run.size(group)) for group in run._micro_batches(run.train)))
+        run.close()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert tokens[1] < 0.9 * tokens[0]
+
+
+def test_blocks_that_are_computed_again_change_nothing(base, tokenizer) -> None:
+    losses, before = [], fingerprint(base)
+    for again in (False, True):
+        run = make(base, tokenizer, gradient_checkpointing=again)
+        run.advance(24)
+        losses.append(run.metrics()["loss"])
+        run.close()
+        assert not base.model.layers[0].gradient_checkpointing
+    assert losses[0] == losses[1] and fingerprint(base) == before

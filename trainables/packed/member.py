@@ -6,7 +6,6 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from trainables.batching import length
 from trainables.journal import Ending, Knobs, Metrics
 from trainables.packed.run import PackedRun
 from trainables.packed.session import PackedSession
@@ -49,9 +48,8 @@ class Member:
         return self.run.done or self.late or self.run.samples >= self.target
 
     def size(self) -> tuple[int, int]:
-        """Rows and length of its next micro-batch."""
-        group = self.run.group()
-        return len(group), length(group[0])
+        """Sequences of its next micro-batch and their length."""
+        return self.run.size(self.run.group())
 
 
 @dataclass

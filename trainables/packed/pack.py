@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from trainables.journal import Ending, Knobs, Metrics, trial_key
 from trainables.packed.evaluation import evaluate_together
 from trainables.packed.member import Member, Waiting
 from trainables.packed.passes import make_pass
-from trainables.packed.run import PackedRun, padded_tokens
+from trainables.packed.run import PackedRun
 from trainables.packed.session import Crowded, PackedSession
 from trainables.packed.shares import choose
 from trainables.packed.trunk import Trunk, why_not
@@ -179,6 +180,8 @@ class Pack:
         self.setup = setup
         self.limit = self.most = max(1, setup.pack)
         self.most_tokens = setup.settings.micro_batch_tokens
+        if self.trunk is not None:
+            self.trunk.recompute(setup.settings.gradient_checkpointing)
 
     def _asked(self) -> list[Member]:
         return [member for member in self.members.values() if member.asked is not None]
@@ -365,7 +368,7 @@ class Pack:
 
     def _pass(self, chosen: Sequence[Member]) -> None:
         """Forward, backward, and the steps that end with it; smaller, or one by one, where that fails."""
-        tokens = [padded_tokens(member.run.group()) for member in chosen]
+        tokens = [math.prod(member.size()) for member in chosen]
         started = time.perf_counter()
         try:
             assert self.trunk is not None

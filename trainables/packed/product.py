@@ -34,11 +34,13 @@ class Bank:
     Attributes:
         places: which of the pass's uses they are.
         masks: entries that dropout keeps, `(rows, length, n)`, by place in the bank.
+        masked: those places, for who holds the masks elsewhere.
     """
 
     uses: Sequence[Use]
     places: range
     masks: dict[int, Tensor] = field(default_factory=dict)
+    masked: tuple[int, ...] = ()
 
     def of(self, tensor: Tensor) -> Tensor:
         """Their tokens of a tensor of the pass `(rows, length, width)`, as `(k, tokens, width)`: a view."""
@@ -150,12 +152,19 @@ class _PackedLinear(torch.autograd.Function):
             inner.append(h)
         ctx.banks, ctx.uses = held, uses
         wants_x = any(factor.requires_grad for factor in factors[::2])
-        ctx.save_for_backward(weight, x if wants_x else None, *inner)
+        # Where a block is computed again, what is saved here is let go meanwhile; masks held elsewhere would stay.
+        masks = [mask for bank in held for mask in bank.masks.values()]
+        for bank in held:
+            bank.masked, bank.masks = tuple(bank.masks), {}
+        ctx.save_for_backward(weight, x if wants_x else None, *inner, *masks)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, x, *inner = ctx.saved_tensors
+        weight, x, *kept = ctx.saved_tensors
+        inner, masks = kept[: len(ctx.banks)], iter(kept[len(ctx.banks) :])
+        for bank in ctx.banks:
+            bank.masks = {at: next(masks) for at in bank.masked}
         grad = grad.contiguous()
         grad_x = grad @ weight if ctx.needs_input_grad[0] else None
         found: dict[int, tuple[Tensor | None, Tensor]] = {}

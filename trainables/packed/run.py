@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batching import IGNORE, Batch, length, micro_batches, trained_tokens
+from trainables.batching import IGNORE, Batch, trained_tokens
 from trainables.exhausted import is_exhausted
 from trainables.memory import peak_memory_gb
 from trainables.packed.dropout import own_dropouts
@@ -99,7 +98,7 @@ class PackedRun(TrialRun):
     def _restart(self) -> None:
         if self._before is None:
             self._before = self._generator.get_state()
-        self._groups = micro_batches(self._rows, self.micro_batch_tokens)
+        self._groups = self._micro_batches(self._rows)
         self._step_loss = 0.0
 
     def loss(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -189,11 +188,6 @@ class PackedRun(TrialRun):
         super().load(folder)
         self._groups, self._before = [], None
         self._reroute()
-
-
-def padded_tokens(rows: Sequence[Row]) -> int:
-    """Tokens of a micro-batch whose first row is its longest, padding included."""
-    return len(rows) * length(rows[0])
 
 
 def exhausted(error: Exception) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trainables.checkpointing import recompute_blocks
 from trainables.modes import evaluating
 from trainables.packed.mixture import Mixture
 from trainables.packed.product import Use, packed_linear
@@ -106,21 +107,53 @@ class Trunk:
 
     def __init__(self, base: nn.Module) -> None:
         self.module = twin(base)
-        self.route = Route()
+        self.route, self.recomputes = Route(), False
         matrices = find_matrices(self.module)
         self.unfit = _unfit(self.module, matrices)
         for matrix in matrices:
             if matrix.name not in self.unfit:
                 place(self.module, matrix, PackedLinear(matrix, self.route))
 
+    def recompute(self, wanted: bool) -> None:
+        """Whether training passes compute their blocks again on the way back."""
+        if wanted:
+            recompute_blocks(self.module, self._replayed)
+        self.recomputes = wanted
+
+    def _replayed(self) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+        """Around a block on its way there and back: the trials' own generators give it the same draws twice."""
+        generators = [g for g in (s.adapter.generator for s in self.route.segments) if g is not None]
+        drawn: list[Tensor] = []
+
+        @contextmanager
+        def first() -> Iterator[None]:
+            drawn.extend(generator.get_state() for generator in generators)
+            yield
+
+        @contextmanager
+        def again() -> Iterator[None]:
+            now = [generator.get_state() for generator in generators]
+            _set(generators, drawn)
+            try:
+                yield
+            finally:
+                _set(generators, now)
+
+        return first(), again()
+
     @contextmanager
     def routed(self, segments: Sequence[Segment], training: bool = False) -> Iterator[nn.Module]:
         """The module, whose batches within are of these segments."""
         self.route.segments, self.route.training = tuple(segments), training
+        if self.recomputes and training:
+            # Blocks compute again in training mode alone; nothing else in the base depends on it (`why_not`).
+            self.module.train()
         try:
             yield self.module
         finally:
             self.route.segments, self.route.training = (), False
+            if self.module.training:
+                self.module.eval()
 
     @contextmanager
     def mixed(self, mixture: Mixture) -> Iterator[nn.Module]:
@@ -131,6 +164,11 @@ class Trunk:
                 yield self.module
         finally:
             self.route.mixture = None
+
+
+def _set(generators: Sequence[torch.Generator], states: Sequence[Tensor]) -> None:
+    for generator, state in zip(generators, states, strict=True):
+        generator.set_state(state)
 
 
 def why_not(base: nn.Module) -> str | None:

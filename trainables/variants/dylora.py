@@ -48,6 +48,7 @@ class DyLora(Variant):
     summary = "LoRA trained at a random rank b <= r each step, cut to any rank afterwards"
     paper = "arXiv 2210.07558"
     parameters = "r (m + n)"
+    float32_only = True
     shares_pass = "layer"
     rank_limited = False
     options = {"frozen": False, "r_min": 1}

@@ -48,6 +48,7 @@ class Loft(PeftVariant):
     summary = "LoRA under an optimizer that takes AdamW's steps of the whole matrix, projected"
     paper = "arXiv 2505.21289"
     parameters = "r (m + n)"
+    float32_only = True
     shares_pass = "factors"
     scale_rule = "1"
     rate_of = "full"  # its steps are those of full fine-tuning, which curvature at the start does not show

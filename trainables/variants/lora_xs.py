@@ -49,6 +49,7 @@ class LoraXS(Variant):
     summary = "only an r x r core between frozen singular vectors is trained"
     paper = "arXiv 2405.17604"
     parameters = "r^2"
+    float32_only = True
     shares_pass = "layer"
     trains_factors = False
     options = {"niter": 4, "sigma": 1e-5}

@@ -46,6 +46,7 @@ class MeLora(Variant):
     summary = "small LoRAs on the block diagonal: rank l r at the size of rank r"
     paper = "arXiv 2402.17263"
     parameters = "r (m + n)"
+    float32_only = True
     shares_pass = "layer"
     rank_limited = False
     options = {"minis": 4}

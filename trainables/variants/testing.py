@@ -30,6 +30,7 @@ import pytest
 import torch
 from torch import nn
 
+from trainables.checkpointing import recompute_blocks
 from trainables.variants import VARIANTS, get_variant
 from trainables.variants.core.base import Variant
 from trainables.variants.core.config import AdapterConfig
@@ -246,6 +247,33 @@ class VariantConformance:
         with pytest.raises(ValueError, match="is missing"):
             other.load_state({})
         assert fingerprint_tensors(other.state()) == before
+
+    def test_blocks_that_are_computed_again_give_the_same_run(self, cls: type[Variant]) -> None:
+        runs = []
+        for again in (False, True):
+            base = make_base(layers=1)
+            before = structure(base)
+            variant = self.attached(cls, base, dropout=0.3)
+            if again:
+                recompute_blocks(base)
+            torch.manual_seed(0)
+            losses = train(variant, make_batches(2), 2)
+            runs.append((losses, fingerprint_tensors(variant.state())))
+            assert structure(variant.detach()) == before
+        assert runs[0] == runs[1]
+
+    def test_trains_in_bf16_or_says_that_it_does_not(self, cls: type[Variant]) -> None:
+        base = make_base(torch.bfloat16, layers=1)
+        if cls.float32_only:
+            with pytest.raises(ValueError, match=f"variant {cls.name}: it computes its update in float32"):
+                self.attached(cls, base, dtype=torch.bfloat16)
+            return
+        before = outputs(base, make_batches()[0])
+        variant = self.attached(cls, base, dtype=torch.bfloat16)
+        assert (outputs(variant.module, make_batches()[0]) - before).abs().max() < self.bf16_start_tolerance
+        assert {p.dtype for p in variant.trainable_parameters()} == {torch.bfloat16}
+        losses = train(variant, make_batches(1), 3)
+        assert losses[-1] < losses[0]
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_detach_gives_back_the_base_exactly(self, cls: type[Variant], dtype: torch.dtype) -> None:

@@ -34,6 +34,7 @@ class Vera(PeftVariant):
     summary = "trained scaling vectors between shared random factors"
     paper = "arXiv 2310.11454"
     parameters = "r + m"
+    float32_only = True
     shares_pass = "layer"
     step_time = 1.1
     scale_rule = "1"

@@ -24,6 +24,13 @@ from raylora.spec import load
         ({"search__options": {"n_start": 3}}, "search.options.n_start", 3, None),
         ({"task__path": "/nowhere.jsonl"}, "task.path", "/nowhere.jsonl", None),
         ({"model": "/nowhere"}, "model", "/nowhere", "smollm2-135m"),
+        ({"train__attention": "flash"}, "train.attention", "flash", "sdpa"),
+        (
+            {"train__adapter_dtype": "bfloat16", "space__variant": ["loft"]},
+            "train.adapter_dtype",
+            "bfloat16",
+            "float32",
+        ),
     ],
 )
 def test_a_mistake_says_its_field_its_value_and_what_would_do(write_spec, changes, field, value, allowed) -> None:

@@ -60,3 +60,26 @@ def test_a_trial_has_the_same_bits_whatever_its_neighbours_are(make_run, trunk, 
         assert again == losses
         assert all(torch.equal(same[name], tensor) for name, tensor in state.items())
         assert all(math.isnan(shares[0]) for shares in every) == (meddle is poison)
+
+
+def test_blocks_that_are_computed_again_give_the_same_bits(make_run, trunk, train_packed) -> None:
+    # With dropout, in factors and in a layer of its own: what is drawn on the way there is drawn again on the way back.
+    kinds = [{"dropout": 0.2}, {"variant": "dora", "batch_size": 6, "dropout": 0.2}]
+    found = []
+    for again in (False, True):
+        trunk.recompute(again)
+        runs = [make_run(kind, **SETTINGS) for kind in kinds]
+        found.append((train_packed(runs, 3), state_of(runs[1])))
+    trunk.recompute(False)
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(found[1][1][name], tensor) for name, tensor in found[0][1].items())
+    assert not trunk.module.training
+
+
+def test_trials_whose_rows_share_sequences_learn_what_they_learn_alone_without(make_run, train_packed) -> None:
+    kinds = [{"dropout": 0.0}, {"variant": "dora", "batch_size": 6, "dropout": 0.0}]
+    alone = [make_run(kind, alone=True, **SETTINGS) for kind in kinds]
+    expected = [[run.train_step() for _ in range(3)] for run in alone]
+    runs = [make_run(kind, pack_sequences=True, **SETTINGS) for kind in kinds]
+    for one, other in zip(train_packed(runs, 3), expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)

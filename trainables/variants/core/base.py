@@ -33,6 +33,13 @@ class _Attachment:
     surroundings: Surroundings
 
 
+def as_type(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keeps what is trained of a module in that type."""
+    for parameter in module.parameters():
+        if parameter.requires_grad and parameter.dtype != dtype:
+            parameter.data = parameter.data.to(dtype)
+
+
 class Variant(Exported):
     """One way of adapting a model; one instance is one attachment.
 
@@ -57,8 +64,8 @@ class Variant(Exported):
             decomposition of it. Elsewhere a larger r only repeats directions, and PEFT allows it.
         trains_factors: whether what is trained on a matrix are factors of its update (A, B, or one of them), so that
             its curvature compares with LoRA's (`trainables.curvature`).
-        scale_rule, rate_of, actor, step_time, activations, trains_whole, shares_pass: see `Declared`; constants in the
-            class's own body, because its file is read for them.
+        scale_rule, rate_of, actor, step_time, activations, trains_whole, shares_pass, float32_only: see `Declared`;
+            constants in the class's own body, because its file is read for them.
         validation_rows: rows of train that it wants as `Surroundings.validation`.
         benchmark: how it wants to be measured.
     """
@@ -78,6 +85,7 @@ class Variant(Exported):
     activations: ClassVar[float] = Declared.activations
     trains_whole: ClassVar[bool] = Declared.trains_whole
     shares_pass: ClassVar[str] = Declared.shares_pass
+    float32_only: ClassVar[bool] = Declared.float32_only
     validation_rows: ClassVar[int] = 0
     benchmark: ClassVar[Benchmark] = Benchmark()
 
@@ -142,6 +150,7 @@ class Variant(Exported):
             with seeded(config.seed):
                 model.requires_grad_(False)
                 module = self.build(model, batches)
+                as_type(module, config.dtype)
         except BaseException:
             self.detach()
             raise
@@ -170,6 +179,9 @@ class Variant(Exported):
                 value=config.extra[unknown[0]],
                 allowed=sorted(cls.options),
             )
+        if cls.float32_only and config.dtype != torch.float32:
+            told = str(config.dtype).removeprefix("torch.")
+            raise ValueError(f"variant {cls.name}: it computes its update in float32, not in {told}")
         matrices = select_matrices(model, config.placement)
         smallest = min(matrices, key=lambda matrix: min(matrix.rows, matrix.columns))
         limit = min(smallest.rows, smallest.columns)

@@ -28,6 +28,7 @@ class AdapterConfig:
             `select_matrices`.
         seed: of everything drawn at attachment.
         steps: optimizer steps that the run will take, >= 1; only variants with a schedule of their own look.
+        dtype: of what is trained.
         extra: the variant's own options; unknown ones are refused at `attach`.
 
     Raises:
@@ -42,6 +43,7 @@ class AdapterConfig:
     placement: str | tuple[str, ...] = "all-linear"
     seed: int = 0
     steps: int = 1000
+    dtype: torch.dtype = torch.float32
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ class Declared:
             where its update is that of `Variant.lora_part`; "layer" where it is a layer around each matrix
             (`base_layer`) that adds to the base's product and keeps nothing from one call to the next; "" where they
             cannot.
+        float32_only: whether what it trains has to be in float32 (`train.adapter_dtype`).
     """
 
     scale_rule: str = "alpha / rank"
@@ -39,6 +40,7 @@ class Declared:
     activations: float = 1.0
     trains_whole: bool = False
     shares_pass: str = ""
+    float32_only: bool = False
 
 
 _FIELDS = tuple(field.name for field in fields(Declared))

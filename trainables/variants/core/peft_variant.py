@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from trainables.variants.core.base import Variant
+from trainables.variants.core.base import Variant, as_type
 from trainables.variants.core.config import Batches
 from trainables.variants.core.export import ADAPTER, peft_number, save_native
 from trainables.variants.core.matrices import Matrix, compact_names
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class PeftVariant(Variant):
     """A variant whose layers are PEFT's, put into the base model itself: the base stays the module to call.
 
-    Adapter weights are fp32 whatever the base's type; sums come back in the base's type.
+    Adapter weights are in the configuration's type, fp32 unless it says otherwise, whatever the base's is; sums come
+    back in the base's.
     """
 
     tuner: BaseTuner
@@ -59,6 +60,7 @@ class PeftVariant(Variant):
             warnings.simplefilter("ignore")
             self.tuner = PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, ADAPTER)
         self.tuner._cast_adapter_dtype(ADAPTER, autocast_adapter_dtype=True)
+        as_type(model, self.config.dtype)
         self.initialise()
         return model
 
@@ -142,7 +144,8 @@ class RewritingVariant(PeftVariant):
                 a0, b0 = self.start_matrix(matrix, self.original(matrix), self.scale(matrix.name))
                 for parameter, value in zip(self.factors(matrix.name), (a0, b0), strict=True):
                     parameter.copy_(value)
-                self.take_out(matrix, _cpu(a0), _cpu(b0))
+                # As they are in the adapter's type: what is taken out is what is trained on.
+                self.take_out(matrix, *map(_cpu, self.factors(matrix.name)))
 
     def take_out(self, matrix: Matrix, a0: torch.Tensor, b0: torch.Tensor) -> None:
         """Remembers the factors and makes the base weight the residual of the *original* without them.
