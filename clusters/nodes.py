@@ -65,6 +65,6 @@ def wait_for_nodes(
 if __name__ == "__main__":
     try:
         wait_for_nodes(int(sys.argv[1]))
-        print(f"{sys.argv[1]} nodes are up", flush=True)
+        print(f"nodes: {sys.argv[1]} are up", flush=True)
     except ClusterError as error:
         sys.exit(f"raylora: {error}")

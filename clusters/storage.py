@@ -75,7 +75,7 @@ def _ask(
 def check_cluster_storage(
     path: str,
     *,
-    timeout_s: float = 60.0,
+    timeout_s: float = 300.0,
     nodes: Sequence[Mapping[str, object]] | None = None,
     ask: Callable[..., list[str | None]] = _ask,
 ) -> None:
@@ -86,7 +86,7 @@ def check_cluster_storage(
 
     Args:
         path: absolute folder, made where it is missing.
-        timeout_s: seconds that the nodes have to answer.
+        timeout_s: seconds that the nodes have to answer; hundreds that read Python from one file server are slow.
         nodes, ask: the cluster's nodes and how they are asked; for tests.
 
     Raises:

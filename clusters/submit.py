@@ -8,6 +8,7 @@ job, so the run's storage has to be an absolute path that all nodes share, or a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import shlex
 import sys
@@ -61,13 +62,15 @@ def _inside(spec_path: str | Path, working_dir: Path) -> str:
 def _check_storage(spec_path: Path, overrides: Iterable[str]) -> None:
     try:
         data = yaml.safe_load(spec_path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: such as a 40th of May
         raise ClusterError(f"spec = {str(spec_path)!r}: cannot be read ({' '.join(str(error).split())})") from None
     storage = data.get("storage_path", "runs") if isinstance(data, dict) else "runs"
     for override in overrides:
         key, _, value = override.partition("=")
         if key.strip() == "storage_path":
-            storage = yaml.safe_load(value)
+            storage = value
+            with contextlib.suppress(ValueError, yaml.YAMLError):
+                storage = yaml.safe_load(value)
     if not re.match(r"^(/|[a-z][a-z0-9+.-]*://)", str(storage), re.IGNORECASE):
         raise ClusterError(
             f"storage_path = {storage!r}: lost with the job's working directory; allowed: an absolute path "

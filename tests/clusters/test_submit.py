@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from clusters.errors import ClusterError
 from clusters.submit import Submitted, entrypoint, submit
 
 
@@ -89,6 +90,14 @@ def test_storage_that_the_job_would_lose_is_refused(spec: Path, tmp_path: Path) 
     assert client.submitted == {}
     done = submit(spec, ["storage_path=s3://b/r"], address="u", working_dir=tmp_path, write=len, client=client)
     assert done.state == "succeeded"
+
+
+@pytest.mark.parametrize(("text", "change"), [("seed: 2001-99-99", ""), ("model: m", "storage_path=[")])
+def test_text_that_yaml_stumbles_over_is_one_line(spec: Path, tmp_path: Path, text: str, change: str) -> None:
+    spec.write_text(text)
+    with pytest.raises(ClusterError) as caught:
+        submit(spec, [change], address="u", working_dir=tmp_path, client=Client("SUCCEEDED"))
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_spec_outside_the_working_directory_is_refused(spec: Path, tmp_path: Path) -> None:
