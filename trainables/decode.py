@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -249,22 +249,47 @@ def mean_loss(module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> flo
     Args:
         batches: as `heads.Head.labelled` makes them; of a classification head, the mean is over rows.
     """
-    total, tokens = torch.zeros(()), 0
+    total, count = torch.zeros(()), 0
     with evaluating(module):
-        for batch in batches:
-            labels = batch["labels"]  # (rows, length), or (rows,) of a classification head
-            if labels.ndim == 1:
-                total = total.to(labels.device) + module(**batch).loss.float() * len(labels)
-                tokens += len(labels)
-                continue
-            inputs = {name: value for name, value in batch.items() if name != "labels"}
-            wanted = labels != IGNORE
-            first = max(1, int(wanted.any(dim=0).nonzero()[0]))
-            keep = torch.arange(first - 1, labels.shape[1] - 1, device=labels.device)
-            logits = module(**inputs, use_cache=False, logits_to_keep=keep).logits.float()
-            targets = labels[:, first:].flatten()
-            total = total.to(logits.device) + F.cross_entropy(
-                logits.flatten(0, 1), targets, ignore_index=IGNORE, reduction="sum"
-            )
-            tokens += int(wanted[:, first:].sum())
-    return float(total) / tokens if tokens else math.nan
+        for loss, size in _summed_losses(module, batches):
+            total, count = total.to(loss.device) + loss, count + size
+    return float(total) / count if count else math.nan
+
+
+def mean_loss_and_gradients(
+    module: nn.Module, batches: Iterable[Mapping[str, Tensor]], parameters: Sequence[Tensor]
+) -> tuple[float, list[Tensor]]:
+    """`mean_loss` and its gradients; what parameters have collected in `grad` is left alone.
+
+    Returns:
+        The loss, and a gradient of the shape of each parameter, zero where the loss does not depend on it.
+    """
+    total, count = torch.zeros(()), 0
+    gradients = [torch.zeros_like(parameter, requires_grad=False) for parameter in parameters]
+    with evaluating(module), torch.enable_grad():
+        for loss, size in _summed_losses(module, batches):
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            for gradient, one in zip(gradients, found, strict=True):
+                if one is not None:
+                    gradient += one
+            total, count = total.to(loss.device) + loss.detach(), count + size
+    if not count:
+        return math.nan, gradients
+    return float(total) / count, [gradient.div_(count) for gradient in gradients]
+
+
+def _summed_losses(module: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Iterator[tuple[Tensor, int]]:
+    """Cross-entropy over each batch's completion tokens (of a classification head, its rows), and their number."""
+    for batch in batches:
+        labels = batch["labels"]  # (rows, length), or (rows,) of a classification head
+        if labels.ndim == 1:
+            yield module(**batch).loss.float() * len(labels), len(labels)
+            continue
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        wanted = labels != IGNORE
+        first = max(1, int(wanted.any(dim=0).nonzero()[0]))
+        keep = torch.arange(first - 1, labels.shape[1] - 1, device=labels.device)
+        logits = module(**inputs, use_cache=False, logits_to_keep=keep).logits.float()
+        targets = labels[:, first:].flatten()
+        loss = F.cross_entropy(logits.flatten(0, 1), targets, ignore_index=IGNORE, reduction="sum")
+        yield loss, int(wanted[:, first:].sum())

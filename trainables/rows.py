@@ -204,3 +204,20 @@ class _LazyRow(Mapping[str, Any]):
 
     def __reduce__(self) -> tuple[object, ...]:
         return dict, (dict(self.items()),)
+
+
+def set_apart(rows: Sequence[Row], count: int, seed: int) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Draws rows that are not to be trained on: at most `count`, and at most an eighth of all.
+
+    Returns:
+        The rows to train on, in their order, and those set apart: none of fewer than eight rows. The same for the same
+        seed; with a `count` of 0, the rows themselves and none.
+    """
+    count = min(count, len(rows) // 8)
+    if not count:
+        return rows, ()
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:count]
+    rest = np.setdiff1d(np.arange(len(rows)), drawn)
+    if isinstance(rows, Rows):
+        return rows.take(rest), rows.take(drawn)
+    return [rows[i] for i in rest], [rows[i] for i in drawn]

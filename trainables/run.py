@@ -26,6 +26,7 @@ from trainables.memory import peak_memory_gb, reset_peak_memory
 from trainables.modes import evaluating
 from trainables.parallel import Parallel
 from trainables.protocols import Row, Scorer, TrainSettings
+from trainables.rows import set_apart
 from trainables.saved import replacing
 from trainables.sequences import check_apart, collate_packed, packed_micro_batches, packed_size
 from trainables.variants import get_variant
@@ -112,7 +113,8 @@ class TrialRun:
         knobs: The configuration (`variant`, `rank`, `alpha` or `alpha_ratio`, `learning_rate`,
             `batch_size`, `dropout`, extra knobs of the variant).
         train: Tokenised rows. All workers see all of them and pick theirs per global batch.
-        surroundings: What else the run has to offer to variants; validation rows are drawn here.
+        surroundings: What else the run has to offer to variants; the rows that they validate on are drawn here, and
+            kept out of the training.
         halvings: How often the micro-batch is halved before anything is tried.
         head: What the model answers with; what it has to train is trained beside the adapter, at the same rate.
 
@@ -137,7 +139,7 @@ class TrialRun:
         head: Head = LANGUAGE,
     ) -> None:
         self.micro_batch_tokens = max(1, settings.micro_batch_tokens >> halvings)
-        self.model, self.knobs, self.train, self.settings = model, dict(knobs), train, settings
+        self.model, self.knobs, self.settings = model, dict(knobs), settings
         self.pad_id, self.head = pad_id, head
         self.parallel = parallel or Parallel()
         self.device = next(model.parameters()).device
@@ -153,6 +155,7 @@ class TrialRun:
         if settings.pack_sequences:
             check_apart(model)
         self.variant = get_variant(str(knobs.get("variant", "lora")))()
+        self.train, self._apart = set_apart(train, self.variant.validation_rows, settings.seed)
         started = time.perf_counter()
         config = adapter_config(knobs, settings, steps=self.steps, model=model)
         self.effective_rank = config.rank
@@ -198,7 +201,7 @@ class TrialRun:
         first = [self.train[i] for i in next(self._batches())]
         while True:
             try:
-                validation = self._validation_batches(self.variant.validation_rows)
+                validation = self._labelled_rows(self._apart) if self._apart else []
                 around = replace(surroundings, validation=validation)
                 return self.variant.attach(self.model, config, self._attach_batches(), around)
             except Exception as error:
@@ -223,13 +226,6 @@ class TrialRun:
     def _attach_batches(self) -> list[dict[str, Tensor]]:
         """The first global batch, for variants whose initialisation looks at data; see `labelled_batches`."""
         return self._labelled(next(self._batches()))
-
-    def _validation_batches(self, count: int) -> list[dict[str, Tensor]]:
-        """At most `count` rows of train, the same for the same seed, for variants that watch a loss of their own."""
-        if not count:
-            return []
-        generator = torch.Generator().manual_seed(self.settings.seed + 0x5EED)
-        return self._labelled(torch.randperm(len(self.train), generator=generator)[:count].tolist())
 
     def _labelled(self, indices: Sequence[int]) -> list[dict[str, Tensor]]:
         return self._labelled_rows([self.train[i] for i in indices])

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainables.decode import generate_and_score_loss
+from trainables.decode import generate_and_score_loss, mean_loss, mean_loss_and_gradients
 from trainables.protocols import Sampling
 from trainables.testing import make_tiny_model, tokenised_rows
+from trainables.variants.core.tiny import make_base, make_batches
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen2", "gpt2"])
@@ -44,3 +45,15 @@ def test_equals_one_row_at_a_time_without_a_cache(loaded) -> None:
         expected_loss += float(F.cross_entropy(logits, whole[0, -n:], reduction="sum"))
     assert decoded.tokens == [len(row["response_ids"]) for row in rows]
     assert decoded.loss_sum == pytest.approx(expected_loss, rel=1e-4)
+
+
+def test_mean_loss_has_the_gradients_of_all_batches_together() -> None:
+    base, batches = make_base(), make_batches(2)
+    inner, unused = base.model.norm.weight, torch.nn.Parameter(torch.ones(3))
+    sum(base(**batch).loss for batch in batches).div(2).backward()
+    expected, inner.grad = inner.grad, None
+    base.train()
+    loss, (found, nothing) = mean_loss_and_gradients(base, batches, [inner, unused])
+    assert loss == pytest.approx(mean_loss(base, batches), rel=1e-6) and base.training
+    torch.testing.assert_close(found, expected)
+    assert inner.grad is None and not nothing.any()

@@ -8,7 +8,7 @@ import pytest
 
 from trainables import rows as module
 from trainables.batching import collate
-from trainables.rows import Rows, as_rows
+from trainables.rows import Rows, as_rows, set_apart
 
 
 def table(first: int, count: int) -> pa.Table:
@@ -92,3 +92,19 @@ def test_tables_in_the_object_store_are_read_alike(files, ray_local) -> None:
     assert [row["row"] for row in rows] == list(range(9))
     assert [row["row"] for row in moved] == [8, 1, 5]
     assert len(moved.parts) == 2
+
+
+def test_rows_set_apart_are_an_eighth_at_most_and_the_rest_keeps_its_order(files) -> None:
+    for rows in (Rows(files), list(range(9))):
+        rest, apart = set_apart(rows, 32, seed=0)
+        assert type(rest) is type(apart) is type(rows) and (len(rest), len(apart)) == (8, 1)
+    assert sorted([*rest, *apart]) == rows and rest == sorted(rest)
+    many = list(range(100))
+    assert len(set_apart(many, 5, seed=0)[1]) == 5
+    assert set_apart(many, 5, seed=0) == set_apart(many, 5, seed=0) != set_apart(many, 5, seed=1)
+
+
+def test_where_no_rows_are_wanted_or_too_few_are_there_all_are_trained_on() -> None:
+    many = list(range(100))
+    assert set_apart(many, 0, seed=0)[0] is many and not set_apart(many, 0, seed=0)[1]
+    assert set_apart(many[:7], 32, seed=0) == (many[:7], ())

@@ -149,6 +149,19 @@ def test_starts_that_look_at_data_get_the_first_global_batch_in_micro_batches(ba
     assert fingerprint(base) == before
 
 
+def test_rows_that_a_variant_validates_on_are_kept_out_of_its_training(base, tokenizer) -> None:
+    rows = tokenised_rows(tokenizer, 24)
+    knobs = {**KNOBS, "variant": "lelora", "dropout": 0}
+    run = TrialRun(base, knobs, rows, TrainSettings(samples=48), pad_id=0)
+    (batch,) = run.variant.validation
+    assert len(batch["labels"]) == 3 and len(run.train) == 21
+    apart = [row for row in rows if not any(row is one for one in run.train)]
+    both = zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    shown = {tuple(ids[mask > 0].tolist()) for ids, mask in both}
+    assert shown == {(*row["prompt_ids"], *row["response_ids"]) for row in apart}
+    run.close()
+
+
 def test_adalora_is_pruned_to_its_budget_within_the_steps_of_the_trial(base, tokenizer, tmp_path) -> None:
     knobs = {**KNOBS, "variant": "adalora", "rank": 2, "learning_rate": 5e-2, "dropout": 0.0}
     run = make(base, tokenizer, knobs)

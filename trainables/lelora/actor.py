@@ -42,6 +42,7 @@ class Request:
         outcome: of the interval before; None where there is nothing to learn from it.
         shared: whether other trials may send outcomes for this policy at the same time.
         first: whether the trial begins: a policy of its own begins with it, whatever an earlier attempt has left.
+        origin: state that a policy begins from, with the first request of a trial; None for a uniform one.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Request:
     outcome: Outcome | None = None
     shared: bool = False
     first: bool = False
+    origin: Mapping[str, Tensor] | None = None
 
 
 class Strategist(Protocol):
@@ -65,12 +67,23 @@ class Strategist(Protocol):
 
 
 class LocalPolicy:
-    """A policy in the trial's own process: for a single run without Ray."""
+    """A policy in the trial's own process: for a single run without Ray.
 
-    def __init__(self, settings: PolicySettings, features: np.ndarray) -> None:
+    Args:
+        origin: state that it begins from.
+
+    Raises:
+        ValueError: that state is of other matrices or candidates.
+    """
+
+    def __init__(
+        self, settings: PolicySettings, features: np.ndarray, origin: Mapping[str, Tensor] | None = None
+    ) -> None:
         from trainables.lelora.policy import Policy
 
         self.policy = Policy(settings, features)
+        if origin is not None:
+            self.policy.load_state(origin)
 
     def exchange(self, request: Request) -> np.ndarray | None:
         if request.outcome is not None:
@@ -202,8 +215,12 @@ class LeLoRAPolicyActor:
         held = self._held.get(request.key)
         if held is None:
             held = self._held[request.key] = _Held(Policy(request.settings, request.features))
+            if request.origin is not None:
+                held.policy.load_state(request.origin)
             if request.shared or not request.first:
                 self._load(request.key, held.policy)
+            if request.origin is not None:  # it does not come again
+                self._save(request.key, held, at_once=True)
             held.saved = time.monotonic()
             idle = [key for key, one in self._held.items() if key != request.key and not one.waiting]
             for old in idle[: max(0, len(self._held) - self.keep)]:

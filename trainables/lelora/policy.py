@@ -4,25 +4,29 @@
     xi (N, F)            numbers that describe them now, F = BINS + 1: see `describe`
     a  (N, 2) int64      choice: index into the candidate dimensions, index into the candidate positions
     p(a | xi)            softmax of two heads: p_r(r) p_s(s)
-    R                    cost of the choices: L1 + reward_alpha * L2, smaller is better
+    A                    advantage of an interval's choices, `()` or `(N,)`: positive where they cost more than expected
 
-L1 is the loss on a few validation rows after the interval in which the strategies were in force, L2 = L1 minus the same
-loss before it: negative where the strategies helped.
+A is one number where the reward is one (`rewards.ScalarReward`) and one per matrix where each matrix has its own
+(`rewards.MatrixReward`).
 
-Signs. R is a cost, so the policy *descends* on its expectation:
+Signs. What A is about is a cost, so the policy *descends* on its expectation:
 
-    advantage = (R - expected) / scale            positive: worse than expected
-    gradient  = advantage * grad sum over matrices of log p(a | xi) / sqrt(N)
+    gradient  = grad sum over matrices of A log p(a | xi) / sqrt(N)
     Omega    <- Omega - rate * gradient
 
-which makes choices that were followed by a lower cost than expected more probable. The sum is the log-probability of
-all choices together, which is what the one cost is about; matrices share most of the network, so that its noise moves
-their logits by sqrt(N), which is divided out. What is expected is the running level of recent costs and its running
-trend (`Baseline`), taken before the cost at hand enters: training lowers the loss whatever is chosen, and a level alone
-would credit every choice with that. Each trial has its own, because trials at different rates have different losses.
-The scale is the running root mean square of R - expected, so that a rate means the same whatever the size of the
-losses; it bounds the advantage by sqrt(10). Plain gradient descent is the paper's: Adam moves each of the 800,000
-weights by about the rate at every step, whatever the advantage, and a policy then settles on its first draws.
+which makes choices that were followed by a lower cost than expected more probable. With one number for all, the sum is
+the log-probability of all choices together, which is what the one cost is about; matrices share most of the network, so
+that its noise moves their logits by sqrt(N), which is divided out. Plain gradient descent is the paper's: Adam moves
+each of the 800,000 weights by about the rate at every step, whatever the advantage, and a policy then settles on its
+first draws.
+
+The start. Both last layers are zero, so the first choices are uniform, exactly; at the paper's Kaiming start they
+favour some for no reason. Until the last layers have grown, they alone learn, and a step for matrix i moves the logits
+of matrix j by as much as the product of what the heads read of the two. What the trunk's ReLUs give is nearly the same
+for all matrices: a step for one would move them all, and those that want different things would undo each other's.
+So the mean over the matrices is taken off. Of K types that would make the product negative between types, by
+1 / (K - 1) of the squared length, on average; a constant of just that square beside it makes it zero. The length is such
+(`READ`) that the first updates move logits about as far as those of all layers do at a Kaiming start.
 
 Where r = 0 was chosen, the position had no effect, so its probability is left out of log p: the expectation of the
 gradient is the same, its variance is smaller.
@@ -44,12 +48,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 BINS = 64
 EMBEDDING = 200
 HIDDEN = (1024, 256, 64)
-LEVEL, TREND, SPREAD = 0.2, 0.1, 0.1  # share of the newest deviation in each running figure
+READ = 2.0  # root mean square of what the heads read: 64 READ^2 is the squared gradient of a logit at a Kaiming start
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,9 @@ class PolicySettings:
     Attributes:
         layers, kinds: layer index and type of each matrix, N of both.
         dimensions, positions: the candidates.
-        rate: of the policy.
+        rate: of the policy; 0 leaves it uniform.
         cost: how R is made, as text: what costs made differently say is not the same.
+        origin: digest of the state that it begins from; empty where it begins uniform.
         seed: of the network.
     """
 
@@ -70,46 +76,25 @@ class PolicySettings:
     positions: tuple[str, ...]
     rate: float = 1e-3
     cost: str = ""
+    origin: str = ""
     seed: int = 0
 
     def digest(self) -> str:
         """The same for settings that can share a policy; 16 hexadecimal digits."""
-        about = [self.layers, self.kinds, self.dimensions, self.positions, self.rate, self.cost]
+        about = [self.layers, self.kinds, self.dimensions, self.positions, self.rate, self.cost, self.origin]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a choice: xi `(N, F)` fp32 and a `(N, 2)` int64 when it was made, and its advantage, finite."""
+    """What came of a choice: xi `(N, F)` fp32 and a `(N, 2)` int64 when it was made, and its advantage, finite.
+
+    The advantage is one number for all matrices, or one for each, `(N,)`.
+    """
 
     features: np.ndarray
     choice: np.ndarray
-    advantage: float
-
-
-@dataclass
-class Baseline:
-    """What a trial's cost is expected to be: exponential smoothing of level and trend (Holt, 1957).
-
-    Attributes:
-        level, trend: of the costs so far; the next one is expected at their sum. square: mean square of what was
-            missed. NaN: not known yet.
-    """
-
-    level: float = math.nan
-    trend: float = 0.0
-    square: float = math.nan
-
-    def advantage(self, cost: float) -> float | None:
-        """(R - expected) / scale, and takes the cost in. None where nothing was expected, as for the first cost."""
-        if math.isnan(self.level):
-            self.level = cost
-            return None
-        missed = cost - self.level - self.trend
-        self.level += self.trend + LEVEL * missed
-        self.trend += LEVEL * TREND * missed
-        self.square = missed**2 if math.isnan(self.square) else (1 - SPREAD) * self.square + SPREAD * missed**2
-        return missed / math.sqrt(self.square) if self.square > 0 else None
+    advantage: float | np.ndarray
 
 
 @functools.lru_cache(maxsize=256)
@@ -142,8 +127,9 @@ def describe(spectra: Sequence[np.ndarray]) -> np.ndarray:
 class PolicyNetwork(nn.Module):
     """MLP over [layer embedding, type embedding, xi] with hidden widths 1024, 256, 64 (ReLU), and two heads.
 
-    Weights and embeddings are Kaiming uniform (He et al., arXiv 1502.01852), biases zero. xi is standardised by its
-    mean and standard deviation over the matrices at the start, which are kept.
+    Weights are Kaiming uniform (He et al., arXiv 1502.01852), those of the heads zero, and so are biases. xi is
+    standardised by its mean and standard deviation over the matrices at the start, which are kept, and embeddings are
+    uniform of variance 1, so that layer and type weigh as much as each of its numbers.
     """
 
     layer: Tensor
@@ -164,21 +150,29 @@ class PolicyNetwork(nn.Module):
         for inputs, outputs in itertools.pairwise(widths):
             parts += [nn.Linear(inputs, outputs), nn.ReLU()]
         self.trunk = nn.Sequential(*parts)
+        self.constant = READ * math.sqrt(HIDDEN[-1] / max(1, len(kinds) - 1))
         self.heads = nn.ModuleList(
-            nn.Linear(HIDDEN[-1], len(candidates)) for candidates in (settings.dimensions, settings.positions)
+            nn.Linear(HIDDEN[-1] + 1, len(candidates), bias=False)
+            for candidates in (settings.dimensions, settings.positions)
         )
         generator = torch.Generator().manual_seed(settings.seed)
         for part in self.modules():
-            if isinstance(part, (nn.Linear, nn.Embedding)):
-                nn.init.kaiming_uniform_(part.weight, nonlinearity="relu", generator=generator)
             if isinstance(part, nn.Linear):
-                nn.init.zeros_(part.bias)
+                nn.init.kaiming_uniform_(part.weight, nonlinearity="relu", generator=generator)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+            elif isinstance(part, nn.Embedding):
+                nn.init.uniform_(part.weight, -math.sqrt(3), math.sqrt(3), generator=generator)
+        for head in self.heads:
+            nn.init.zeros_(head.weight)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """log p_r `(N, dimensions)` and log p_s `(N, positions)` from xi `(N, F)`."""
         xi = (features - self.scaling[0]) / self.scaling[1]
         hidden = self.trunk(torch.cat([self.embed_layer(self.layer), self.embed_kind(self.kind), xi], dim=1))
-        by_dimension, by_position = (head(hidden).log_softmax(dim=1) for head in self.heads)
+        apart = READ * F.rms_norm(hidden - hidden.mean(dim=0), hidden.shape[1:])
+        read = torch.cat([apart, apart.new_full((len(apart), 1), self.constant)], dim=1)
+        by_dimension, by_position = (head(read).log_softmax(dim=1) for head in self.heads)
         return by_dimension, by_position
 
 
@@ -224,7 +218,11 @@ class Policy:
             return
         size = math.sqrt(len(self.settings.layers))
         terms = [
-            outcome.advantage / size * self.log_probability(outcome.features, outcome.choice).sum()
+            (
+                torch.as_tensor(outcome.advantage, dtype=torch.float32)
+                * self.log_probability(outcome.features, outcome.choice)
+            ).sum()
+            / size
             for outcome in outcomes
         ]
         parameters = list(self.network.parameters())
@@ -258,19 +256,17 @@ class Policy:
         self.updates = int(state["updates"])
 
 
-def cost_of(after: float, before: float, reward_alpha: float, terms: str) -> float:
-    """R from the validation loss after and before an interval; smaller is better.
-
-    Args:
-        terms: `both`: L1 + reward_alpha * L2; `l1` or `l2`: that one alone.
-    """
-    change = after - before
-    return {"both": after + reward_alpha * change, "l1": after, "l2": change}[terms]
-
-
 def random_choice(settings: PolicySettings, seed: int) -> np.ndarray:
     """a `(N, 2)`, uniform over the candidates."""
     rng = np.random.default_rng(seed)
     count = len(settings.layers)
     sizes = (len(settings.dimensions), len(settings.positions))
     return np.stack([rng.integers(size, size=count) for size in sizes], axis=1)
+
+
+def digest_of(state: Mapping[str, Tensor]) -> str:
+    """The same for equal states of a policy; 16 hexadecimal digits."""
+    found = hashlib.sha256()
+    for name in sorted(state):
+        found.update(name.encode() + state[name].contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -12,6 +12,10 @@ smallest.
     T0                     the same rows at the start
     t                triplets touched so far: those that some strategy has chosen
 
+Rows may start as (sqrt(sigma_j) u_j, 1, sqrt(sigma_j) v_j) instead (`balanced`), which is the same product. Adam moves
+every number by about the rate, so what it does to D goes with sigma_j, and with its root in that form: the positions
+are less of a step size.
+
 The effective weight is W = W0 + D, where D = sum over touched j of u_j sigma_j v_j^T - u0_j sigma0_j v0_j^T. W0 itself
 is never written to: D is kept in fp32 as T and T0, so nothing of it is lost, and the forward pass adds it as a pair of
 factors with 2 t rows, in the base's type,
@@ -34,7 +38,8 @@ Zhou et al., LeLoRA: Learnable Low-Rank Adaptation of Large Language Models, sec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -131,16 +136,22 @@ class SlicedLinear(nn.Module):
         matrix: the matrix to adapt; its module becomes `base_layer`.
         indices: the c triplets that can be chosen, in order.
         u, sigma, v: those triplets, `(m, c)`, `(c,)`, `(n, c)`, fp32.
+        balanced: whether sigma starts in the vectors, a root of it in each.
     """
 
     initial: Tensor
 
-    def __init__(self, matrix: Matrix, indices: Sequence[int], u: Tensor, sigma: Tensor, v: Tensor) -> None:
+    def __init__(
+        self, matrix: Matrix, indices: Sequence[int], u: Tensor, sigma: Tensor, v: Tensor, balanced: bool = False
+    ) -> None:
         super().__init__()
         self.base_layer = matrix.module
         self.rows, self.columns = matrix.rows, matrix.columns
         self._transposed = matrix.transposed
         self.indices = list(indices)
+        if balanced:
+            root = sigma.clamp_min(0).sqrt()
+            u, sigma, v = u * root, torch.ones_like(sigma), v * root
         start = torch.cat([u.T, sigma[:, None], v.T], dim=1).contiguous()  # (c, m + 1 + n)
         self.register_buffer("initial", start, persistent=False)
         self.triplets = nn.Parameter(start.clone())
@@ -205,3 +216,16 @@ class SlicedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.T if self._transposed else self.weight
         return SliceLinear.apply(x, self.triplets, weight, self.base_layer.bias, self.left, self.right, *self.active)
+
+
+@contextmanager
+def all_choosable(layers: Sequence[SlicedLinear]) -> Iterator[None]:
+    """Within, backward passes reach every triplet that can be chosen, not the slice in force alone."""
+    held = [layer.active for layer in layers]
+    for layer in layers:
+        layer.active = (0, len(layer.indices))
+    try:
+        yield
+    finally:
+        for layer, active in zip(layers, held, strict=True):
+            layer.active = active

@@ -1,8 +1,9 @@
 """LeLoRA: a policy chooses, matrix by matrix, which slice of the SVD is trained next.
 
-Every `reward_every` steps: the loss on a few validation rows tells the policy what its last strategies were worth, and
-it draws new ones, (r, s) for each matrix. In between, the r singular triplets at position s are trained, the rest of
-the matrix is frozen, and what was trained before stays as it is. `trainables.lelora` has notation, formulas and signs.
+Every `reward_every` steps: a loss on a few rows that are not trained on tells the policy what its last strategies were
+worth, and it draws new ones, (r, s) for each matrix. In between, the r singular triplets at position s are trained, the
+rest of the matrix is frozen, and what was trained before stays as it is. `trainables.lelora` has notation, formulas and
+signs.
 
 Zhou et al., LeLoRA: Learnable Low-Rank Adaptation of Large Language Models, https://aclanthology.org/2026.acl-long.1628/
 """
@@ -10,7 +11,6 @@ Zhou et al., LeLoRA: Learnable Low-Rank Adaptation of Large Language Models, htt
 from __future__ import annotations
 
 import logging
-import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainables.decode import mean_loss
 from trainables.lelora.actor import LocalPolicy, RandomStrategies, RemotePolicy, Request, Strategist
+from trainables.lelora.candidates import parse_dimensions, parse_positions
 from trainables.lelora.history import History
 from trainables.lelora.optimizer import SliceAdamW
-from trainables.lelora.policy import Baseline, Outcome, PolicySettings, cost_of, describe, random_choice
+from trainables.lelora.policy import Outcome, PolicySettings, describe, digest_of, random_choice
+from trainables.lelora.rewards import MatrixReward, Reward, ScalarReward
 from trainables.lelora.slices import POSITIONS, SlicedLinear, choosable, window
 from trainables.variants.core.base import Variant
 from trainables.variants.core.config import AdapterConfig, Batches
@@ -38,37 +41,6 @@ from trainables.variants.core.plain import PlainLora
 _log = logging.getLogger(__name__)
 
 
-def parse_dimensions(value: object, rank: int) -> tuple[int, ...]:
-    """Candidate dimensions, increasing.
-
-    Args:
-        value: `auto`: 0, the powers of two from 2, and r ({0, 2, 4, 8} for r = 8, as in the paper); `max`: r alone;
-            or whole numbers separated by commas, the largest of which is r.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if value == "auto":
-        return tuple(sorted({0, rank, *(2**i for i in range(1, rank.bit_length()) if 2**i < rank)}))
-    if value == "max":
-        return (rank,)
-    try:
-        found = sorted({int(part) for part in str(value).split(",")})
-    except ValueError:
-        found = []
-    if isinstance(value, bool) or not found or found[0] < 0 or found[-1] != rank:
-        raise ValueError(f"use auto, max, or whole numbers up to the rank, which is {rank}, separated by commas")
-    return tuple(found)
-
-
-def parse_positions(value: object) -> tuple[str, ...]:
-    """Candidate positions: `all`, or some of `POSITIONS` separated by commas. Raises ValueError if it is neither."""
-    found = list(POSITIONS) if value == "all" else [part.strip() for part in str(value).split(",")]
-    if not set(found) <= set(POSITIONS):
-        raise ValueError(f"use all, or some of {', '.join(POSITIONS)}, separated by commas")
-    return tuple(position for position in POSITIONS if position in found)
-
-
 class LeLora(Variant):
     """W = U S V^T, of which r triplets at the beginning, middle or end are trained, as a policy says; see the module.
 
@@ -78,16 +50,23 @@ class LeLora(Variant):
     are trained, as AdamW's does in the paper.
 
     The base's own storage is never written to. Rows for the reward come from `surroundings`; without any, the batches
-    of `attach` serve; without those, no reward is given and the policy stays as it was drawn.
+    of `attach` serve; without those, no reward is given and the policy stays uniform. Nor is one where nothing learns:
+    with random strategies, or where there is one candidate alone.
 
     Options:
         dimensions, positions: candidates, see `parse_dimensions` and `parse_positions`.
         policy: `per_trial`; `shared` with those trials of the search whose matrices, candidates, rate and rewards are
             the same; `random`: none, uniform strategies, no rewards.
-        policy_rate: learning rate of the policy.
-        reward: `both`: L1 + reward_alpha L2; `l1`, `l2`: one of them alone.
+        policy_from: file of a policy that an earlier run has left (`RUN_DIR/checkpoints/policies`), of the same matrices
+            and candidates, to begin from; None for a uniform one.
+        policy_rate: learning rate of the policy; 0 leaves it uniform, at the price of its rewards: a control.
+        reward: `both`: L1 + reward_alpha L2, one number for all matrices; `l1`, `l2`: one of them alone; `per_matrix`:
+            each matrix's share of the change of the loss (`trainables.lelora.rewards`).
+        balanced: trains sqrt(sigma) u and sqrt(sigma) v in place of unit vectors, so that steps go with the root of
+            sigma instead of sigma (`trainables.lelora.slices`).
         reward_alpha: weight of the change of the loss beside the loss itself; not LoRA's alpha.
-        reward_every: steps between rewards, each of which costs a forward pass over the validation rows.
+        reward_every: steps between rewards, each of which costs a forward pass over the validation rows, and
+            `per_matrix` a backward pass as well.
         preset: `paper`: a reward every step, unless `reward_every` is given.
     """
 
@@ -105,10 +84,12 @@ class LeLora(Variant):
         "dimensions": "auto",
         "positions": "all",
         "policy": "per_trial",
+        "policy_from": None,
         "policy_rate": 1e-3,
         "reward": "both",
         "reward_alpha": 1.0,
         "reward_every": 10,
+        "balanced": False,
         "preset": "default",
     }
     trains_factors = False  # the triplets are of W itself, and their gradients have no graph of their own
@@ -118,10 +99,11 @@ class LeLora(Variant):
     @classmethod
     def check_options(cls, config: AdapterConfig, matrices: Sequence[Matrix]) -> None:
         check_choice(cls, config, "policy", ("per_trial", "shared", "random"))
-        check_choice(cls, config, "reward", ("both", "l1", "l2"))
+        check_choice(cls, config, "reward", ("both", "l1", "l2", "per_matrix"))
         check_choice(cls, config, "preset", ("default", "paper"))
+        check_choice(cls, config, "balanced", (True, False))
         check_whole(cls, config, "reward_every")
-        check_number(cls, config, "policy_rate", lambda value: value > 0, "use a number above 0")
+        check_number(cls, config, "policy_rate", lambda value: value >= 0, "use 0 or a number above 0")
         check_number(cls, config, "reward_alpha", lambda value: value >= 0, "use 0 or a number above 0")
         for option, parse in (
             ("dimensions", lambda value: parse_dimensions(value, config.rank)),
@@ -140,13 +122,15 @@ class LeLora(Variant):
         self.every = self.option("reward_every")
         if self.option("preset") == "paper" and "reward_every" not in config.extra:
             self.every = 1
+        self.origin = self._read_origin()
         self.settings = PolicySettings(
             layers=tuple(_layer(matrix.name) for matrix in self.matrices),
             kinds=tuple(matrix.kind for matrix in self.matrices),
             dimensions=parse_dimensions(self.option("dimensions"), config.rank),
             positions=parse_positions(self.option("positions")),
             rate=float(self.option("policy_rate")),
-            cost=f"{self.option('reward')} {float(self.option('reward_alpha'))}",
+            cost=self._cost(),
+            origin="" if self.origin is None else digest_of(self.origin),
             seed=config.seed,
         )
         self.validation = list(self.surroundings.validation or batches or ())
@@ -158,7 +142,7 @@ class LeLora(Variant):
             self.layers[matrix.name] = layer
         self.choice = np.full((len(self.matrices), 2), -1)  # none drawn yet
         self.features = self._describe()
-        self.loss_before, self.baseline = math.nan, Baseline()
+        self.reward = self._reward()
         self.counts = np.zeros(2)  # steps, and numbers trained in them
         self.strategist = self._strategist()
         log = self.surroundings.log_folder
@@ -178,14 +162,45 @@ class LeLora(Variant):
         wanted = choosable(self.settings.positions, self.config.rank, min(matrix.rows, matrix.columns))
         at = torch.searchsorted(found, torch.tensor(wanted)).to(u.device)
         self.spectra.append(s.cpu().numpy())
-        return SlicedLinear(matrix, wanted, u[:, at], s[torch.tensor(wanted, device=s.device)], v[:, at])
+        sigma = s[torch.tensor(wanted, device=s.device)]
+        return SlicedLinear(matrix, wanted, u[:, at], sigma, v[:, at], balanced=self.option("balanced"))
+
+    def _cost(self) -> str:
+        """How rewards are made, as text."""
+        terms = str(self.option("reward"))
+        made = terms if terms == "per_matrix" else f"{terms} {float(self.option('reward_alpha'))}"
+        return f"{made} balanced" if self.option("balanced") else made
+
+    def _reward(self) -> Reward | None:
+        """None where nothing learns from one."""
+        choices = len(self.settings.dimensions) * len(self.settings.positions)
+        if self.option("policy") == "random" or choices == 1:
+            return None
+        if self.option("reward") == "per_matrix":
+            return MatrixReward(self.layers, self.settings.kinds)
+        return ScalarReward(str(self.option("reward")), float(self.option("reward_alpha")))
+
+    def _read_origin(self) -> dict[str, Tensor] | None:
+        """State of the policy to begin from."""
+        file = self.option("policy_from")
+        if file is None:
+            return None
+        try:
+            return load_file(Path(str(file)).expanduser())
+        except (OSError, SafetensorError):
+            raise refused(type(self), "policy_from", file, "use a file of a policy, or leave it out") from None
 
     def _strategist(self) -> Strategist:
         if self.option("policy") == "random":
             return RandomStrategies()
-        if self.surroundings.actor is not None:
+        if self.surroundings.actor is not None and self.origin is None:
             return RemotePolicy(self.surroundings.actor)
-        return LocalPolicy(self.settings, self.features)
+        try:
+            local = LocalPolicy(self.settings, self.features, self.origin)
+        except ValueError:
+            told = "it is of other matrices or candidates: use one of the same model, placement and candidates"
+            raise refused(type(self), "policy_from", self.option("policy_from"), told) from None
+        return local if self.surroundings.actor is None else RemotePolicy(self.surroundings.actor)
 
     def make_optimizer(self) -> SliceAdamW:
         return SliceAdamW(self.param_groups(), list(self.layers.values()))
@@ -215,22 +230,17 @@ class LeLora(Variant):
 
     def _next_strategies(self, step: int) -> None:
         """Rewards the strategies of the interval that has ended, and puts new ones in force."""
-        outcome = None
-        if self.option("policy") != "random":
-            loss = mean_loss(self.module, self.validation)
-            if math.isfinite(loss) and math.isfinite(self.loss_before) and self.choice[0, 0] >= 0:
-                cost = cost_of(loss, self.loss_before, float(self.option("reward_alpha")), self.option("reward"))
-                advantage = self.baseline.advantage(cost)
-                outcome = None if advantage is None else Outcome(self.features, self.choice, advantage)
-            self.loss_before = loss
+        first = self.choice[0, 0] < 0
+        advantage = None if self.reward is None else self.reward.measure(self.module, self.validation)
+        outcome = None if first or advantage is None else Outcome(self.features, self.choice, advantage)
         features = self._describe()
         # Trials of a search have the same seed, and must not draw the same strategies where they share a policy.
         seed = (self.config.seed * 1_000_003 + step) ^ (zlib.crc32(self.surroundings.trial.encode()) << 20)
         shared = self.option("policy") == "shared"
         owner = "shared" if shared else self.surroundings.trial or "trial"
         key = f"{owner}-{self.settings.digest()}"
-        first = self.choice[0, 0] < 0
-        answer = self.strategist.exchange(Request(key, self.settings, features, seed, outcome, shared, first))
+        origin = self.origin if first else None
+        answer = self.strategist.exchange(Request(key, self.settings, features, seed, outcome, shared, first, origin))
         if answer is not None:
             self.choice = answer
         elif first:
@@ -278,7 +288,7 @@ class LeLora(Variant):
         )
 
     def figures(self) -> dict[str, float]:
-        """Numbers trained per step (mean over the steps so far), and those trained at least once."""
+        """Numbers trained per step (mean over the steps so far), and those ever touched: trained at least once."""
         total = sum(len(layer.touched) * (layer.rows + layer.columns + 1) for layer in self.layers.values())
         steps, trained = self.counts.tolist()
         return {"touched_per_step": trained / max(1.0, steps), "touched_parameters": total}
@@ -307,13 +317,15 @@ class LeLora(Variant):
             state[f"{name}.touched"] = touched
         state["lelora.choice"] = torch.tensor(self.choice)
         state["lelora.features"] = torch.tensor(self.features)
-        usual = self.baseline
-        running = [*self.counts, self.loss_before, usual.level, usual.trend, usual.square]
-        state["lelora.running"] = torch.tensor(running, dtype=torch.float64)
-        for name, tensor in self.strategist.state().items():
-            state[f"lelora.policy.{name}"] = tensor
+        state["lelora.counts"] = torch.tensor(self.counts)
+        for part, held in self._held().items():
+            state |= {f"lelora.{part}.{name}": tensor for name, tensor in held.state().items()}
         self._write_history()
         return state
+
+    def _held(self) -> dict[str, Reward | Strategist]:
+        """What has a state of its own, by the name of its part."""
+        return {"policy": self.strategist} | ({} if self.reward is None else {"reward": self.reward})
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         own = {f"{name}.{part}" for name in self.layers for part in ("initial", "touched")}
@@ -326,10 +338,10 @@ class LeLora(Variant):
             layer.rebuild()
         self.choice = state["lelora.choice"].numpy().copy()
         self.features = state["lelora.features"].numpy().copy()
-        steps, trained, self.loss_before, *usual = state["lelora.running"].tolist()
-        self.counts, self.baseline = np.array([steps, trained]), Baseline(*usual)
-        policy = f"{prefix}policy."
-        self.strategist.load_state({k.removeprefix(policy): v for k, v in state.items() if k.startswith(policy)})
+        self.counts = state["lelora.counts"].numpy().copy()
+        for part, held in self._held().items():
+            begin = f"{prefix}{part}."
+            held.load_state({k.removeprefix(begin): v for k, v in state.items() if k.startswith(begin)})
         if self.choice[0, 0] >= 0:
             self._apply()
         self.history.resume(int(self.counts[0]))

@@ -13,15 +13,14 @@ import torch
 from trainables.lelora.policy import (
     BINS,
     HIDDEN,
-    Baseline,
     Outcome,
     Policy,
     PolicySettings,
     bin_weights,
-    cost_of,
     describe,
     random_choice,
 )
+from trainables.lelora.rewards import Baseline, MatrixBaseline
 
 SETTINGS = PolicySettings((0, 0, 1), ("q_proj", "up_proj", "q_proj"), (0, 4, 8), ("primary", "minor"))
 
@@ -58,39 +57,45 @@ def test_network_has_the_published_shape_and_gives_distributions() -> None:
         assert probabilities.sum(axis=1) == pytest.approx(np.ones(3), abs=1e-5)
 
 
-def test_a_loss_that_fell_costs_less_than_one_that_rose() -> None:
-    assert cost_of(1.0, 2.0, 0.5, "both") == 0.5 < cost_of(1.0, 0.5, 0.5, "both") == 1.25
-    assert cost_of(1.0, 2.0, 0.5, "l1") == 1.0
-    assert cost_of(1.0, 2.0, 0.5, "l2") == -1.0
+def test_the_first_choices_are_uniform() -> None:
+    for probabilities in Policy(SETTINGS, features()).probabilities(features(1)):
+        assert np.ptp(probabilities) == 0
+        assert probabilities[0, 0] == pytest.approx(1 / probabilities.shape[1], rel=1e-6)
 
 
-@pytest.mark.parametrize(("cost", "sign"), [(0.5, 1), (1.5, -1)])
-def test_a_choice_cheaper_than_usual_becomes_more_probable_and_a_dearer_one_less(cost: float, sign: int) -> None:
-    policy, xi, usual = Policy(SETTINGS, features()), features(), Baseline()
+def test_at_rate_zero_the_policy_stays_uniform() -> None:
+    policy, xi = Policy(replace(SETTINGS, rate=0.0), features()), features()
+    for seed in range(3):
+        policy.update([Outcome(xi, policy.choose(xi, seed), 1.0)])
+    assert policy.updates == 3 and all(np.ptp(found) == 0 for found in policy.probabilities(xi))
+
+
+@pytest.mark.parametrize("advantage", [-1.0, 1.0])
+def test_a_choice_cheaper_than_expected_becomes_more_probable_and_a_dearer_one_less(advantage: float) -> None:
+    policy, xi = Policy(SETTINGS, features()), features()
     choice = np.array([[1, 0], [2, 1], [1, 1]])
-    assert usual.advantage(1.0) is None  # the first cost says only what is usual
     before = policy.log_probability(xi, choice).sum().item()
-    advantage = usual.advantage(cost)
-    assert advantage == -sign and usual.level == pytest.approx(0.8 + 0.2 * cost)
     policy.update([Outcome(xi, choice, advantage)])
     assert policy.updates == 1
-    assert sign * (policy.log_probability(xi, choice).sum().item() - before) > 0
+    assert advantage * (policy.log_probability(xi, choice).sum().item() - before) < 0
+
+
+def test_an_advantage_of_each_matrix_moves_its_own_choice() -> None:
+    policy, xi = Policy(SETTINGS, features()), features()
+    choice = np.array([[1, 0], [2, 1], [2, 0]])
+    before = policy.log_probability(xi, choice).detach()
+    policy.update([Outcome(xi, choice, np.array([-1.0, 1.0, 0.0]))])
+    moved = (policy.log_probability(xi, choice) - before).detach()
+    assert moved[0] > 0 > moved[1]
 
 
 def test_positions_of_matrices_left_alone_do_not_count() -> None:
     policy, xi = Policy(SETTINGS, features()), features()
+    policy.update([Outcome(xi, np.array([[1, 0], [1, 0], [1, 1]]), -1.0)])  # no longer uniform
     one, other = np.zeros((3, 2), dtype=np.int64), np.array([[0, 1]] * 3)
     assert torch.equal(policy.log_probability(xi, one), policy.log_probability(xi, other))
     one[:, 0] = other[:, 0] = 1
     assert not torch.equal(policy.log_probability(xi, one), policy.log_probability(xi, other))
-
-
-def test_a_steady_fall_is_expected_and_equal_costs_say_nothing() -> None:
-    usual = Baseline()
-    missed = [usual.advantage(10.0 - 0.1 * step) for step in range(200)]
-    assert missed[1] == -1 and abs(missed[-1]) < 0.1
-    usual = Baseline()
-    assert [usual.advantage(1.0) for _ in range(3)] == [None] * 3
 
 
 def steady(step: int) -> float:
@@ -113,7 +118,7 @@ def test_learns_the_better_arm_for_each_type_of_matrix(level: Callable[[int], fl
     policy = Policy(SETTINGS, xi)
     right = np.array([[2, 1], [2, 0], [2, 1]])
     usual = [Baseline(), Baseline()]
-    for step in range(300):
+    for step in range(100):
         outcomes = []
         for trial in range(2):
             choice = policy.choose(xi, step + 100_000 * trial)
@@ -125,6 +130,53 @@ def test_learns_the_better_arm_for_each_type_of_matrix(level: Callable[[int], fl
     by_dimension, by_position = policy.probabilities(xi)
     assert by_dimension[:, 2].min() > 0.8
     assert by_position[np.arange(3), right[:, 1]].min() > 0.8
+
+
+KINDS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def model_of(layers: int) -> tuple[PolicySettings, np.ndarray, np.ndarray]:
+    """A model's matrices with spectra as theirs are: a few large values, a long slope, a sharp end.
+
+    Returns:
+        The settings, xi, and the right position of each matrix, by its type, `(N,)`.
+    """
+    rng = np.random.default_rng(0)
+    about = [(layer, kind) for layer in range(layers) for kind in range(len(KINDS))]
+    spectra = []
+    for layer, kind in about:
+        k = (576, 192, 192, 576, 576, 576, 576)[kind]
+        slope = np.exp(-np.linspace(0, 3 + 0.3 * kind, k)) * (6 + 2 * kind) * (1 + 0.02 * layer)
+        slope[:3] *= (3, 2, 1.5)
+        spectra.append(np.sort(slope * rng.uniform(0.95, 1.05, k))[::-1])
+    layers_of, kinds = zip(*((layer, KINDS[kind]) for layer, kind in about), strict=True)
+    settings = PolicySettings(layers_of, kinds, (0, 2, 4, 8), ("primary", "middle", "minor"))
+    return settings, describe(spectra), np.array([kind % 3 for _, kind in about])
+
+
+def probability_of_right(reward: str, intervals: int, alike: bool = False) -> float:
+    """Mean P(right position) after some intervals rewarded by an oracle; `alike`: all matrices want the first."""
+    settings, xi, right = model_of(30)
+    right = np.zeros_like(right) if alike else right
+    policy = Policy(settings, xi)
+    baselines = {"scalar": Baseline(), "per_matrix": MatrixBaseline(np.unique(settings.kinds, return_inverse=True)[1])}
+    usual = baselines[reward]
+    for seed in range(intervals):
+        choice = policy.choose(xi, seed)
+        wrong = ((choice[:, 1] != right) & (choice[:, 0] > 0)).astype(float)
+        advantage = usual.advantage(wrong.mean()) if isinstance(usual, Baseline) else usual.advantages(wrong)
+        if advantage is not None:
+            policy.update([Outcome(xi, choice, advantage)])
+    return float(policy.probabilities(xi)[1][np.arange(len(right)), right].mean())
+
+
+def test_a_reward_per_matrix_teaches_in_eighteen_intervals_what_one_number_for_all_does_not() -> None:
+    each, together = (probability_of_right(reward, 18) for reward in ("per_matrix", "scalar"))
+    assert each > 0.6 and together < 0.4
+
+
+def test_what_all_matrices_have_in_common_is_learnt_too() -> None:
+    assert probability_of_right("per_matrix", 18, alike=True) > 0.8
 
 
 def test_outcomes_of_several_trials_make_one_update_and_their_order_does_not_matter() -> None:
@@ -162,6 +214,7 @@ def test_policies_are_shared_only_between_equal_settings() -> None:
         replace(SETTINGS, dimensions=(0, 4)),
         replace(SETTINGS, rate=1e-2),
         replace(SETTINGS, cost="l1"),
+        replace(SETTINGS, origin="0123"),
     ]
-    assert len({SETTINGS.digest(), *(one.digest() for one in changed)}) == 4
+    assert len({SETTINGS.digest(), *(one.digest() for one in changed)}) == 5
     assert replace(SETTINGS, seed=9).digest() == SETTINGS.digest()

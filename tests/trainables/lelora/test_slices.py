@@ -197,6 +197,33 @@ def test_optimizer_state_is_that_of_choosable_triplets_and_rests_with_them() -> 
     assert not optimizer.state[second.triplets]
 
 
+def test_balanced_triplets_are_the_same_slice_of_which_steps_go_with_the_root_of_sigma() -> None:
+    x, changes = draw(0), {}
+    for balanced in (False, True):
+        net = Net()
+        before = net(x)
+        variant = attach(net, 4, learning_rate=1e-4, positions="primary,minor", balanced=balanced)
+        optimizer = variant.make_optimizer()
+        variant.before_step(0)
+        torch.testing.assert_close(net(x), before)
+        layer = variant.layers["first"]
+        sizes = []
+        for position in ("primary", "minor"):
+            layer.choose(window(position, 4, 12))
+            start = layer.factors()
+            net(x).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            left, right = layer.factors()
+            sizes.append((left.T @ right - start[0].T @ start[1]).norm().item())
+        changes[balanced] = sizes[0] / sizes[1]
+        sigma = layer.magnitudes()
+    ratio = (sigma[:4].norm() / sigma[4:].norm()).item()
+    values = torch.linalg.svdvals(Net().first.weight.detach())
+    torch.testing.assert_close(sigma, values[layer.indices], rtol=1e-2, atol=1e-3)
+    assert changes[False] > 0.6 * ratio and changes[True] < 0.8 * changes[False]
+
+
 def test_weight_decay_acts_on_the_slice_alone() -> None:
     net = Net()
     variant = attach(net, 2, positions="primary,minor")

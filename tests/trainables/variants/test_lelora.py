@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from trainables.decode import mean_loss
-from trainables.lelora.policy import Baseline
-from trainables.lelora.slices import POSITIONS
+from trainables.lelora.policy import Outcome
+from trainables.lelora.rewards import Baseline
 from trainables.variants.core.config import AdapterConfig, Surroundings
 from trainables.variants.core.export import exported_adapter
 from trainables.variants.core.snapshot import fingerprint_tensors
 from trainables.variants.core.tiny import attached, make_base, make_batches, outputs, train
-from trainables.variants.lelora import LeLora, parse_dimensions, parse_positions
+from trainables.variants.lelora import LeLora
 
 
 class Recorder:
@@ -43,18 +44,6 @@ def recorded(recorder: Recorder, **extra: Any) -> LeLora:
     return variant
 
 
-def test_candidate_sets_are_those_of_the_paper_or_as_written() -> None:
-    assert parse_dimensions("auto", 8) == (0, 2, 4, 8)
-    assert parse_dimensions("auto", 32) == (0, 2, 4, 8, 16, 32)
-    assert parse_dimensions("auto", 1) == (0, 1)
-    assert parse_dimensions("auto", 6) == (0, 2, 4, 6)
-    assert parse_dimensions("max", 32) == (32,)
-    assert parse_dimensions("0, 3,5", 5) == (0, 3, 5)
-    assert parse_dimensions(5, 5) == (5,)
-    assert parse_positions("all") == POSITIONS
-    assert parse_positions("minor,primary") == ("primary", "minor")
-
-
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
@@ -62,9 +51,9 @@ def test_candidate_sets_are_those_of_the_paper_or_as_written() -> None:
         ("dimensions", "two", "use auto, max"),
         ("positions", "top", "use all, or some of primary, middle, minor"),
         ("policy", "none", "per_trial, shared, random"),
-        ("reward", "l3", "both, l1, l2"),
+        ("reward", "l3", "both, l1, l2, per_matrix"),
         ("reward_every", 0, "at least 1"),
-        ("policy_rate", 0.0, "above 0"),
+        ("policy_rate", -1.0, "use 0 or a number above 0"),
         ("reward_alpha", -1.0, "use 0 or a number above 0"),
     ],
 )
@@ -85,14 +74,15 @@ def test_one_call_per_interval_with_the_advantage_of_the_interval_before() -> No
         original(step)
 
     variant.before_step = watch  # type: ignore[method-assign]
-    train(variant, make_batches(), 13)
-    assert len(recorder.requests) == 5
-    assert [request.first for request in recorder.requests] == [True] + [False] * 4
-    # Nothing to learn from at the start, nor from the first cost, which only says what is usual.
-    assert recorder.requests[0].outcome is None and recorder.requests[1].outcome is None
+    train(variant, make_batches(), 16)
+    assert len(recorder.requests) == 6
+    assert [request.first for request in recorder.requests] == [True] + [False] * 5
+    # Nothing to learn from at the start, nor from the first three costs, which only say what is usual.
+    assert [request.outcome is None for request in recorder.requests] == [True] * 4 + [False] * 2
     usual = Baseline()
-    usual.advantage(losses[1] + 0.5 * (losses[1] - losses[0]))
-    for k in (2, 3, 4):
+    for k in (1, 2, 3):
+        usual.advantage(losses[k] + 0.5 * (losses[k] - losses[k - 1]))
+    for k in (4, 5):
         outcome = recorder.requests[k].outcome
         assert outcome.advantage == pytest.approx(usual.advantage(losses[k] + 0.5 * (losses[k] - losses[k - 1])))
         assert np.array_equal(outcome.features, recorder.requests[k - 1].features)
@@ -101,15 +91,24 @@ def test_one_call_per_interval_with_the_advantage_of_the_interval_before() -> No
 
 def test_preset_paper_rewards_every_step_and_random_never() -> None:
     for extra, outcomes, requests in (
-        ({"preset": "paper"}, 5, 7),
-        ({"preset": "paper", "reward_every": 2}, 2, 4),
+        ({"preset": "paper"}, 3, 7),
+        ({"preset": "paper", "reward": "per_matrix"}, 5, 7),
+        ({"preset": "paper", "reward_every": 2}, 0, 4),
         ({}, 0, 1),
+        ({"preset": "paper", "dimensions": "max", "positions": "minor"}, 0, 7),  # nothing to choose
         ({"policy": "random", "reward_every": 1}, 0, 7),
     ):
-        recorder = Recorder()
+        recorder = Recorder((0, 0))
         train(recorded(recorder, **extra), make_batches(), 7)
         assert len(recorder.requests) == requests
         assert sum(request.outcome is not None for request in recorder.requests) == outcomes
+
+
+def test_a_reward_per_matrix_comes_as_an_advantage_of_each() -> None:
+    variant = recorded(Recorder((2, 0)), reward_every=1, reward="per_matrix")
+    train(variant, make_batches(), 4)
+    outcome = variant.strategist.requests[-1].outcome
+    assert outcome.advantage.shape == (14,) and np.isfinite(outcome.advantage).all() and outcome.advantage.any()
 
 
 def test_strategies_stay_where_the_policy_gives_no_answer() -> None:
@@ -139,6 +138,22 @@ def test_trials_share_a_key_only_under_policy_shared() -> None:
     assert keys["per_trial", "a"] != keys["per_trial", "b"]
 
 
+def test_a_policy_of_an_earlier_run_is_begun_from(tmp_path: Path) -> None:
+    first = attached("lelora")
+    policy = first.strategist.policy
+    for seed in range(3):
+        policy.update([Outcome(first.features, policy.choose(first.features, seed), 1.0)])
+    save_file(policy.state(), tmp_path / "policy.safetensors")
+    extra = {"policy_from": str(tmp_path / "policy.safetensors")}
+    second = attached("lelora", extra=extra)
+    assert torch.equal(second.strategist.policy.state()["parameters"], policy.state()["parameters"])
+    assert second.settings.digest() != first.settings.digest()
+    with pytest.raises(ValueError, match="option policy_from is .* of other matrices or candidates"):
+        attached("lelora", extra={**extra, "positions": "minor"})
+    with pytest.raises(ValueError, match="option policy_from is 'nowhere': use a file of a policy"):
+        attached("lelora", extra={"policy_from": "nowhere"})
+
+
 def test_touched_parameters_are_counted_per_step_and_in_total() -> None:
     recorder = Recorder((1, 0))  # r = 2 of {0, 2, 4}, primary
     variant = recorded(recorder, reward_every=1)
@@ -153,10 +168,11 @@ def test_touched_parameters_are_counted_per_step_and_in_total() -> None:
     assert variant.figures() == {"touched_per_step": 1.5 * one, "touched_parameters": 6 * one}
 
 
-def test_run_with_rewards_resumes_to_the_same_bits_in_the_middle_of_an_interval(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reward", ["both", "per_matrix"])
+def test_run_with_rewards_resumes_to_the_same_bits_in_the_middle_of_an_interval(tmp_path: Path, reward: str) -> None:
     def start() -> Any:
         variant = LeLora()
-        config = AdapterConfig(4, 4.0, 0.0, 5e-3, extra={"reward_every": 2})
+        config = AdapterConfig(4, 4.0, 0.0, 5e-3, extra={"reward_every": 2, "reward": reward})
         variant.attach(make_base(), config, make_batches(), Surroundings(trial="t", log_folder=tmp_path))
         return variant, variant.make_optimizer()
 

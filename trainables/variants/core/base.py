@@ -66,7 +66,8 @@ class Variant(Exported):
             its curvature compares with LoRA's (`trainables.curvature`).
         scale_rule, rate_of, actor, step_time, activations, trains_whole, shares_pass, float32_only: see `Declared`;
             constants in the class's own body, because its file is read for them.
-        validation_rows: rows of train that it wants as `Surroundings.validation`.
+        validation_rows: rows of train that it wants as `Surroundings.validation`, kept out of its training; at most an
+            eighth of them.
         benchmark: how it wants to be measured.
     """
 

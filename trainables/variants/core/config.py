@@ -70,7 +70,7 @@ class Surroundings:
 
     Attributes:
         validation: keyword arguments for forward calls with `labels` (-100 outside the completion), from
-            `validation_rows` rows drawn from train.
+            `validation_rows` rows of train that are kept out of training.
         actor: handle of the actor that the variant declared, shared by all its trials of a search.
         trial: name of the trial, fit for a file name.
         log_folder: where the variant may write what is worth looking at afterwards.
