@@ -98,7 +98,7 @@ def test_preset_paper_rewards_every_step_and_random_never() -> None:
         ({"preset": "paper", "dimensions": "max", "positions": "minor"}, 0, 7),  # nothing to choose
         ({"policy": "random", "reward_every": 1}, 0, 7),
     ):
-        recorder = Recorder((0, 0))
+        recorder = Recorder((0, 0) if "positions" in extra else (1, 0))
         train(recorded(recorder, **extra), make_batches(), 7)
         assert len(recorder.requests) == requests
         assert sum(request.outcome is not None for request in recorder.requests) == outcomes
