@@ -23,10 +23,10 @@ first draws.
 The start. Both last layers are zero, so the first choices are uniform, exactly; at the paper's Kaiming start they
 favour some for no reason. Until the last layers have grown, they alone learn, and a step for matrix i moves the logits
 of matrix j by as much as the product of what the heads read of the two. What the trunk's ReLUs give is nearly the same
-for all matrices: a step for one would move them all, and those that want different things would undo each other's.
-So the mean over the matrices is taken off. Of K types that would make the product negative between types, by
-1 / (K - 1) of the squared length, on average; a constant of just that square beside it makes it zero. The length is such
-(`READ`) that the first updates move logits about as far as those of all layers do at a Kaiming start.
+for all matrices: a step for one would move them all, and those that want different things would undo each other's. So
+the mean over the matrices is taken off. With K types that would make the product negative between types, by
+1 / (K - 1) of the squared length, on average; a constant of just that square beside it makes it zero. The length is
+such (`READ`) that the first updates move logits about as far as those of all layers do at a Kaiming start.
 
 Where r = 0 was chosen, the position had no effect, so its probability is left out of log p: the expectation of the
 gradient is the same, its variance is smaller.

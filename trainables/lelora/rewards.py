@@ -12,9 +12,9 @@ One for each matrix. By the trapezoidal rule along the straight line from T_{k-1
     c_i = 1/2 <g_{i,k-1} + g_{i,k}, T_{i,k} - T_{i,k-1}>,        sum_i c_i = L_k - L_{k-1} + O(|T_k - T_{k-1}|^3)
 
 so that the change of one loss becomes N numbers, for one backward pass over the validation rows. Taken in W, as
-1/2 <dL/dW_i before + after, W_{i,k} - W_{i,k-1}>, it is the same to that order; taken in T nothing of a matrix's size is
-formed. Credits are centred over the matrices of a type (`MatrixBaseline`): training lowers the loss whatever is chosen,
-in some types more than in others.
+1/2 <dL/dW_i before + after, W_{i,k} - W_{i,k-1}>, it is the same to that order; taken in T nothing of a matrix's size
+is formed. Credits are centred over the matrices of a type (`MatrixBaseline`): training lowers the loss whatever is
+chosen, in some types more than in others.
 
 Zhou et al., LeLoRA, equations 2 to 4; attribution along a path: Sundararajan, Taly and Yan, arXiv 1703.01365.
 """
@@ -196,9 +196,7 @@ class MatrixReward:
         self.layers = dict(layers)
         names = sorted(set(kinds))
         self.baseline = MatrixBaseline(np.array([names.index(kind) for kind in kinds]))
-        self.marks = [
-            Mark(layer.initial.clone(), torch.zeros_like(layer.initial)) for layer in self.layers.values()
-        ]
+        self.marks = [Mark(layer.initial.clone(), torch.zeros_like(layer.initial)) for layer in self.layers.values()]
         self.known = False  # whether the marks are of a finite loss
 
     def credits(self, gradients: Sequence[Tensor]) -> np.ndarray:

@@ -57,8 +57,8 @@ class LeLora(Variant):
         dimensions, positions: candidates, see `parse_dimensions` and `parse_positions`.
         policy: `per_trial`; `shared` with those trials of the search whose matrices, candidates, rate and rewards are
             the same; `random`: none, uniform strategies, no rewards.
-        policy_from: file of a policy that an earlier run has left (`RUN_DIR/checkpoints/policies`), of the same matrices
-            and candidates, to begin from; None for a uniform one.
+        policy_from: file of a policy that an earlier run has left (`RUN_DIR/checkpoints/policies`), of the same
+            matrices and candidates, to begin from; None for a uniform one.
         policy_rate: learning rate of the policy; 0 leaves it uniform, at the price of its rewards: a control.
         reward: `both`: L1 + reward_alpha L2, one number for all matrices; `l1`, `l2`: one of them alone; `per_matrix`:
             each matrix's share of the change of the loss (`trainables.lelora.rewards`).

@@ -148,7 +148,7 @@ def test_a_policy_of_an_earlier_run_is_begun_from(tmp_path: Path) -> None:
     second = attached("lelora", extra=extra)
     assert torch.equal(second.strategist.policy.state()["parameters"], policy.state()["parameters"])
     assert second.settings.digest() != first.settings.digest()
-    with pytest.raises(ValueError, match="option policy_from is .* of other matrices or candidates"):
+    with pytest.raises(ValueError, match=r"option policy_from is .* of other matrices or candidates"):
         attached("lelora", extra={**extra, "positions": "minor"})
     with pytest.raises(ValueError, match="option policy_from is 'nowhere': use a file of a policy"):
         attached("lelora", extra={"policy_from": "nowhere"})
