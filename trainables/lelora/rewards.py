@@ -160,8 +160,8 @@ class ScalarReward:
         return {"running": torch.tensor(running, dtype=torch.float64)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.loss, *usual, seen = state["running"].tolist()
-        self.baseline = Baseline(*usual, seen=int(seen))
+        self.loss, level, trend, square, seen = state["running"].tolist()
+        self.baseline = Baseline(level, trend, square, int(seen))
 
 
 @dataclass(frozen=True)
