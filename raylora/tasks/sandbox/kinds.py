@@ -121,7 +121,7 @@ def command(kind: str, runtime: Runtime, scratch: str, boot: str, orders_fd: int
     Bubblewrap tells on the descriptor `tell` which process is the first of its namespace.
     """
     if kind == "wasm":
-        return [sys.executable, "-c", wasm.HOST, str(orders_fd), wasm.compiled()]
+        return [sys.executable, "-S", "-s", "-P", "-B", "-c", boot, str(orders_fd), wasm.compiled()]
     before = _bubblewrap(runtime, scratch, tell) if kind == "bubblewrap" else []
     return [*before, runtime.python, "-S", "-s", "-P", "-B", "-u", "-c", boot, str(orders_fd)]
 

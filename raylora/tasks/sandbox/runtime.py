@@ -63,10 +63,14 @@ class Runtime:
     trees: tuple[str, ...]
     packages: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def own(self) -> bool:
+        """Whether it is the one that runs this process."""
+        return self.python == os.path.realpath(sys.executable)
+
     def showing(self, names: Collection[str]) -> Runtime:
         """Itself with those of these packages that may be shown: another interpreter may have other versions."""
-        own = self.python == os.path.realpath(sys.executable)
-        asked = {name: _package(name) for name in _PACKAGES if name in names and own}
+        asked = {name: _package(name) for name in _PACKAGES if name in names and self.own}
         shown = {name: found for name, found in asked.items() if found is not None}
         return replace(
             self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import math
 import os
 import selectors
@@ -162,13 +163,16 @@ class _Start:
         runtime = self._runtime.showing(imports if self._kind != "wasm" else ())
         scratch = self._stack.enter_context(scratch_folder())
         self.scratch.append(scratch)
+        # Compiling is a third of what a short program costs; only this very interpreter takes what this one compiled.
+        compiled = runtime.own and self._kind != "wasm"
         policy = kinds.policy(self._kind, runtime, scratch) | {"limits": _limits(self._limits)}
         orders = {
             "role": role,
             "payload": payload,
             "fds": fds,
-            "modules": _sources(role, walls=self._kind != "wasm"),
-            "boot": _boot(),
+            "modules": _modules(role, self._kind, compiled=compiled),
+            "compiled": compiled,
+            **({"boot": _source("boot"), "confine": _source("confine")} if self._kind == "wasm" else {}),
             "policy": policy,
             "packages": dict(runtime.packages),
             "recursion": 1100,
@@ -180,7 +184,7 @@ class _Start:
             with open(orders_fd, "wb", closefd=False) as file:
                 file.write(json.dumps(orders).encode())
             os.lseek(orders_fd, 0, os.SEEK_SET)
-            command = kinds.command(self._kind, runtime, scratch, _boot(), orders_fd, tell)
+            command = kinds.command(self._kind, runtime, scratch, _boot(self._kind), orders_fd, tell)
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -252,12 +256,19 @@ def _environment(kind: str, scratch: str) -> dict[str, str]:
     return {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "HOME": scratch, "TMPDIR": scratch, **single}
 
 
-@cache
-def _boot() -> str:
-    return (files("raylora.tasks.sandbox.inside") / "boot.py").read_text()
+def _boot(kind: str) -> str:
+    return _source("guest", "raylora.tasks.sandbox") if kind == "wasm" else _source("boot")
 
 
 @cache
-def _sources(role: str, *, walls: bool) -> dict[str, str]:
-    names = [*(["confine"] if walls else []), "wire", role]
-    return {name: (files("raylora.tasks.sandbox.inside") / f"{name}.py").read_text() for name in names}
+def _source(name: str, package: str = "raylora.tasks.sandbox.inside") -> str:
+    return (files(package) / f"{name}.py").read_text()
+
+
+@cache
+def _modules(role: str, kind: str, *, compiled: bool) -> dict[str, str]:
+    """What a role needs: sources, or their code in hexadecimals."""
+    sources = {name: _source(name) for name in [*(["confine"] if kind != "wasm" else []), "wire", role]}
+    if not compiled:
+        return sources
+    return {name: marshal.dumps(compile(source, name, "exec")).hex() for name, source in sources.items()}

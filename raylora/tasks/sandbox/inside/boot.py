@@ -3,11 +3,17 @@
 It is passed to the interpreter as text (`python -c`), with the descriptor or the path of the orders as its argument.
 """
 
+from __future__ import annotations
+
 import json
+import marshal
 import os
 import sys
 import types
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def packages_finder(folders: dict[str, str]) -> Any:
@@ -36,10 +42,11 @@ def boot() -> None:
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__path__ = []
     roles = {}
-    for name, source in orders["modules"].items():
+    for name, text in orders["modules"].items():
         module = types.ModuleType(f"raylora.tasks.sandbox.inside.{name}")
         sys.modules[module.__name__] = module
-        exec(compile(source, module.__name__, "exec"), module.__dict__)
+        code = marshal.loads(bytes.fromhex(text)) if orders["compiled"] else compile(text, module.__name__, "exec")
+        exec(code, module.__dict__)
         roles[name] = module
     if "confine" in roles:
         kept = sorted({0, 1, 2, *fds})

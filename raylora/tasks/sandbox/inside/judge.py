@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
-from typing import Any
 
 from raylora.tasks.sandbox.inside.wire import Gone, Peer, RemoteError, Wire, WireError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MODULE = "tests"
 _PLAIN: dict[str, Callable[[Any], Any]] = {"len": len, "bool": bool, "str": str, "repr": repr}

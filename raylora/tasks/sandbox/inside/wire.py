@@ -12,7 +12,10 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_FRAME_BYTES = 64 * 2**20
 _JSON_INT = 2**53
