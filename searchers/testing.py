@@ -8,18 +8,17 @@ Give its class or its name::
 or, where it needs options to be fast, override the fixture `make`. `make(**options)` is called with any of `space,
 metric, mode, seed, points_to_evaluate, worst`, or with nothing (a blank searcher to restore into). Proposals must
 depend on the seed and the order of results alone: not on the process either, which one test asks a second process
-about. `python -m searchers.testing` is that process: it reads a pickled searcher.
+about.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import math
-import os
+import multiprocessing
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +102,17 @@ def run_proposals(searcher: SpaceSearcher) -> list[str]:
 
 def run_proposals_elsewhere(searcher: SpaceSearcher) -> list[str]:
     """`run_proposals` of a copy of the searcher, in another process with other hashes."""
-    done = subprocess.run(
-        [sys.executable, "-m", __name__],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "7"},
-        input=pickle.dumps(searcher),
-        capture_output=True,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return _elsewhere().submit(run_proposals, searcher).result()
+
+
+@functools.cache
+def _elsewhere() -> ProcessPoolExecutor:
+    """One process for all searchers: importing what they need takes longer than their proposals."""
+    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONHASHSEED", "7")
+        pool.submit(int).result()  # it starts with the first call
+    return pool
 
 
 class SearcherConformance:
@@ -461,7 +463,3 @@ class SearcherConformance:
             make().suggest("a")
         with pytest.raises(ValueError, match="metric, mode: not set"):
             make(space=options["space"]).suggest("a")
-
-
-if __name__ == "__main__":
-    print(json.dumps(run_proposals(pickle.load(sys.stdin.buffer))))
