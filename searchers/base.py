@@ -153,10 +153,11 @@ class SpaceSearcher(Searcher):
     def wants(cls, options: Mapping[str, object]) -> frozenset[str]:
         """Which of its options, under these, a run should fill in where they are not given.
 
-        A run knows: `samples` (training samples of a trial), `parameters` (of the base model), `scales` (how alpha
-        scales each variant, see `surrogate.facts.scale_of`), `ratios` (best rates of variants as multiples of
-        LoRA's), `seconds` (what trials are predicted to take, see `gp`), `llm` (folder of a language model), and of the
-        spec `prior`, `prompt` and `learn_from` (earlier results, see `surrogate.transfer.Source`).
+        A run knows: `samples` (training samples of a trial), `parameters` and `family` (of the base model, see
+        `surrogate.learned.Context`), `scales` (how alpha scales each variant, see `surrogate.facts.scale_of`), `ratios`
+        (best rates of variants as multiples of LoRA's), `seconds` (what trials are predicted to take, see `gp`), `llm`
+        (folder of a language model), and of the spec `prior`, `prompt` and `learn_from` (earlier results, see
+        `surrogate.transfer.Source`).
         """
         return frozenset()
 

@@ -141,7 +141,7 @@ class LanguageBOSearch(SpaceSearcher):
 
     @classmethod
     def wants(cls, options: Mapping[str, object]) -> frozenset[str]:
-        wanted = {"samples", "parameters", "prior", "prompt", "learn_from", "scales"}
+        wanted = {"samples", "parameters", "family", "prior", "prompt", "learn_from", "scales"}
         if chosen(options, "language"):
             wanted.add("llm")
         if chosen(options, "knowledge"):

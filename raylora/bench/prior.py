@@ -16,7 +16,8 @@ def fit_prior(without: Sequence[str] = (), grids: Sequence[str] | None = None) -
     """The prior that recorded runs leave.
 
     Args:
-        without: what to leave out: names of tables, families of models, or origins.
+        without: what to leave out: names of tables, families of models, or origins. Of an origin, what its publication
+            says of variants and exponents is left out, too.
         grids: what to fit to; None for all grids that come with the package.
 
     Raises:
@@ -42,4 +43,4 @@ def fit_prior(without: Sequence[str] = (), grids: Sequence[str] | None = None) -
         )
         for grid in kept
     ]
-    return fit(tables, scale_rules())
+    return fit(tables, scale_rules(), unread=without)

@@ -214,7 +214,7 @@ def run_once(
     """Regret after each trial, `(trials,)`.
 
     Args:
-        learned: the prior to search with, which is then told of the grid's model, too.
+        learned: the prior to search with; None for the one that comes with the package.
 
     Raises:
         UserError: an option that the searcher does not have.
@@ -230,9 +230,10 @@ def run_once(
         "samples": grid.samples,
         "scales": scale_rules(),
         "prior_shift": prior_shift,
+        "learned": learned,
+        "parameters": grid.parameters,
+        "family": grid.family,
     }
-    if learned is not None:
-        known |= {"learned": learned, "parameters": grid.parameters, "family": grid.family}
     taken = SEARCHERS[entry.name].options()
     options = {**{name: value for name, value in known.items() if name in taken}, **entry.options}
     try:

@@ -82,7 +82,8 @@ def _known(
     known: dict[str, Callable[[], object]] = {
         "samples": lambda: samples,
         "seconds": lambda: None if seconds is None else seconds(),
-        "parameters": lambda: models.parameter_count(models.resolve(spec.model, quiet=quiet)),
+        "parameters": lambda: _size(spec, quiet)[0],
+        "family": lambda: _size(spec, quiet)[1],
         "scales": scale_rules,
         "llm": lambda: str(models.resolve(search.llm, quiet=quiet)),
         "prior": lambda: search.prior,
@@ -97,6 +98,18 @@ def _known(
             value=search.searcher,
         )
     return known[want]()
+
+
+def _size(spec: Spec, quiet: bool) -> tuple[float | None, str | None]:
+    """Active parameters and family of the model; its weights are counted where its config does not tell."""
+    from raylora import models
+    from raylora.run.sizes import size_of
+
+    try:
+        size = size_of(spec.model)
+    except UserError:
+        return models.parameter_count(models.resolve(spec.model, quiet=quiet)), None
+    return size.active, size.family
 
 
 def _kinship(spec: Spec) -> dict[str, float]:

@@ -45,6 +45,7 @@ class Candidates:
 
     def __init__(self, space: Space, setup: Setup, seed: int, limit: int | None = None) -> None:
         from .knowledge import Knowledge
+        from .learned import shipped
         from .transfer import TransferredMeans
 
         self.space, self.setup = space, setup
@@ -63,7 +64,7 @@ class Candidates:
                 setup.ratios,
                 setup.prior_shift,
                 setup.scales or {},
-                setup.learned,
+                setup.learned or shipped(),
                 setup.family,
             )
             self._shifts, self._weights, self.log_prior = self.knowledge.hypotheses()
@@ -94,7 +95,7 @@ class Candidates:
         The coordinate of the learning rate is its offset from where knowledge expects the optimum, so that what is
         learned about one variant, rank or batch size holds for the others; without knowledge it is the rate itself.
         """
-        from .knowledge import bump, prior_means
+        from .knowledge import prior_means
 
         which = [int(i) for i in indices]
         features = self.space.features(which)
@@ -115,9 +116,8 @@ class Candidates:
             parts.append(block)
         x = np.concatenate(parts, axis=1) if parts else np.zeros((len(which), 1))
         means = np.zeros((len(which), 1))
-        if columns is not None:
-            shape = bump if self.setup.learned is None else self.setup.learned.shape
-            means = prior_means(columns, self._shifts, self._weights, shape)
+        if self.knowledge is not None and columns is not None:
+            means = prior_means(columns, self._shifts, self._weights, self.knowledge.learned.shape)
         if self._transfer is not None:
             means = np.concatenate([means, self._transfer.means(which)], axis=1)
         return x, means

@@ -8,7 +8,7 @@ of them at once. How much families and tables scatter beyond that is chosen by t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,17 +19,18 @@ from .learned import FEATURES, Context, Learned, Shape, describe
 
 # Beforehand: mean and standard deviation of each exponent. The directions are published (see `facts`), the
 # deviations wide enough to hold what disagrees.
-_BEFORE = {
-    "constant": (math.log10(facts.RATE.value), 0.3),
-    "rank": (facts.RANK.value, 0.2),
-    "scale": (-0.5, 0.3),
-    "batch": (0.5, 0.25),
-    "samples": (facts.DURATION.value, 0.1),
-    "size_below_10b": (-0.15, 0.1),
-    "size_beyond_10b": (-0.05, 0.1),
-    "short": (0.8, 0.2),
+_BEFORE: dict[str, tuple[facts.Fact, float]] = {
+    "rank": (facts.RANK, 0.2),
+    "scale": (facts.SCALE, 0.3),
+    "batch": (facts.BATCH, 0.25),
+    "samples": (facts.DURATION, 0.1),
+    "size_below_10b": (facts.SIZE, 0.1),
+    "size_beyond_10b": (facts.SIZE_BEYOND, 0.1),
+    "short": (facts.SHORT_PACE, 0.2),
 }
-_VARIANT_SPREAD = 0.25
+_RATE_SPREAD, _VARIANT_SPREAD = 0.3, 0.25
+# Where nothing is read that says more.
+_UNREAD_SPREAD = 0.4
 # Places that a best rate may have, log10, and the shapes tried.
 _PLACES = np.round(np.arange(-6.5, -0.99, 0.02), 2)
 _WIDTHS_BELOW, _WIDTHS_ABOVE = (0.4, 0.6, 0.8, 1.0, 1.2), (0.2, 0.3, 0.4, 0.5, 0.7)
@@ -74,12 +75,13 @@ class _Group:
     y: np.ndarray
 
 
-def fit(tables: Sequence[Table], scales: Mapping[str, str] | None = None) -> Learned:
+def fit(tables: Sequence[Table], scales: Mapping[str, str] | None = None, unread: Collection[str] = ()) -> Learned:
     """The prior that these tables leave; with none of them, what is published.
 
     Args:
         tables: recorded runs.
         scales: how alpha scales variants, see `facts.scale_of`.
+        unread: origins whose publications are not believed beforehand either, see `facts.Fact.rests_on`.
     """
     groups = [group for number, table in enumerate(tables) for group in _groups(number, table)]
     shape = _shape(groups)
@@ -98,8 +100,10 @@ def fit(tables: Sequence[Table], scales: Mapping[str, str] | None = None) -> Lea
         ]
     ).reshape(len(groups), len(names))
     found = np.array(places).reshape(len(groups), 2)
-    regression = _Regression(tables, [g.table for g in groups], rows, found[:, 0], found[:, 1], names)
-    rank_gain, batch_gain = _gains(groups, found[:, 0], shape)
+    before = [_before(name, unread) for name in names]
+    regression = _Regression(tables, [g.table for g in groups], rows, found[:, 0], found[:, 1], names, before)
+    published = [0.0 if fact.rests_on(unread) else fact.value for fact in (facts.RANK_MERIT, facts.BATCH_MERIT)]
+    rank_gain, batch_gain = _gains(groups, found[:, 0], shape, np.array(published))
     return regression.learned(shape, rank_gain, batch_gain)
 
 
@@ -182,6 +186,7 @@ class _Regression:
         places: np.ndarray,
         errors: np.ndarray,
         names: tuple[str, ...],
+        before: Sequence[tuple[float, float]],
     ) -> None:
         self.tables, self.names = tables, names
         self.rows, self.places = rows, places
@@ -193,7 +198,6 @@ class _Regression:
         self.member = np.array([[f == name for name in self.kin] for f in families], dtype=float).reshape(
             len(families), len(self.kin)
         )
-        before = [_BEFORE.get(name) or _variant_before(name) for name in names]
         self.before = np.array([mean for mean, _ in before])
         self.allowed = np.square([spread for _, spread in before])
 
@@ -242,18 +246,27 @@ class _Regression:
         )
 
 
-def _variant_before(name: str) -> tuple[float, float]:
+def _before(name: str, unread: Collection[str]) -> tuple[float, float]:
+    """Mean and standard deviation of a feature's coefficient beforehand."""
+    if name == "constant":
+        if facts.RATE.rests_on(unread):
+            return math.log10(facts.USUAL_RATE.value), _UNREAD_SPREAD
+        return math.log10(facts.RATE.value), _RATE_SPREAD
+    if name in _BEFORE:
+        fact, spread = _BEFORE[name]
+        return (0.0, _UNREAD_SPREAD) if fact.rests_on(unread) else (fact.value, spread)
     known = facts.VARIANTS.get(name.removeprefix("variant "))
-    return (math.log10(known.value) if known else 0.0), _VARIANT_SPREAD
+    if known is None:
+        return 0.0, _VARIANT_SPREAD
+    return (0.0, _UNREAD_SPREAD) if known.rests_on(unread) else (math.log10(known.value), _VARIANT_SPREAD)
 
 
-def _gains(groups: Sequence[_Group], places: np.ndarray, shape: Shape) -> tuple[float, float]:
+def _gains(groups: Sequence[_Group], places: np.ndarray, shape: Shape, published: np.ndarray) -> tuple[float, float]:
     """What a doubling of rank and of batch adds to a group's height, as a share of the bump; shrunk to the published.
 
     A group's height is that of its best run, as far as the shape says that it came to its best.
     """
-    prior = np.array([facts.RANK_MERIT.value, facts.BATCH_MERIT.value])
-    left, right = np.eye(2) / 0.03**2, prior / 0.03**2
+    left, right = np.eye(2) / 0.03**2, published / 0.03**2
     tables = np.array([g.table for g in groups], dtype=int)
     for table in set(tables.tolist()):
         kinds: dict[str, list[tuple[np.ndarray, float]]] = {}

@@ -1,30 +1,22 @@
-"""The prior mean that is made of what is published about LoRA's hyperparameters (`facts`), or learned (`learned`).
+"""The prior mean that recorded runs teach (`learned`): where LoRA's best learning rate lies, and what else has merit.
 
-One number carries most of it: how far the *effective* learning rate of a configuration is from where its optimum is
-expected. With s the scale of the update (alpha / rank; alpha / sqrt(rank) for rsLoRA),
+One number carries most of it: how far the learning rate of a configuration is from where its optimum is expected,
 
-    u = log10(rate s) - log10(rate*),    rate* = RATE variant (rank / 16)^RANK (parameters / 1e9)^SIZE pace,
-    pace = (batch / 64)^BATCH (samples / 50,000)^DURATION,
+    u = log10 rate - learned location of the configuration, see `learned`.
 
-or, where a run has fewer steps than SHORT and that is more,
-
-    pace = min(SHORT / steps, SHORT_MOST), and (rank / 16)^SHORT_RANK instead of RANK:
-
-what noise allows does not matter where the steps are too few to get anywhere.
-
-The prior mean of a configuration is `weight (bump(u - shift) + merit)`. Neither weight nor shift is known: each pair of
-a grid is a *hypothesis*, and the surrogate holds a probability for each (`deep_kernel.Surrogate`). A wrong expectation
-thus loses its probability to a better one, or to the hypothesis that knows nothing (weight 0). How likely a shift is
-beforehand depends on two things: published optima scatter around rate* (Student, SHIFT_SCALE), and people put the range
-that they search around the optimum (normal, RANGE_SHARE of the range), as [1] states of its own (3.2).
-
-The sources in brackets are those of `facts`.
+The prior mean of a configuration is `weight (shape(u - shift - tilt t) + merit)`. Neither weight, shift nor tilt is
+known: each triple of a grid is a *hypothesis*, and the surrogate holds a probability for each
+(`deep_kernel.Surrogate`). A wrong expectation thus loses its probability to a better one, or to the hypothesis that
+knows nothing (weight 0). A tilt moves the learned exponents along their main uncertainty. How likely a shift is
+beforehand depends on two things: best rates scatter around what is learned (Student, with the learned spread), and
+people put the range that they search around the optimum (normal, RANGE_SHARE of the range), as [1] of `facts` states of
+its own (3.2).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -33,31 +25,15 @@ import numpy as np
 
 from ..errors import OptionError
 from ..space import Knob, Space
-from .facts import (
-    BATCH,
-    BATCH_MERIT,
-    DURATION,
-    HIGH,
-    LOW,
-    RANK,
-    RANK_MERIT,
-    RATE,
-    SHORT,
-    SHORT_MERIT,
-    SHORT_MOST,
-    SHORT_RANK,
-    SIZE,
-    VARIANTS,
-    scale_of,
-)
-from .learned import Context, Learned
+from .facts import SHORT, SHORT_MERIT, scale_of
+from .learned import Context, Learned, Shape, shipped
 
 # Prior over the hypotheses.
-SHIFT_SCALE, RANGE_SHARE = 0.35, 0.25
+RANGE_SHARE = 0.25
 SHIFTS = np.round(np.arange(-2.4, 2.41, 0.15), 2)
 WEIGHTS = (1.0, 2.0, 3.5)  # in standard deviations of the targets
 P_NOTHING = 0.1
-# Of a learned prior: standard deviations along the main uncertainty of its exponents, and their probabilities
+# Standard deviations along the main uncertainty of the exponents, and their probabilities
 # (three-point Gauss-Hermite quadrature).
 TILTS = {-math.sqrt(3.0): 1 / 6, 0.0: 2 / 3, math.sqrt(3.0): 1 / 6}
 # A belief of the user's own: its height, as a share of the bump's, and its width, as a share of the knob's range.
@@ -71,14 +47,14 @@ class Knowledge:
     Args:
         space: what is searched.
         samples: training budget of a trial, where known.
-        parameters: size of the base model, where known.
+        parameters: of the base model that a token meets, where known.
         beliefs: the user's own, `{knob: value believed best}`, and under `strength` how sure (1 by default). A belief
-            in a learning rate replaces what is published on where it lies.
-        ratios: best rate of variants as multiples of LoRA's, where known better than by VARIANTS.
+            in a learning rate replaces what is learned of where it lies.
+        ratios: best rate of variants as multiples of LoRA's, where known better than from recorded runs.
         misplaced: a factor on the expected rate: how a wrong expectation is simulated.
         scales: how alpha scales variants, see `scale_of`, where that is not alpha / rank.
-        learned: a prior learned from recorded runs, in place of the numbers of this module (see `learned`).
-        family: of the base model, for `learned`.
+        learned: from recorded runs; by default what comes with the package.
+        family: of the base model, where known.
 
     Raises:
         ValueError: a belief names no knob of the space, or a value that cannot be compared.
@@ -91,7 +67,7 @@ class Knowledge:
     ratios: Mapping[str, float] = field(default_factory=dict)
     misplaced: float = 1.0
     scales: Mapping[str, str] = field(default_factory=dict)
-    learned: Learned | None = None
+    learned: Learned = field(default_factory=shipped)
     family: str | None = None
 
     def __post_init__(self) -> None:
@@ -114,40 +90,19 @@ class Knowledge:
     def strength(self) -> float:
         return float(self.beliefs.get("strength", 1.0))
 
-    def expected_rate(self, config: Mapping[str, Any]) -> float:
-        """rate*: where the optimum of the effective rate is expected."""
-        variant = str(config.get("variant", "lora"))
-        rate = RATE.value * self.ratios.get(variant, VARIANTS[variant].value if variant in VARIANTS else 1.0)
-        size, batch = float(config.get("rank", 16)) / 16, float(config.get("batch_size", 64))
-        pace = size**RANK.value * (batch / 64) ** BATCH.value
-        if self.samples:
-            pace *= (self.samples / 50_000) ** DURATION.value
-            short = SHORT.value * batch / self.samples
-            if short > 1:
-                pace = max(pace, size**SHORT_RANK.value * min(short, SHORT_MOST.value))
-        rate *= pace
-        if self.parameters:
-            rate *= (self.parameters / 1e9) ** SIZE.value
-        return rate * self.misplaced
-
     def offset(self, config: Mapping[str, Any]) -> float:
         """u of a configuration, decades; 0 without a learning rate."""
         if "learning_rate" not in config:
             return 0.0
-        if self.learned is not None:
-            return float(self._from_learned([config], self._features(config)[None])[0])
-        rate = float(config["learning_rate"]) * scale_of(config, self.scales.get(str(config.get("variant"))))
-        return math.log10(rate / self.expected_rate(config)) if rate > 0 else -10.0
+        return float(self._offsets([config], self._features(config)[None])[0])
 
     def _features(self, config: Mapping[str, Any]) -> np.ndarray:
-        """Features of the learned prior, `(k,)`."""
-        assert self.learned is not None
+        """Of the learned prior, `(k,)`."""
         known = Context(self.samples, self.parameters, self.family)
         return self.learned.describe(config, known, scale_of(config, self.scales.get(str(config.get("variant")))))
 
-    def _from_learned(self, configs: Sequence[Mapping[str, Any]], features: np.ndarray) -> np.ndarray:
-        """u of configurations from the learned prior, `(n,)`."""
-        assert self.learned is not None
+    def _offsets(self, configs: Sequence[Mapping[str, Any]], features: np.ndarray) -> np.ndarray:
+        """u of configurations, `(n,)`."""
         rates = np.array([float(c.get("learning_rate", 0.0)) for c in configs])
         places = self.learned.location(features, self.family) + [self._measured(c) for c in configs]
         here = np.where(rates > 0, np.log10(np.maximum(rates, 1e-30)) - places, -10.0)
@@ -155,7 +110,6 @@ class Knowledge:
 
     def _measured(self, config: Mapping[str, Any]) -> float:
         """Decades by which a measured rate of a variant, or a wrong expectation, moves the learned place."""
-        assert self.learned is not None
         variant = str(config.get("variant", "lora"))
         moved = math.log10(self.misplaced)
         if variant in self.ratios:
@@ -165,15 +119,12 @@ class Knowledge:
     def merit(self, config: Mapping[str, Any]) -> float:
         """What speaks for a configuration at its best rate, as a share of the bump's height."""
         merit = 0.0
-        rank_gain, batch_gain = RANK_MERIT.value, BATCH_MERIT.value
-        if self.learned is not None:
-            rank_gain, batch_gain = self.learned.rank_gain, self.learned.batch_gain
-        # A belief of the user's own replaces what is published on its knob.
+        # A belief of the user's own replaces what is learned of its knob.
         if "rank" not in self.beliefs:
-            merit += rank_gain * math.log2(max(1.0, float(config.get("rank", 16))) / 16)
+            merit += self.learned.rank_gain * math.log2(max(1.0, float(config.get("rank", 16))) / 16)
         if "batch_size" not in self.beliefs:
             batch = max(1.0, float(config.get("batch_size", 64)))
-            merit += batch_gain * math.log2(batch / 64)
+            merit += self.learned.batch_gain * math.log2(batch / 64)
             merit += SHORT_MERIT.value * (self._halvings(batch) - self._halvings(self._least_batch))
         for name, value in self.beliefs.items():
             if name not in ("strength", "learning_rate") and name in config:
@@ -196,16 +147,14 @@ class Knowledge:
         """`(n, 3)`: offset u, re-centred on the user's belief where there is one, merit and tilt of each configuration.
 
         The tilt is how far one standard deviation of the learned exponents moves the best rate against that of the
-        space's middle; 0 where no prior is learned.
+        space's middle.
         """
         configs = [self.space.decode(i) for i in indices]
         table = np.zeros((len(configs), 3))
         table[:, 1] = [self.merit(c) for c in configs]
-        if self.learned is None:
-            table[:, 0] = [self.offset(c) for c in configs]
-        elif configs:
+        if configs:
             features = np.array([self._features(c) for c in configs])
-            table[:, 0] = self._from_learned(configs, features)
+            table[:, 0] = self._offsets(configs, features)
             table[:, 2] = (features - self._direction[0]) @ self._direction[1]
         if "learning_rate" in self.beliefs:
             middle = self.space.decode(len(self.space) // 2)
@@ -215,7 +164,6 @@ class Knowledge:
     @cached_property
     def _direction(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean features of the space, and what the exponents' main uncertainty about their differences does, `(k,)`."""
-        assert self.learned is not None
         some = np.random.default_rng(0).choice(len(self.space), size=min(256, len(self.space)), replace=False)
         features = np.array([self._features(self.space.decode(int(i))) for i in some])
         middle = features.mean(axis=0)
@@ -226,19 +174,16 @@ class Knowledge:
     def hypotheses(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Shifts and tilts `(2, H)`, weights `(H,)` and the log of their prior probabilities `(H,)`."""
         believed = "learning_rate" in self.beliefs
-        spread = SHIFT_SCALE
-        if self.learned is not None:
-            inside = self._direction[0] @ np.array(self.learned.covariance) @ self._direction[0]
-            spread = math.hypot(self.learned.unexplained(self.family), math.sqrt(max(float(inside), 0.0)))
+        inside = self._direction[0] @ np.array(self.learned.covariance) @ self._direction[0]
+        spread = math.hypot(self.learned.unexplained(self.family), math.sqrt(max(float(inside), 0.0)))
         log_shift = -1.5 * np.log1p((SHIFTS * (self.strength if believed else 1.0) / spread) ** 2 / 2)
         centre = None if believed else self._range_centre()
         if centre is not None:
             log_shift = log_shift - 0.5 * ((SHIFTS - centre[0]) / centre[1]) ** 2
         log_shift -= np.log(np.exp(log_shift).sum())
-        tilts = TILTS if self.learned is not None else {0.0: 1.0}
         kinds = [
             (tilt, weight, math.log((1 - P_NOTHING) * p / len(WEIGHTS)))
-            for tilt, p in tilts.items()
+            for tilt, p in TILTS.items()
             for weight in WEIGHTS
         ]
         shifts = np.concatenate([[0.0], np.tile(SHIFTS, len(kinds))])
@@ -279,14 +224,7 @@ def _coordinate(knob: Knob, value: object) -> np.ndarray:
     return np.array([(x - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0])
 
 
-def bump(u: np.ndarray) -> np.ndarray:
-    """1 at u = 0, falling as a Gaussian of width LOW below and HIGH above."""
-    return np.exp(-0.5 * np.square(u / np.where(u < 0, LOW.value, HIGH.value)))
-
-
-def prior_means(
-    columns: np.ndarray, shifts: np.ndarray, weights: np.ndarray, shape: Callable[[np.ndarray], np.ndarray] = bump
-) -> np.ndarray:
+def prior_means(columns: np.ndarray, shifts: np.ndarray, weights: np.ndarray, shape: Shape) -> np.ndarray:
     """Prior means `(n, H)` of `Knowledge.columns` `(n, 3)`, one per hypothesis, on standardised targets.
 
     Args:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError
+from .learned import Learned
 from .setup import Setup
 
 # Settings under a name. `default` is what measurements support (docs/searchers.md); `paper` is Algorithm 1 with
@@ -58,7 +60,11 @@ def make_setup(options: Mapping[str, Any]) -> Setup:
                 value=options[name],
                 allowed=sorted(OPTIONS),
             )
-    setup = Setup(**{**options, "projection": _width(options.get("projection", Setup.projection))})
+    read = {
+        "projection": _width(options.get("projection", Setup.projection)),
+        "learned": _prior(options.get("learned")),
+    }
+    setup = Setup(**{**options, **read})
     for name, least in (
         ("fit_steps", 1),
         ("token_every", 1),
@@ -106,3 +112,17 @@ def _width(given: Any) -> int | None:
             "projection", f"{given!r} is no width; use a whole number such as 32, or null for none", value=given
         )
     return value
+
+
+def _prior(given: Any) -> Learned | None:
+    """A learned prior, or the file of one."""
+    if given is None or isinstance(given, Learned):
+        return given
+    try:
+        return Learned.load(Path(given).expanduser())
+    except (OSError, TypeError, ValueError, KeyError) as error:
+        raise OptionError(
+            "learned",
+            f"{given!r} is no file of a prior ({error}); `raylora bench fit-prior --to FILE` writes one",
+            value=given,
+        ) from None

@@ -371,7 +371,7 @@ def test_a_prior_mean_that_is_off_by_a_factor_of_thirty_is_corrected(shift: floa
     shifts, weights, log_prior = known.hypotheses()
     columns = known.columns(range(len(space)))
     u = columns[:, 0]
-    means = torch.from_numpy(prior_means(columns, shifts, weights))
+    means = torch.from_numpy(prior_means(columns, shifts, weights, known.learned.shape))
     data = Inputs(torch.zeros(len(u), 0), torch.from_numpy(u[:, None].copy()), means)
     model = Surrogate(None, lengthscales=np.array([0.7]), log_prior=log_prior)
     seen = list(range(0, 23, 4))

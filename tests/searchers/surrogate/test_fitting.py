@@ -67,3 +67,11 @@ def test_a_family_with_rates_of_its_own_is_told_apart() -> None:
     row = learned.describe({"rank": 16}, Context(50_000, 1e9), 1.0)
     assert learned.location(row[None], "high")[0] > learned.location(row[None], "stranger")[0]
     assert learned.spread(row[None], "high")[0] < learned.spread(row[None], "stranger")[0]
+
+
+def test_what_only_a_publication_of_the_left_out_runs_says_is_not_believed_beforehand() -> None:
+    read, unread = fit([]), fit([], unread=["learning-rate-matters"])
+    assert exponent(read, "rank") < 0 and exponent(unread, "rank") == 0
+    assert exponent(read, "variant pissa") < -0.3 and exponent(unread, "variant pissa") == 0
+    # Others say it, too.
+    assert exponent(unread, "batch") == exponent(read, "batch") and exponent(unread, "variant full") == -1

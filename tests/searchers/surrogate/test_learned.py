@@ -99,4 +99,4 @@ def test_a_measured_rate_of_a_variant_replaces_the_learned_one() -> None:
 def test_what_is_not_known_of_the_exponents_is_a_hypothesis() -> None:
     space = Space.from_dict({"rank": [1, 128], "learning_rate": [1e-4, 1e-3]})
     tilt = Knowledge(space, learned=shipped()).columns(range(len(space)))[:, 2]
-    assert abs(tilt[0] - tilt[-1]) > 0.1 and (Knowledge(space).columns(range(len(space)))[:, 2] == 0).all()
+    assert abs(tilt[0] - tilt[-1]) > 0.1

@@ -35,7 +35,7 @@ def surrogate(sources: list[dict[str, Any]]) -> tuple[Surrogate, Inputs]:
     """A surrogate on the knobs, with published hypotheses and those of the sources, and all configurations."""
     known = Knowledge(SPACE)
     shifts, weights, log_prior = known.hypotheses()
-    means = prior_means(known.columns(ALL), shifts, weights)
+    means = prior_means(known.columns(ALL), shifts, weights, known.learned.shape)
     if sources:
         transferred = TransferredMeans(SPACE, sources, None)
         means = np.concatenate([means, transferred.means(ALL)], axis=1)
