@@ -35,6 +35,8 @@ _OUTCOMES = (-1.2, 0.0, 1.2)
 _MOST_BRANCHED = 4
 # Observations that a surrogate is fitted to: a fit takes the cube of their number.
 _MOST_FITTED = 400
+# Candidates that a batch's further proposals, and those prepared for outcomes, are chosen from.
+_NARROWED = 4096
 # Candidates of a joint draw (Thompson sampling): a Cholesky factor of this size takes a fraction of a second.
 _DRAWN = 512
 
@@ -161,6 +163,7 @@ class SurrogateActor:
         self.about_to_score(model, inputs, indices)
         running = self._some(list(pending), model)
         clock("read")
+        inputs, indices = self._narrowed(model, inputs, indices, running)
         staged = self._pick(model, inputs, indices, running, None, k, rng)
         branches: dict[int, list[tuple[float, list[int]]]] = {}
         if branch and 0 < len(pending) <= _MOST_BRANCHED:
@@ -308,6 +311,26 @@ class SurrogateActor:
             h[which], torch.from_numpy(self.candidates.x[rows]), torch.from_numpy(self.candidates.means[rows])
         )
         return inputs if not len(extra) else inputs.and_also(self._some([int(i) for i in extra], model))
+
+    def _narrowed(
+        self, model: Surrogate, inputs: Inputs, indices: np.ndarray, running: Inputs
+    ) -> tuple[Inputs, np.ndarray]:
+        """The candidates that may be chosen: all where they are few, else the most promising in two ways.
+
+        Half by the expected improvement of a Gaussian with the mixture's moments, half by the upper confidence bound,
+        so that there are places to go to should what runs come out low.
+        """
+        if len(indices) <= _NARROWED:
+            return inputs, indices
+        import torch
+
+        from .acquisition import log_expected_improvement, score
+
+        belief = model.predict(inputs, running, smooth=self.setup.smooth)
+        gains = log_expected_improvement(belief.mean, belief.total_var, belief.incumbent)
+        best = [np.argpartition(-one, _NARROWED // 2)[: _NARROWED // 2] for one in (gains, score("ucb", belief))]
+        rows = np.unique(np.concatenate(best))
+        return inputs.rows(torch.from_numpy(rows)), indices[rows]
 
     def _pick(
         self,

@@ -13,6 +13,9 @@ from .setup import Setup
 # Typical lengthscales of the knobs: a decade of the rate matters, the rest of a range less than its width.
 _LENGTH_RATE, _LENGTH_ORDINAL, _LENGTH_CATEGORICAL = 0.7, 1.5, 2.0
 
+# Candidates of which first points are chosen, beside the best of each hypothesis.
+_SHORTLIST = 512
+
 
 def spread_points(
     space: Space, rng: np.random.Generator, n: int, taken: Sequence[int], exclude: set[int], tries: int = 32
@@ -77,6 +80,9 @@ class Candidates:
             self.log_prior = self._transfer.log_prior(self.log_prior)
         self.lengthscales = np.concatenate([np.full(k, length) for k, length in self._blocks()] or [np.ones(1)])
         self.x, self.means = self.describe(self.pool)
+        # Worked out here, because `first` is called where nobody may wait.
+        self._expected = self.means @ np.exp(self.log_prior)
+        self._best_of_each = np.unique(self.means.argmax(axis=0))
 
     def _blocks(self) -> list[tuple[int, float]]:
         """Columns and typical lengthscale of each searched knob."""
@@ -128,11 +134,27 @@ class Candidates:
 
         if self.knowledge is None and self._transfer is None:
             return spread_points(self.space, rng, n, taken, exclude | set(taken))
+        taken_or_not = exclude | set(taken)
+        free = ~np.isin(self.pool, list(taken_or_not))
+        rows = self._promising(free)
         # Equal candidates in an order of the seed's.
-        order = rng.permutation(len(self.pool))
-        free = ~np.isin(self.pool[order], list(exclude | set(taken)))
-        known = {int(index): row for row, index in enumerate(self.pool[order])}
-        rows = first_points(self.means[order], self.log_prior, [known[i] for i in taken if i in known], free, n)
-        chosen = [int(self.pool[order[row]]) for row in rows]
+        rows = np.concatenate([rng.permutation(rows), self._rows_of(taken)])
+        held = np.arange(len(rows))[len(rows) - len(self._rows_of(taken)) :]
+        found = first_points(self.means[rows], self.log_prior, held.tolist(), free[rows], n)
+        chosen = [int(self.pool[rows[at]]) for at in found]
         missing = n - len(chosen)
-        return chosen + (self.space.sample(rng, missing, exclude=exclude | set(taken) | set(chosen)) if missing else [])
+        return chosen + (self.space.sample(rng, missing, exclude=taken_or_not | set(chosen)) if missing else [])
+
+    def _promising(self, free: np.ndarray) -> np.ndarray:
+        """Free rows that a first point may be: the best by the expected prior mean, and the best of each hypothesis."""
+        if len(self.pool) <= _SHORTLIST:
+            return np.flatnonzero(free)
+        expected = np.where(free, self._expected, -np.inf)
+        rows = np.union1d(np.argpartition(-expected, _SHORTLIST)[:_SHORTLIST], self._best_of_each)
+        return rows[free[rows]]
+
+    def _rows_of(self, indices: Sequence[int]) -> np.ndarray:
+        """Rows of those that are in the pool."""
+        rows = np.searchsorted(self.pool, np.array(indices, dtype=np.int64))
+        inside = rows < len(self.pool)
+        return rows[inside][self.pool[rows[inside]] == np.array(indices, dtype=np.int64)[inside]]
