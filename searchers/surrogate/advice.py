@@ -42,7 +42,7 @@ def advise(
 ) -> Advice:
     """The best of some configurations: the largest expected value over what is not known of the best rate.
 
-    A rate above the best one costs more than one as far below, so that an uncertain best rate is kept below.
+    Where a rate above the best one costs more than one as far below, an uncertain best rate is kept below.
 
     Args:
         configs: at least one, each with a `learning_rate`.

@@ -40,8 +40,6 @@ _NOISES = (0.05, 0.15, 0.4)
 _DEVIATIONS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 # Deviation of a group's best rate from its table's, beyond what its own runs leave open.
 _REST = 0.05
-# Runs further below the best than so many times the median are poor, however poor they are.
-_MOST_LOST = 2.0
 # Height of the bump in standard deviations of a table's values.
 _HEIGHT, _HEIGHT_SPREAD = 3.0, 1.5
 # Deviation of a group's level: wide.
@@ -122,12 +120,12 @@ def _groups(number: int, table: Table) -> list[_Group]:
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:
-    """Values of a table in its own unit; what lies further below the best than twice the median counts as that far.
+    """Values of a table in its own unit; the poorer half of its runs counts as equally poor.
 
-    A run that diverged says no more than that it did, and must not set the scale of differences near the best.
+    How poor a run is says little of where the best rate lies, and must not set the scale of differences near the best.
     """
     lost = values.max() - values
-    lost = np.minimum(lost, _MOST_LOST * np.median(lost))
+    lost = np.minimum(lost, np.median(lost))
     return -(lost - lost.mean()) / max(float(lost.std()), 1e-12)
 
 

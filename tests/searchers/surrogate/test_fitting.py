@@ -33,7 +33,7 @@ def test_without_runs_the_published_numbers_remain() -> None:
 def test_the_best_rate_is_learned_from_the_curves() -> None:
     learned = fit([table(1e-3, family) for family in ("a", "b", "c")])
     row = learned.describe({"rank": 16, "batch_size": 64}, Context(50_000, 1e9), 1.0)
-    assert 10 ** float(learned.location(row[None])[0]) == pytest.approx(1e-3, rel=0.25)
+    assert 10 ** float(learned.location(row[None])[0]) == pytest.approx(1e-3, rel=0.3)
 
 
 def test_more_tables_make_surer() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,9 +52,10 @@ def test_a_shape_falls_on_either_side_with_its_own_width() -> None:
 # -- advice ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_uncertain_best_rate_is_kept_below() -> None:
+def test_an_uncertain_best_rate_is_kept_below_where_too_much_costs_more_than_too_little() -> None:
+    steep = replace(shipped(), shape=Shape(1.0, 0.3))
     rates = [10 ** (0.05 * k) for k in range(-90, -39)]
-    advice = advise([{"rank": 16, "alpha": 32, "learning_rate": rate} for rate in rates], shipped(), CONTEXT)
+    advice = advise([{"rank": 16, "alpha": 32, "learning_rate": rate} for rate in rates], steep, CONTEXT)
     assert advice.low < advice.config["learning_rate"] < advice.expected < advice.high
 
 
