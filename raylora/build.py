@@ -80,8 +80,8 @@ def _with_labels(spec: Spec, task: Task) -> Task:
             raise UserError.at(
                 f"task.{field}", f"set, but task.head = {told.head} generates nothing; leave it out", value=told.head
             )
-    if spec.resources.strategy == "deepspeed" or spec.resources.pack != 1:
-        field = "strategy" if spec.resources.strategy == "deepspeed" else "pack"
+    if spec.resources.strategy != "ddp" or spec.resources.pack != 1:
+        field = "strategy" if spec.resources.strategy != "ddp" else "pack"
         value = getattr(spec.resources, field)
         raise UserError.at(
             f"resources.{field}",

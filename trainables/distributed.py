@@ -1,15 +1,13 @@
 """One trial on several workers: a Tune function that fits a Ray Train TorchTrainer.
 
-The same `TrialSession` and `TrialRun` as on a ModelHost, with data parallelism over the workers: DDP, or
-DeepSpeed's ZeRO through accelerate. Worker `i` of `N` takes rows `i, i + N, ...` of every global batch and
+The same `TrialSession` and `TrialRun` as on a ModelHost, with data parallelism over the workers: DDP, PyTorch's
+`fully_shard` or DeepSpeed's ZeRO. Worker `i` of `N` takes rows `i, i + N, ...` of every global batch and
 the loss is averaged over the global batch's completion tokens, so the losses do not depend on `N`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +32,7 @@ class WorkerGroup:
         gpus: GPUs per worker; 0 trains on CPUs over gloo.
         cpus: CPUs reserved per worker.
         accelerator_type: For example `A100`; None takes any.
-        strategy: `ddp` or `deepspeed`.
+        strategy: `ddp`, `fsdp` or `deepspeed`.
         deepspeed_config: Path of a DeepSpeed JSON file (see `clusters/deepspeed`).
     """
 
@@ -46,95 +44,20 @@ class WorkerGroup:
     deepspeed_config: str | None = None
 
 
-def data_parallel() -> Parallel:
-    """DDP over the current torch.distributed group. A function: only workers import torch."""
-    import torch
-    import torch.distributed as dist
-    from torch.nn.parallel import DistributedDataParallel
-
-    from trainables.parallel import Parallel
-
-    class DataParallel(Parallel):
-        def __init__(self) -> None:
-            self.rank, self.world = dist.get_rank(), dist.get_world_size()
-
-        def prepare(self, module: object, optimizer: object) -> tuple[Any, Any]:
-            # The base model is frozen and equal everywhere: only the adapter's gradients are exchanged.
-            return DistributedDataParallel(module, broadcast_buffers=False), optimizer
-
-        def accumulating(self, module: Any, last: bool) -> contextlib.AbstractContextManager[object]:
-            return contextlib.nullcontext() if last else module.no_sync()
-
-        def sum(self, values: Sequence[float]) -> list[float]:
-            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-            total = torch.tensor(list(values), dtype=torch.float64, device=device)
-            dist.all_reduce(total)
-            return total.tolist()
-
-        def gather(self, value: object) -> list[Any]:
-            parts: list[object] = [None] * self.world
-            dist.all_gather_object(parts, value)
-            return parts
-
-    return DataParallel()
-
-
-def deepspeed_parallel(config_file: str, max_grad_norm: float) -> Parallel:
-    """ZeRO stages 0 to 2 through a DeepSpeed engine around the variant's own optimizer.
-
-    The engine partitions gradients and optimizer state, so a trial cannot be checkpointed part-way here:
-    an interrupted one starts again.
-
-    Raises:
-        ValueError: DeepSpeed is not installed, or the file asks for stage 3, which partitions the frozen
-            base model that evaluation and adapters need whole.
-    """
-    try:
-        import deepspeed
-    except ImportError:
-        raise ValueError("resources.strategy: deepspeed is not installed; pip install raylora[deepspeed]") from None
-
-    config = json.loads(Path(config_file).read_text())
-    stage = int(config.get("zero_optimization", {}).get("stage", 0))
-    if stage > 2:
-        raise ValueError(f"resources.deepspeed_config: ZeRO stage {stage} in {config_file}; use stage 0, 1 or 2")
-    base = type(data_parallel())
-    config |= {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": max_grad_norm,
-        "zero_allow_untested_optimizer": True,
-    }
-
-    class DeepSpeedParallel(base):  # type: ignore[misc,valid-type]
-        checkpoints = False
-
-        def prepare(self, module: object, optimizer: object) -> tuple[Any, Any]:
-            self.engine, wrapped, _, _ = deepspeed.initialize(model=module, optimizer=optimizer, config=dict(config))
-            return self.engine, wrapped
-
-        def accumulating(self, module: Any, last: bool) -> contextlib.AbstractContextManager[object]:
-            module.set_gradient_accumulation_boundary(last)
-            return contextlib.nullcontext()
-
-        def backward(self, module: Any, loss: Any) -> None:
-            module.backward(loss)
-
-        def step(self, optimizer: object, parameters: object, max_grad_norm: float) -> bool:
-            self.engine.step()
-            norm = self.engine.get_global_grad_norm()
-            return norm is None or math.isfinite(float(norm))
-
-        def zero_grad(self, optimizer: object) -> None:
-            self.engine.zero_grad()
-
-    return DeepSpeedParallel()
-
-
 def _parallel(group: WorkerGroup, setup: TrialSetup) -> Parallel:
+    """How a worker shares the trial. A function: only workers import torch."""
+    from trainables.session import pick_device
+    from trainables.workers import DataParallel
+
     if group.strategy == "deepspeed":
-        return deepspeed_parallel(str(group.deepspeed_config), setup.settings.max_grad_norm)
-    return data_parallel()
+        from trainables.zero import Zero
+
+        return Zero.from_file(str(group.deepspeed_config), setup.settings.max_grad_norm)
+    if group.strategy == "fsdp":
+        from trainables.fsdp import FullySharded
+
+        return FullySharded(pick_device(setup.device))
+    return DataParallel()
 
 
 def train_worker(arguments: dict[str, Any]) -> None:
@@ -148,7 +71,7 @@ def train_worker(arguments: dict[str, Any]) -> None:
     setup: TrialSetup = arguments["setup"]
     parallel = _parallel(arguments["group"], setup)
     knobs = arguments["knobs"]
-    model, tokenizer = load_base(setup)
+    model, tokenizer = load_base(setup, parallel.loads_on)
     session = TrialSession(setup, model, tokenizer, parallel=parallel, where="ray-train")
     over = session.begin(knobs, arguments["trial_id"])
     while over is None:
@@ -208,7 +131,7 @@ def recipe_worker(arguments: dict[str, Any]) -> None:
     quiet_libraries()
     setup: TrialSetup = arguments["setup"]
     parallel = _parallel(arguments["group"], setup)
-    model, tokenizer = load_base(setup)
+    model, tokenizer = load_base(setup, parallel.loads_on)
     for job in arguments["jobs"]:
         result = run_recipe(job, setup, model, tokenizer, parallel)
         if parallel.rank == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,17 +15,49 @@ from torch import Tensor, nn
 class Parallel:
     """How gradients and scores are shared: here one process alone.
 
-    `trainables.distributed` has the forms with several workers. `checkpoints` says whether a trial can be
-    saved and loaded in this form.
+    `trainables.distributed` has DDP, `trainables.fsdp` and `trainables.zero` the forms that partition.
+
+    Attributes:
+        loads_on: where the base model is loaded; None for the device that the trial is trained on.
     """
 
     rank = 0
     world = 1
-    checkpoints = True
+    loads_on: str | None = None
+
+    def device(self, module: nn.Module) -> torch.device:
+        """What the model computes on."""
+        return next(module.parameters()).device
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """What to call forward on and to step, from the adapted model and its optimizer."""
         return module, optimizer
+
+    def release(self) -> None:
+        """Undo `prepare`: each worker has the base model whole again, with the bits that it had."""
+
+    @contextlib.contextmanager
+    def whole(self, module: nn.Module) -> Iterator[None]:
+        """Within, parameters that are partitioned can be read whole. All workers have to enter it."""
+        yield
+
+    @contextlib.contextmanager
+    def serving(self, module: nn.Module) -> Iterator[None]:
+        """Within, each worker may call the adapted or bare model as often as its own rows need."""
+        yield
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """As one worker's optimizer would say it, however many share it. All workers have to ask."""
+        return optimizer.state_dict()
+
+    def load_state(self, optimizer: torch.optim.Optimizer, state: dict[str, Any], load: Callable[[], None]) -> None:
+        """Go on from `optimizer_state`.
+
+        Args:
+            load: writes the trained parameters' values, in place.
+        """
+        load()
+        optimizer.load_state_dict(state)
 
     def backward(self, module: nn.Module, loss: Tensor) -> None:
         loss.backward()

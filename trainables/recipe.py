@@ -92,7 +92,7 @@ def run_recipe(
     if parallel.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
     if job.knobs is None:
-        with evaluating(model):
+        with evaluating(model), parallel.serving(model):
             return RecipeResult(scores=_scores(job, setup, model, tokenizer, parallel))
     settings = replace(setup.settings, samples=job.samples, seed=job.seed)
     run = TrialRun(
@@ -113,9 +113,7 @@ def run_recipe(
             run.advance(run.samples + 1)
             _show(beacon, "training", run, job)
         metrics = run.metrics()
-        if parallel.rank == 0:
-            run.save_adapter(folder / "adapter", job.base_name)
-        parallel.sum([0.0])  # the others wait until the folder is there
+        run.save_adapter(folder / "adapter", job.base_name)
     finally:
         run.close()
     _show(beacon, "scoring", run, job)
@@ -142,7 +140,7 @@ def _scored(
     folder = Path(job.folder)
     if metrics["diverged"]:
         return RecipeResult(metrics, {split: setup.scorer.worst_figures(split) for split in job.evaluate_on})
-    with exported_adapter(model, folder / "adapter") as adapted, evaluating(adapted):
+    with exported_adapter(model, folder / "adapter") as adapted, evaluating(adapted), parallel.serving(adapted):
         return RecipeResult(metrics, _scores(job, setup, adapted, tokenizer, parallel))
 
 
@@ -151,7 +149,7 @@ def _scores(
 ) -> dict[str, Metrics]:
     """Scores per split; the first worker's predictions go to `<split>.parquet`."""
     scores: dict[str, Metrics] = {}
-    device = next(module.parameters()).device
+    device = parallel.device(module)
     for split, refs in job.evaluate_on.items():
         predictions: list[dict[str, Any]] = []
         scores[split] = evaluate_model(

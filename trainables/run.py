@@ -142,7 +142,7 @@ class TrialRun:
         self.model, self.knobs, self.settings = model, dict(knobs), settings
         self.pad_id, self.head = pad_id, head
         self.parallel = parallel or Parallel()
-        self.device = next(model.parameters()).device
+        self.device = self.parallel.device(model)
         self.batch_size = int(knobs["batch_size"])
         self.steps = count_steps(self.batch_size, settings.samples)
         self.step = 0
@@ -339,7 +339,7 @@ class TrialRun:
 
     def evaluate(self, rows: Sequence[Row], scorer: Scorer, tokenizer: PreTrainedTokenizerBase) -> Metrics:
         """The figures of the scorer on validation; see `evaluate_model`. Workers share the rows."""
-        with evaluating(self.adapted):
+        with evaluating(self.adapted), self.parallel.serving(self.adapted):
             return evaluate_model(
                 self.adapted, rows, scorer, tokenizer, device=self.device, parallel=self.parallel, head=self.head
             )
@@ -384,19 +384,31 @@ class TrialRun:
         return sum(t.numel() * t.element_size() for t in tensors) / 1e6
 
     def save_adapter(self, folder: Path, base_model: str) -> Path:
-        """Write what was trained as a folder that others read; see `Variant.save_adapter`."""
-        self.variant.save_adapter(folder, base_model)
-        self.head.write(self.model, folder)
+        """Write what was trained as a folder that others read; see `Variant.save_adapter`. The first worker writes."""
+        with self.parallel.whole(self.adapted):
+            if self.parallel.rank == 0:
+                self.variant.save_adapter(folder, base_model)
+                self.head.write(self.model, folder)
+        self.parallel.sum([0.0])  # the others wait until the folder is there
         return folder
 
     # ---- state ----------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write adapter, optimizer and position to `folder`; killed at any time it leaves a whole one."""
-        with replacing(Path(folder)) as fresh:
+        """Write adapter, optimizer and position to `folder`; killed at any time it leaves a whole one.
+
+        All workers have to call it; the first one writes. What is written does not depend on their number.
+        """
+        with self.parallel.whole(self.adapted):
             state = {name: tensor.contiguous() for name, tensor in self.variant.state().items()}
+        optimizer = self.parallel.optimizer_state(self.optimizer)
+        if self.parallel.rank == 0:
+            self._write(Path(folder), state, optimizer)
+
+    def _write(self, folder: Path, state: dict[str, Tensor], optimizer: dict[str, Any]) -> None:
+        with replacing(folder) as fresh:
             save_file(state, fresh / "adapter.safetensors")
-            torch.save(self.optimizer.state_dict(), fresh / "optimizer.pt")
+            torch.save(optimizer, fresh / "optimizer.pt")
             if self.head_optimizer is not None:
                 values = [parameter.detach().cpu() for parameter in self._head()]
                 torch.save({"values": values, "optimizer": self.head_optimizer.state_dict()}, fresh / "head.pt")
@@ -412,17 +424,22 @@ class TrialRun:
             (fresh / "position.json").write_text(json.dumps(position))
 
     def load(self, folder: str | Path) -> None:
-        """Go on from `folder` as if never interrupted (same number of workers)."""
+        """Go on from `folder` as if never interrupted; with dropout, only by one worker as by one."""
         folder = Path(folder)
         position = json.loads((folder / "position.json").read_text())
-        self.variant.load_state(load_file(folder / "adapter.safetensors"))
-        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+        optimizer = torch.load(folder / "optimizer.pt", weights_only=True)
+        state = load_file(folder / "adapter.safetensors")
+        self.parallel.load_state(self.optimizer, optimizer, lambda: self.variant.load_state(state))
         if self.head_optimizer is not None:
             kept = torch.load(folder / "head.pt", weights_only=True)
             self.head_optimizer.load_state_dict(kept["optimizer"])
             for parameter, value in zip(self._head(), kept["values"], strict=True):
                 parameter.data.copy_(value)
-        self._load_random(folder)
+        if self.parallel.world == 1:
+            self._load_random(folder)
+        else:
+            # The states of the other workers were never kept, and there may be more of them now.
+            self._seed((self.settings.seed * 1000 + self.parallel.rank) * 1_000_003 + position["step"])
         self.step, self.samples, self.tokens = position["step"], position["samples"], position["tokens"]
         self._loss_sum, self._loss_steps = position["loss_sum"], position["loss_steps"]
         self._plan = self._batches()
@@ -440,7 +457,8 @@ class TrialRun:
         torch.set_rng_state(torch.load(folder / "rng.pt", weights_only=True))
 
     def close(self) -> None:
-        """Detach the adapter; the base model is as it was before."""
+        """Detach the adapter; the base model is as it was before, and whole."""
+        self.parallel.release()
         self.optimizer = self.head_optimizer = None
         self.module = None
         self.adapted = None

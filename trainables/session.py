@@ -52,8 +52,8 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}[dtype]
 
 
-def load_base(setup: TrialSetup) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    """The base model in evaluation mode on its device, and its tokenizer."""
+def load_base(setup: TrialSetup, where: str | None = None) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+    """The base model in evaluation mode, on its device or `where`, and its tokenizer."""
     if setup.threads:
         torch.set_num_threads(setup.threads)
     folder = str(setup.resolve_model(setup.model_folder) if setup.resolve_model else setup.model_folder)
@@ -64,6 +64,7 @@ def load_base(setup: TrialSetup) -> tuple[torch.nn.Module, PreTrainedTokenizerBa
         setup.tokenizer_folder,
         setup.head,
         attention=setup.attention,
+        where=where,
     )
 
 
@@ -75,12 +76,14 @@ def load_model(
     head: Head = LANGUAGE,
     *,
     attention: str = "auto",
+    where: str | None = None,
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     """A model in evaluation mode on its device, and its tokenizer, by default of the same folder.
 
     Args:
         dtype, device, attention: names, as `pick_dtype`, `pick_device` and `pick_attention` take them.
         head: what the model answers with.
+        where: the weights lie there, though they are to be used on the device.
 
     Raises:
         ValueError: attention of a kind that this machine or this model does not have.
@@ -98,7 +101,7 @@ def load_model(
             if attention != "auto":
                 kind = type(model).__name__
                 raise ValueError(f"train.attention = {attention!r}: {kind} does not have it; choose auto") from None
-    return model.to(place).eval(), tokenizer
+    return model.to(where or place).eval(), tokenizer
 
 
 def surroundings(setup: TrialSetup, knobs: Knobs, trial: str, folder: Path) -> Surroundings:
@@ -268,12 +271,12 @@ class TrialSession:
             self._close()
 
     def checkpoint(self) -> None:
-        if self.leader and self.parallel.checkpoints:
-            self._require().save(self.checkpoint_folder(self.key))
+        self._require().save(self.checkpoint_folder(self.key))
         self._checkpointed = time.monotonic()
 
     def _maybe_checkpoint(self) -> None:
-        if time.monotonic() - self._checkpointed >= self.setup.settings.checkpoint_every_s:
+        # All workers save together: their clocks differ.
+        if self.parallel.any(time.monotonic() - self._checkpointed >= self.setup.settings.checkpoint_every_s):
             self.checkpoint()
 
     def _close(self) -> None:

@@ -151,7 +151,7 @@ class ResourcesSpec(Part):
     gpus_per_host: float = Field(0.0, ge=0, description="GPUs per host or worker; below 1 for a share of one.")
     workers: int = Field(1, ge=1, description="Ray Train workers per trial.")
     accelerator_type: str | None = Field(None, description="Ray accelerator type, e.g. A100.")
-    strategy: Literal["ddp", "deepspeed"] = Field("ddp", description="How the workers of a trial share it.")
+    strategy: Literal["ddp", "fsdp", "deepspeed"] = Field("ddp", description="How the workers of a trial share it.")
     deepspeed_config: str | None = Field(None, description="zero1, zero2 or a JSON file; default zero2.")
 
     @model_validator(mode="after")
@@ -171,7 +171,8 @@ class ResourcesSpec(Part):
             )
         if self.deepspeed_config is not None and self.strategy != "deepspeed":
             raise UserError(
-                f"deepspeed_config = {self.deepspeed_config!r} with strategy = 'ddp'; allowed: strategy = 'deepspeed'",
+                f"deepspeed_config = {self.deepspeed_config!r} with strategy = {self.strategy!r}; allowed: "
+                "strategy = 'deepspeed'",
                 field="deepspeed_config",
                 value=self.deepspeed_config,
             )
@@ -242,7 +243,7 @@ class Spec(Part):
                 value=self.search.trials,
                 allowed=f"1 to {self.space_size}",
             )
-        if self.execution == "hosted" and (self.resources.workers > 1 or self.resources.strategy == "deepspeed"):
+        if self.execution == "hosted" and (self.resources.workers > 1 or self.resources.strategy != "ddp"):
             raise UserError(
                 f"execution = 'hosted' with resources.workers = {self.resources.workers} and resources.strategy = "
                 f"{self.resources.strategy!r}; allowed: execution = 'train', or one worker with ddp",
@@ -331,7 +332,7 @@ class Spec(Part):
         """
         if self.execution is not None:
             return self.execution
-        return "train" if self.resources.workers > 1 or self.resources.strategy == "deepspeed" else "hosted"
+        return "train" if self.resources.workers > 1 or self.resources.strategy != "ddp" else "hosted"
 
     def packed(self, pack: int) -> Spec:
         """The spec with that many trials at a time on a host.

@@ -27,7 +27,7 @@ class LoraFa(OneFactor):
     shares_pass = "factors"
     step_time = 0.95
     rank_limited = False
-    runs_on = frozenset({"hosted", "ddp"})
+    runs_on = frozenset({"hosted", "ddp", "fsdp"})
     frozen = "A"
 
     def start(self, weight: torch.Tensor, a: nn.Parameter, b: nn.Parameter) -> None:

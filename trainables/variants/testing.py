@@ -152,7 +152,7 @@ class VariantConformance:
         assert all(isinstance(text, str) and text for text in (cls.name, cls.summary, cls.paper, cls.parameters))
         assert cls.scale_rule in SCALES
         assert cls.saves in ("peft", "merged")
-        assert cls.runs_on and cls.runs_on <= {"hosted", "ddp", "deepspeed"}
+        assert cls.runs_on and cls.runs_on <= {"hosted", "ddp", "fsdp", "deepspeed"}
 
     def test_starts_at_the_pretrained_function(self, cls: type[Variant]) -> None:
         base, batch = make_base(), make_batches()[0]

@@ -52,7 +52,7 @@ def test_every_variant_describes_itself() -> None:
     assert [row["name"] for row in rows] == available()
     for row in rows:
         assert row["summary"] and row["paper"].startswith(("arXiv ", "https://")) and row["parameters"]
-        assert set(row["runs_on"]) <= {"hosted", "ddp", "deepspeed"}
+        assert set(row["runs_on"]) <= {"hosted", "ddp", "fsdp", "deepspeed"}
         json.dumps(row)
 
 

@@ -56,7 +56,7 @@ class Variant(Exported):
         name, summary, paper: for lists and reports.
         parameters: trainable parameters per (m, n) matrix, as text.
         exports_lora, saves: see `Exported`.
-        runs_on: where it can be trained: "hosted" (one process that owns the base), "ddp", "deepspeed"
+        runs_on: where it can be trained: "hosted" (one process that owns the base), "ddp", "fsdp", "deepspeed"
             (attached before the engine is built; under ZeRO stage 3 gather the trainable parameters around
             `state`).
         options: names and defaults of the keys allowed in `AdapterConfig.extra`.
@@ -75,7 +75,7 @@ class Variant(Exported):
     summary: ClassVar[str]
     paper: ClassVar[str]
     parameters: ClassVar[str]
-    runs_on: ClassVar[frozenset[str]] = frozenset({"hosted", "ddp", "deepspeed"})
+    runs_on: ClassVar[frozenset[str]] = frozenset({"hosted", "ddp", "fsdp", "deepspeed"})
     options: ClassVar[Mapping[str, Any]] = {}
     rank_limited: ClassVar[bool] = True
     trains_factors: ClassVar[bool] = True

@@ -1,0 +1,42 @@
+"""Workers of one trial over torch.distributed, and DDP, the plain way to share it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainables.parallel import Parallel
+
+
+class Workers(Parallel):
+    """The processes of the current torch.distributed group: what they say to each other."""
+
+    def __init__(self) -> None:
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        total = torch.tensor(list(values), dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def gather(self, value: object) -> list[Any]:
+        parts: list[object] = [None] * self.world
+        dist.all_gather_object(parts, value)
+        return parts
+
+
+class DataParallel(Workers):
+    """DDP: each worker holds the whole model. The base is frozen and equal everywhere: only gradients are exchanged."""
+
+    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        return DistributedDataParallel(module, broadcast_buffers=False), optimizer
+
+    def accumulating(self, module: Any, last: bool) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if last else module.no_sync()
