@@ -3,39 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
 from torch import nn
 
 
-class Summing(Protocol):
-    """Workers that can add numbers up; see `parallel.Parallel`."""
+class Adding(Protocol):
+    """Workers that can add numbers up; see `workers.Workers`."""
 
-    def sum(self, values: Sequence[float]) -> list[float]: ...
+    before: Callable[[], None] | None
+
+    def add(self, values: Sequence[float]) -> list[float]: ...
 
 
 @contextlib.contextmanager
-def in_step(workers: Summing, module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Within, each worker calls the module as often as its rows need; nothing else is exchanged in there.
+def in_step(workers: Adding, module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within, each worker calls the module as often as its rows need.
 
     A pass puts partitioned weights together, for which all workers are needed. So each says before a pass that it makes
-    one, and a worker that has left goes on making passes over one token until none makes one for itself.
+    one; a worker that has left, or has something else to exchange, makes passes over one token until all have come.
     """
     idle = False
 
     def told(*_: object) -> None:
         if not idle:
-            workers.sum([1.0])
+            workers.add([1.0])
 
+    def others() -> None:
+        nonlocal idle
+        idle = True
+        with torch.no_grad():
+            while workers.add([0.0])[0] > 0:
+                module(input_ids=token)
+        idle = False
+
+    token = torch.zeros(1, 1, dtype=torch.long, device=device)
     hook = module.register_forward_pre_hook(told, prepend=True)
+    workers.before = others
     try:
         yield
-        idle = True
-        token = torch.zeros(1, 1, dtype=torch.long, device=device)
-        while workers.sum([0.0])[0] > 0:
-            with torch.no_grad():
-                module(input_ids=token)
+        others()
     finally:
+        workers.before = None
         hook.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,21 +15,35 @@ from trainables.parallel import Parallel
 
 
 class Workers(Parallel):
-    """The processes of the current torch.distributed group: what they say to each other."""
+    """The processes of the current torch.distributed group: what they say to each other.
+
+    Attributes:
+        before: called before they exchange anything; see `lockstep`.
+    """
+
+    before: Callable[[], None] | None = None
 
     def __init__(self) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
     def sum(self, values: Sequence[float]) -> list[float]:
+        if self.before is not None:
+            self.before()
+        return self.add(values)
+
+    def gather(self, value: object) -> list[Any]:
+        if self.before is not None:
+            self.before()
+        parts: list[object] = [None] * self.world
+        dist.all_gather_object(parts, value)
+        return parts
+
+    def add(self, values: Sequence[float]) -> list[float]:
+        """`sum`, at once."""
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         total = torch.tensor(list(values), dtype=torch.float64, device=device)
         dist.all_reduce(total)
         return total.tolist()
-
-    def gather(self, value: object) -> list[Any]:
-        parts: list[object] = [None] * self.world
-        dist.all_gather_object(parts, value)
-        return parts
 
 
 class DataParallel(Workers):

@@ -157,7 +157,8 @@ class Zero(Workers):
         }
         places = iter(range(len(self._parameters)))
         groups = [
-            {key: value for key, value in group.items() if key != "params"} | {"params": [next(places) for _ in range(size)]}
+            {key: value for key, value in group.items() if key != "params"}
+            | {"params": [next(places) for _ in range(size)]}
             for group, size in zip(own.param_groups, self._sizes, strict=True)
         ]
         return {"state": state, "param_groups": groups}

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.parallel import Parallel
+from trainables.protocols import TrainSettings
+from trainables.run import TrialRun
+from trainables.testing import ExactMatch, make_tiny_tokenizer, tokenised_rows
+from trainables.variants.core.snapshot import fingerprint
+
+KNOBS = {"variant": "lora", "rank": 4, "alpha_ratio": 2, "learning_rate": 5e-3, "batch_size": 5, "dropout": 0.0}
+# Batches of 5 over 2 workers: unequal shares, and a last batch of one row that one worker has none of.
+SETTINGS = TrainSettings(samples=21, reports=5, micro_batch_tokens=32)
+
+
+def rows() -> list[dict[str, Any]]:
+    made = tokenised_rows(make_tiny_tokenizer(), 29)
+    return [{**row, "prompt_ids": row["prompt_ids"][: 4 + i % 9]} for i, row in enumerate(made)]
+
+
+def train(model: torch.nn.Module, parallel: Parallel, folder: Path, knobs: dict[str, Any]) -> dict[str, Any]:
+    """A whole trial with a checkpoint after the second of its five steps, in `folder`."""
+    run = TrialRun(model, knobs, rows()[:21], SETTINGS, pad_id=0, parallel=parallel)
+    before = run.evaluate(rows()[21:], ExactMatch(), make_tiny_tokenizer())
+    losses = [run.train_step() for _ in range(2)]
+    run.save(folder / "state")
+    losses += [run.train_step() for _ in range(3)]
+    after = run.evaluate(rows()[21:], ExactMatch(), make_tiny_tokenizer())
+    # A row for one of the workers, none for the other.
+    lone = run.evaluate(rows()[21:22], ExactMatch(), make_tiny_tokenizer())
+    run.save_adapter(folder / "adapter", "base")
+    run.close()
+    return {"losses": losses, "scores": [found["validation_loss"] for found in (before, after, lone)]}
+
+
+def resume(model: torch.nn.Module, parallel: Parallel, state: Path, knobs: dict[str, Any]) -> list[float]:
+    """The losses of the last three steps, from a checkpoint after the second."""
+    run = TrialRun(model, knobs, rows()[:21], SETTINGS, pad_id=0, parallel=parallel)
+    run.load(state)
+    losses = [run.train_step() for _ in range(3)]
+    run.close()
+    return losses
+
+
+def diverge(model: torch.nn.Module, parallel: Parallel) -> dict[str, bool]:
+    """One gradient is not a number, of one worker: whether the trial says so, and whether none moved."""
+    run = TrialRun(model, KNOBS, rows()[:21], SETTINGS, pad_id=0, parallel=parallel)
+    factor = run.parameters[0]
+    factor.register_hook(lambda gradient: gradient * (float("nan") if parallel.rank == parallel.world - 1 else 1.0))
+    with parallel.whole(run.adapted):
+        before = run.variant.state()
+    run.train_step()
+    with parallel.whole(run.adapted):
+        after = run.variant.state()
+    unmoved = all(torch.equal(value, after[name]) for name, value in before.items())
+    diverged = run.diverged
+    run.close()
+    return {"diverged": diverged, "unmoved": unmoved}
+
+
+def made(strategy: str) -> Parallel:
+    if strategy == "ddp":
+        from trainables.workers import DataParallel
+
+        return DataParallel()
+    if strategy == "fsdp":
+        from trainables.fsdp import FullySharded
+
+        return FullySharded(torch.device("cpu"))
+    from trainables.zero import Zero
+
+    zero = json.loads(strategy)
+    return Zero({"zero_optimization": zero}, SETTINGS.max_grad_norm)
+
+
+def worker(rank: int, world: int, folder: Path, base: Path, tasks: list[tuple[str, str, dict[str, Any]]]) -> None:
+    import torch.distributed as dist
+    from transformers import AutoModelForCausalLM
+
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    for name, strategy, more in tasks:
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, more.get("dtype", "float32")))
+        bits = fingerprint(model)
+        knobs = KNOBS | more.get("knobs", {})
+        found = train(model, made(strategy), folder / name, knobs)
+        if "state" in more:
+            found["resumed"] = resume(model, made(strategy), Path(more["state"]), knobs)
+        if "dtype" not in more and "knobs" not in more:
+            found |= diverge(model, made(strategy))
+        found["bits"] = fingerprint(model) == bits
+        (folder / f"{name}-{rank}.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def shared(folder: Path, base: Path, tasks: list[tuple[str, str, dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Two workers, forked, so that they need not import what is there; name of a task -> what each of them found."""
+    context = multiprocessing.get_context("fork")
+    group = [context.Process(target=worker, args=(rank, 2, folder, base, tasks)) for rank in range(2)]
+    for process in group:
+        process.start()
+    until = time.monotonic() + 300
+    # One that has failed leaves the other waiting for it.
+    while any(p.is_alive() for p in group) and not any(p.exitcode for p in group) and time.monotonic() < until:
+        time.sleep(0.05)
+    for process in group:
+        process.terminate()
+        process.join()
+    return {
+        name: [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in range(2)] for name, _, _ in tasks
+    }
+
+
+def alone(base: Path, folder: Path, dtype: str = "float32", **knobs: object) -> dict[str, Any]:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+    return train(model, Parallel(), folder, KNOBS | knobs)
+
+
+def assert_equal(found: list[dict[str, Any]], expected: dict[str, Any], near: float = 1e-3) -> None:
+    for each in found:
+        assert each["losses"] == pytest.approx(expected["losses"], abs=near)
+        assert each["scores"] == pytest.approx(expected["scores"], abs=near)
+        assert each.get("resumed", expected["losses"][2:]) == pytest.approx(expected["losses"][2:], abs=near)
+        assert each["bits"], "the base model is not what it was"
+        assert each.get("diverged", True) and each.get("unmoved", True)
+
+
+def adapter(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def test_a_partitioned_base_gives_the_losses_scores_and_adapter_of_one_worker(tiny_model, tmp_path) -> None:
+    """Also from one worker's checkpoint, and where one worker's gradient is not finite."""
+    expected = alone(tiny_model, tmp_path / "alone")
+    task = ("fsdp", "fsdp", {"state": str(tmp_path / "alone" / "state")})
+    assert_equal(shared(tmp_path, tiny_model, [task])["fsdp"], expected)
+    whole = adapter(tmp_path / "alone")
+    for name, tensor in adapter(tmp_path / "fsdp").items():
+        torch.testing.assert_close(tensor, whole[name], atol=1e-3, rtol=0)
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    again = resume(model, Parallel(), tmp_path / "fsdp" / "state", KNOBS)
+    assert again == pytest.approx(expected["losses"][2:], abs=1e-3)
+
+
+@pytest.mark.real
+def test_every_stage_of_zero_gives_the_losses_scores_and_adapter_of_one_worker(tiny_model, tmp_path) -> None:
+    """Also with what is offloaded to the CPU, from one worker's checkpoint, and where a gradient is not finite."""
+    pytest.importorskip("deepspeed")
+    expected = alone(tiny_model, tmp_path / "alone")
+    cpu = {"device": "cpu"}
+    stages: dict[str, dict[str, Any]] = {f"zero{stage}": {"stage": stage} for stage in range(4)}
+    stages["offloaded"] = {"stage": 3, "offload_param": cpu, "offload_optimizer": cpu}
+    state = {"state": str(tmp_path / "alone" / "state")}
+    found = shared(tmp_path, tiny_model, [(name, json.dumps(zero), state) for name, zero in stages.items()])
+    whole = adapter(tmp_path / "alone")
+    for name in stages:
+        assert_equal(found[name], expected)
+        for matrix, tensor in adapter(tmp_path / name).items():
+            torch.testing.assert_close(tensor, whole[matrix], atol=1e-3, rtol=0)
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    for name in stages:
+        again = resume(model, Parallel(), tmp_path / name / "state", KNOBS)
+        assert again == pytest.approx(expected["losses"][2:], abs=1e-3)
