@@ -23,9 +23,11 @@ from trainables.lockstep import in_step
 from trainables.workers import Workers
 
 # What ZeRO hangs on a parameter that it partitions, beside what begins with `ds_`.
-_HUNG = ("all_gather", "all_gather_coalesced", "partition", "reduce_gradients_at_owner", "partition_gradients")
-_HUNG += ("aggregate_data", "convert_to_zero_parameters", "partition_numel", "padding_size", "get_available_param")
-_HUNG += ("item", "is_external_param", "_z3_optimizer", "cpu_data", "nvme_data", "get_partition_size")
+_HUNG = frozenset(
+    "all_gather all_gather_coalesced partition reduce_gradients_at_owner partition_gradients aggregate_data "
+    "convert_to_zero_parameters partition_numel padding_size get_available_param item is_external_param _z3_optimizer "
+    "cpu_data nvme_data get_partition_size".split()
+)
 
 
 class Zero(Workers):
