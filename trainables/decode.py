@@ -91,7 +91,7 @@ def by_halves(groups: Iterable[Items], work: Callable[[Items], None]) -> None:
             waiting += [group[middle:], group[:middle]]  # type: ignore[list-item]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # what inference mode makes of partitioned weights could not be trained with
 def generate_and_score_loss(
     model: nn.Module,
     rows: Sequence[Row],
@@ -170,7 +170,7 @@ def cache_bytes(model: nn.Module) -> int:
     return int(2 * config.num_hidden_layers * kept * size * next(model.parameters()).element_size())
 
 
-@torch.inference_mode()
+@torch.no_grad()  # what inference mode makes of partitioned weights could not be trained with
 def score_loss(
     model: nn.Module,
     rows: Sequence[Row],

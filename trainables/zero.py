@@ -22,13 +22,6 @@ from torch import Tensor, nn
 from trainables.lockstep import in_step
 from trainables.workers import Workers
 
-# What ZeRO hangs on a parameter that it partitions, beside what begins with `ds_`.
-_HUNG = frozenset(
-    "all_gather all_gather_coalesced partition reduce_gradients_at_owner partition_gradients aggregate_data "
-    "convert_to_zero_parameters partition_numel padding_size get_available_param item is_external_param _z3_optimizer "
-    "cpu_data nvme_data get_partition_size".split()
-)
-
 
 class Zero(Workers):
     """A DeepSpeed engine. Where the base model is in bf16 the adapter is too, with a copy in fp32 that the steps move.
@@ -110,8 +103,8 @@ class Zero(Workers):
         wholes = [self._gathered(parameter) for parameter in frozen]
         engine.destroy()
         for parameter, value in zip(frozen, wholes, strict=True):
-            for name in [name for name in vars(parameter) if name.startswith("ds_") or name in _HUNG]:
-                delattr(parameter, name)
+            # Else it would still be taken for a partitioned one.
+            vars(parameter).clear()
             parameter.data = value
 
     @staticmethod

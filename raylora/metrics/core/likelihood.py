@@ -41,7 +41,7 @@ def option_scores(
     import torch
 
     found: list[OptionScores | None] = [None] * len(prompts)
-    with torch.inference_mode():
+    with torch.no_grad():  # what inference mode makes of partitioned weights could not be trained with
         for batch in _batches(prompts, options, batch_tokens):
             flat = [(place, ids) for place in batch for ids in options[place]]
             sums = _score_batch(model, [prompts[place] for place in batch], flat, batch, pad_id)
