@@ -11,7 +11,7 @@ STAMP := $(VENV)/.setup-done
 setup: $(STAMP)
 
 # --no-deps: constraints.txt is a full lock (its first lines say why). setuptools and wheel come first because
-# four locked packages are source archives. The torch line adds what a CUDA build of torch asks for. Byte-compiling
+# seven locked packages are source archives. The torch line adds what a CUDA build of torch asks for. Byte-compiling
 # on all cores at the end, other people's tests left out, is quicker than pip's own, one file after the other
 # (torch ships a file for a newer Python, hence `|| true`).
 $(STAMP): constraints.txt pyproject.toml

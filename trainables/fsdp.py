@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from trainables.lockstep import in_step
-from trainables.workers import Workers
+from trainables.workers import Workers, failing
 
 
 class FullySharded(Workers):
@@ -51,7 +51,7 @@ class FullySharded(Workers):
 
     def release(self) -> None:
         sharded, self._sharded = self._sharded, None
-        if sharded is not None:
+        if sharded is not None and not failing():
             sharded.release()
 
     @contextlib.contextmanager
@@ -78,8 +78,9 @@ class FullySharded(Workers):
             with in_step(self, module, self._device):
                 yield
         finally:
-            sharded.release()
-            snapshot.restore()
+            if not failing():
+                sharded.release()
+                snapshot.restore()
 
     def accumulating(self, module: nn.Module, last: bool) -> contextlib.AbstractContextManager[object]:
         self._last = last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -44,6 +45,11 @@ class Workers(Parallel):
         total = torch.tensor(list(values), dtype=torch.float64, device=device)
         dist.all_reduce(total)
         return total.tolist()
+
+
+def failing() -> bool:
+    """Whether an error is on its way out: the group ends, and the other workers cannot be asked for anything."""
+    return sys.exc_info()[0] is not None
 
 
 class DataParallel(Workers):

@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trainables.lockstep import in_step
-from trainables.workers import Workers
+from trainables.workers import Workers, failing
 
 
 class Zero(Workers):
@@ -97,7 +98,7 @@ class Zero(Workers):
 
     def release(self) -> None:
         engine, self._engine, self._optimizer, self._parameters = self._engine, None, None, []
-        if engine is None:
+        if engine is None or failing():
             return
         frozen = [p for p in engine.module.parameters() if hasattr(p, "ds_id") and not p.requires_grad]
         wholes = [self._gathered(parameter) for parameter in frozen]
@@ -159,9 +160,28 @@ class Zero(Workers):
         return {"state": state, "param_groups": groups}
 
     def _link(self, optimizer: Any) -> None:
-        """Tell the parameters of stages 1 and 2 where their state is, which DeepSpeed does at the first step."""
+        """Make the optimizer's state and tell the parameters where it is, which DeepSpeed does at the first step."""
+        if self.stage == 3:
+            optimizer._set_fp32_optimizer_param_groups()
+            _make_state(self._optimizer)
+            optimizer._clear_fp32_optimizer_param_groups()
+            return
         _make_state(self._optimizer)
         optimizer._lazy_init_hp_params_optimizer_state()
+
+    def _write(self, optimizer: Any, parameter: nn.Parameter, value: Tensor, key: str | None = None) -> None:
+        """Set a parameter's copy in fp32, or its state of that key, from the whole value."""
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        if self.stage == 3:
+            # DeepSpeed's own function takes no sizes that the workers do not divide.
+            part, _ = optimizer._get_fp32_opt_state_partition(parameter, False, key)
+            padded = F.pad(value.flatten(), (0, part.numel() * self.world - value.numel()))
+            part.data.copy_(padded[part.numel() * self.rank :][: part.numel()])
+        elif key is None:
+            safe_set_full_fp32_param(parameter, value)
+        else:
+            safe_set_full_optimizer_state(parameter, value, key)
 
     def load_state(self, optimizer: Any, state: dict[str, Any], load: Callable[[], None]) -> None:
         own = self._optimizer
@@ -169,24 +189,22 @@ class Zero(Workers):
             super().load_state(optimizer, state, load)
             return
         import deepspeed
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
-        if self.stage < 3:
-            self._link(optimizer)
+        self._link(optimizer)
         with deepspeed.zero.GatheredParameters(self._parameters, modifier_rank=0, enabled=self.stage == 3):
             load()
             values = [parameter.data.float().clone() for parameter in self._parameters]
         for place, (parameter, value) in enumerate(zip(self._parameters, values, strict=True)):
-            safe_set_full_fp32_param(parameter, value)
+            self._write(optimizer, parameter, value)
             for key, saved in state["state"][place].items():
                 if _is_per_parameter(saved):
-                    safe_set_full_optimizer_state(parameter, saved.to(value.device), key)
+                    self._write(optimizer, parameter, saved.to(value.device), key)
         numbers = {key: saved for key, saved in state["state"][0].items() if not _is_per_parameter(saved)}
         for held in own.state.values():
             for key, saved in numbers.items():
                 held[key] = saved.clone() if isinstance(saved, Tensor) else saved
         for group, kept in zip(own.param_groups, state["param_groups"], strict=True):
-            group.update({key: value for key, value in kept.items() if key != "params"})
+            group.update({key: saved for key, saved in kept.items() if key != "params"})
 
 
 def _make_state(optimizer: torch.optim.Optimizer) -> None:
@@ -196,11 +214,12 @@ def _make_state(optimizer: torch.optim.Optimizer) -> None:
         rates = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["lr"] = 0.0
+        before = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
-        for parameter in parameters:
-            parameter.grad = None
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
     for state in optimizer.state.values():

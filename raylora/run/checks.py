@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raylora.build import build_task, check_rows
 from raylora.errors import UserError
@@ -269,14 +270,32 @@ def _check_deepspeed(spec: Spec) -> None:
     except (ValueError, OSError) as error:
         raise refused(str(error)) from None
     stage = config.get("zero_optimization", {}).get("stage", 0) if isinstance(config, dict) else None
-    if stage not in (0, 1, 2):
-        raise refused(f"ZeRO stage {stage}; allowed: stage 0, 1 or 2 (evaluation needs the base model whole)")
+    if stage not in (0, 1, 2, 3):
+        raise refused(f"ZeRO stage {stage}; allowed: stage 0, 1, 2 or 3")
+    _check_offload(config.get("zero_optimization", {}), refused)
     if importlib.util.find_spec("deepspeed") is None:
         raise UserError(
             "resources.strategy = 'deepspeed': not installed; pip install 'raylora[deepspeed]'",
             field="resources.strategy",
             value="deepspeed",
         )
+
+
+def _check_offload(zero: dict[str, Any], refused: Callable[[str], UserError]) -> None:
+    """Where ZeRO puts what does not fit: on the CPU, or on a disk by an operator that is compiled on first use."""
+    for name in ("offload_param", "offload_optimizer"):
+        told = zero.get(name) or {}
+        device = told.get("device", "none")
+        if device not in ("none", "cpu", "nvme"):
+            raise refused(f"{name}.device = {device!r}; allowed: none, cpu, nvme")
+        if zero.get("stage", 0) != 3 and (device == "nvme" or (name == "offload_param" and device == "cpu")):
+            raise refused(f"{name}.device = {device!r} with ZeRO stage {zero.get('stage', 0)}; allowed: stage 3")
+        if device != "nvme":
+            continue
+        if not Path(str(told.get("nvme_path"))).is_dir():
+            raise refused(f"{name}.nvme_path = {told.get('nvme_path')!r}: no such folder; name one on the disk to use")
+        if shutil.which("g++") is None:
+            raise refused(f"{name}.device = 'nvme': its operator is compiled on first use; install g++ and libaio")
 
 
 def check_storage(path: str) -> None:

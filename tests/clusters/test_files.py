@@ -28,7 +28,7 @@ def test_yaml_parses_and_begins_with_its_command(path: Path) -> None:
 @pytest.mark.parametrize("path", JSONS, ids=lambda path: path.stem)
 def test_deepspeed_file_parses_and_is_found_by_its_name(path: Path) -> None:
     config = json.loads(path.read_text())
-    assert config["zero_optimization"]["stage"] in (1, 2)
+    assert config["zero_optimization"]["stage"] in (1, 2, 3)
     assert deepspeed_config(path.stem) == path
 
 

@@ -164,11 +164,22 @@ def test_unknown_name_or_place_is_refused_before_anything_starts(
         assert part in line
 
 
-def test_deepspeed_stage_3_is_refused(spec_file: Path, tmp_path: Path) -> None:
-    config = tmp_path / "zero3.json"
-    config.write_text('{"zero_optimization": {"stage": 3}}')
+@pytest.mark.parametrize(
+    ("zero", "told"),
+    [
+        ({"stage": 4}, "ZeRO stage 4; allowed: stage 0, 1, 2 or 3"),
+        ({"stage": 2, "offload_param": {"device": "cpu"}}, "offload_param.device = 'cpu' with ZeRO stage 2"),
+        ({"stage": 3, "offload_param": {"device": "gpu"}}, "allowed: none, cpu, nvme"),
+        ({"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "/none"}}, "'/none': no such folder"),
+    ],
+)
+def test_a_deepspeed_file_that_cannot_run_is_refused(
+    spec_file: Path, tmp_path: Path, zero: dict[str, Any], told: str
+) -> None:
+    config = tmp_path / "own.json"
+    config.write_text(json.dumps({"zero_optimization": zero}))
     chosen = ["resources.strategy=deepspeed", f"resources.deepspeed_config={config}"]
-    assert "ZeRO stage 3" in refusal(spec_file, *chosen, check=True)
+    assert told in refusal(spec_file, *chosen, check=True)
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:

@@ -57,8 +57,7 @@ class Variant(Exported):
         parameters: trainable parameters per (m, n) matrix, as text.
         exports_lora, saves: see `Exported`.
         runs_on: where it can be trained: "hosted" (one process that owns the base), "ddp", "fsdp", "deepspeed"
-            (attached before the engine is built; under ZeRO stage 3 gather the trainable parameters around
-            `state`).
+            (attached before the engine is built; under ZeRO stage 3 `Parallel.whole` is around `state`).
         options: names and defaults of the keys allowed in `AdapterConfig.extra`.
         rank_limited: whether r may not exceed min(m, n) of any adapted matrix, as where factors come from a
             decomposition of it. Elsewhere a larger r only repeats directions, and PEFT allows it.
