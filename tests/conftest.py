@@ -101,7 +101,17 @@ def tiny_model(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Pa
 
 
 @pytest.fixture(scope="session")
-def ray_local() -> Iterator[None]:
+def secrets() -> Iterator[list[str]]:
+    """What is in the environment and nobody's business, here and in Ray's workers: no run may write it down."""
+    planted = {name: f"planted-{name}" for name in ("AWS_SECRET_ACCESS_KEY", "DATABASE_PASSWORD", "GITHUB_TOKEN")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in planted.items():
+            patch.setenv(name, value)
+        yield list(planted.values())
+
+
+@pytest.fixture(scope="session")
+def ray_local(secrets: list[str]) -> Iterator[None]:
     """A local Ray with 2 CPUs, started once for the session."""
     import logging
 

@@ -35,6 +35,13 @@ def test_the_best_recipe_of_a_search_with_beliefs_needs_none_of_them(write_spec,
     assert load(write_best(tmp_path, spec, config)).to_space().decode(0) == config
 
 
+def test_secrets_of_the_environment_are_in_no_file_of_a_run(finished_run, secrets) -> None:
+    files = [path for path in finished_run.folder.parent.rglob("*") if path.is_file()]
+    assert finished_run.folder / "best.yaml" in files
+    told = [path for path in files if any(secret.encode() in path.read_bytes() for secret in secrets)]
+    assert told == []
+
+
 def test_a_folder_with_a_spec_but_no_run_is_refused_and_left_alone(write_spec, tmp_path) -> None:
     write_spec()
     (tmp_path / "notes.txt").write_text("mine")
