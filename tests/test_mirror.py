@@ -21,6 +21,7 @@ ACROSS = {
     "raylora/run/test_old_runs.py",
     "raylora/run/test_recovery.py",
     "raylora/test_notebooks.py",
+    "raylora/run/test_slurm.py",
     "raylora/run/test_workers.py",
     "raylora/tasks/sandbox/test_hostile.py",
     "searchers/test_with_tune.py",
