@@ -94,6 +94,11 @@ class ModelHost:
         self.session = TrialSession(setup, self.model, self.tokenizer, where=f"host-{self.index}")
         self.owner = ""
 
+    def rehearse(self, sets: Mapping[str, Sequence[Any]]) -> None:
+        """The scorer's own rehearsal, where answers will be marked, on these rows of splits; for scorers with one."""
+        for split, rows in sets.items():
+            self.setup.scorer.rehearse(rows, split)  # type: ignore[attr-defined]
+
     def unshared(self) -> str | None:
         """Why no two trials can share a pass here; None where they can, or where each has the host to itself."""
         return None

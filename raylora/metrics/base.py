@@ -79,6 +79,7 @@ class Metric(ABC):
         part: the option that stands behind the slash of the metric's name in a spec, such as `task`; mostly empty.
         main: the option that a text in place of the options is, such as `function`; mostly empty.
         of_rows: whether it is a figure of the run's rows, and so of groups of them too.
+        costly: whether a mark costs more than a moment: a program is run, a service or a function of the user's asked.
         marks: what it makes sense of beside text, as a classification head gives it: `classes` (a label), `numbers`.
     """
 
@@ -92,6 +93,7 @@ class Metric(ABC):
     part: ClassVar[str] = ""
     main: ClassVar[str] = ""
     of_rows: ClassVar[bool] = True
+    costly: ClassVar[bool] = False
     marks: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod

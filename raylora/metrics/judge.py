@@ -56,6 +56,7 @@ class Judge(Metric):
     summary = (
         "rating by a model at an OpenAI-compatible address, 0 to 1; asked only where it is named and has an address"
     )
+    costly = True
 
     def __init__(
         self,

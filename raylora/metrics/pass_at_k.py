@@ -34,6 +34,7 @@ class PassAtK(Metric):
     name = "pass_at_k"
     summary = "pass@k: the chance that one of k sampled programs passes its tests (unbiased estimator)"
     needs = "samples"
+    costly = True
 
     def __init__(self, *, k: int | Sequence[int] = 1, samples: int | None = None) -> None:
         self.ks = tuple(k) if isinstance(k, list | tuple) else (k,)

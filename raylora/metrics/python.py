@@ -34,6 +34,7 @@ class Python(Metric):
     name = "python"
     summary = "a function of your own: package.module:function, called with completions and rows"
     main = "function"
+    costly = True
     marks = frozenset({"classes", "numbers"})
 
     def __init__(self, *, function: str, mode: str = "max", worst: float = 0.0) -> None:

@@ -24,6 +24,7 @@ from raylora.run.folder import read_run
 from raylora.run.heads import head_of_run
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import host_options
+from raylora.run.rehearsal import first_rows, rehearse
 from raylora.run.subject import Subject, check_adapter, find_subject
 from raylora.run.trouble import why
 from raylora.spec import Spec, from_dict
@@ -336,6 +337,7 @@ def _score(
     try:
         progress.say("evaluate: loading the model")
         hosts = start_hosts(setup, 1, **host_options(spec))
+        rehearse(task.scoring, first_rows(sets), hosts)
         told = ", ".join(f"{len(rows)} rows of {name}" for name, rows in sets.items())
         progress.say(f"evaluate: scoring {told}")
         return ray.get(hosts[0].score.remote(str(subject.adapter or ""), dict(sets)))

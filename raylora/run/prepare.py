@@ -17,6 +17,7 @@ from raylora.run.folder import CURVATURE, DATA
 from raylora.run.heads import labels_told
 from raylora.run.plan.packs import fitting_pack
 from raylora.run.planned import estimated, plan_run
+from raylora.run.rehearsal import first_rows, first_test_rows, rehearse
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
 from trainables.files import replace_text
@@ -132,6 +133,8 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None,
         # The search needs it, and its import takes seconds: those in which the hosts load the model.
         import ray.tune  # noqa: F401
     try:
+        tests = first_test_rows(task) if spec.final.enabled else {}
+        rehearse(task.scoring, {**first_rows({"validation": prepared.validation}), **tests}, run.hosts)
         if keeper is not None and keeper.plan is None:
             planned = plan_run(
                 spec,

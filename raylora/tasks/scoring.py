@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from raylora.errors import UserError
-from raylora.metrics import Metric, RowLoss, is_metric, main_option, make_metric
+from raylora.metrics import Metric, OptionScores, RowLoss, is_metric, main_option, make_metric
 from raylora.metrics.base import Estimate, MetricRow, Value, mean_estimate
+from raylora.metrics.choice import Choice
 from raylora.metrics.core.references import metadata_of
 from trainables.protocols import Mark, Outputs, Sampling
 
@@ -26,6 +27,8 @@ _TAKEN = frozenset("""
     hypernetwork_s optimizer_mb effective_rank eval_s eval_rows_per_s eval_tokens_per_s answers_cut
 """.split())  # fmt: skip  # noqa: SIM905
 _NAME = re.compile(r"[A-Za-z][\w@/.-]*(?<!_se)")
+# More than one: a function of the user's own has to give a value for each.
+_REHEARSED = 2
 _PARTS = {"text": "texts", "samples": "texts", "loss": "losses", "options": "options"}
 
 
@@ -174,6 +177,21 @@ class Scoring:
                 found[f"{one.key}[{group}]"], found[f"{one.key}_se[{group}]"] = estimate.value, estimate.error
             found[f"rows[{group}]"] = len(groups[group])
         return found
+
+    def rehearse(self, rows: Sequence[MetricRow], split: str = "validation") -> None:
+        """Has every metric of the split mark the references of these rows, before a model has answered any.
+
+        Raises:
+            UserError: what a metric lacks of the rows, or does wrong.
+        """
+        for one in self.on(split):
+            tried = rows[:_REHEARSED] if one.metric.costly else rows
+            texts = [[row["response"]] * self.sampling.n for row in tried]
+            if isinstance(one.metric, Choice) and one.metric.needs == "options":
+                counts = [len(one.metric.options(row)) for row in tried]
+                one.metric.score([OptionScores((0.0,) * count, (1,) * count) for count in counts], tried)
+            elif one.metric.needs != "options":
+                one.metric.summarise(one.metric.score(_given(one, Outputs(texts, [(1.0, 1)] * len(tried))), tried))
 
     def worst_figures(self, split: str) -> dict[str, float | None]:
         found: dict[str, float | None] = {one.key: one.metric.worst for one in self.on(split)}

@@ -24,21 +24,29 @@ def write_rows(folder):
         labels = NAMES * (count // 3)
         rows = [{"text": f"{draw.choice(WORDS[n].split())} thing {k}", "label": n} for k, n in enumerate(labels)]
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    # A label that train lacks, among those that it has.
+    strange = [*rows[:5], {"text": "odd thing", "label": "unheard of"}]
+    (folder.parent / "strange.jsonl").write_text("\n".join(map(json.dumps, strange)))
     return folder
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, ray_local):
     place = tmp_path_factory.mktemp("head")
+    rows = write_rows(place / "rows")
+    task = {"path": str(rows), "head": "classifier", "validation_rows": 9, "proxy": 1.0}
+    task["test_sets"] = {"known": str(rows / "test.jsonl"), "strange": str(place / "strange.jsonl")}
+    found = {"f1": {"positive": "positive", "as": "found"}}
+    task["metrics"] = ["accuracy", {"known": found}, {"strange": "matthews"}, "loss"]
     spec = {
         "model": str(make_tiny_encoder(place / "roberta")),
         "dtype": "float32",
         "storage_path": str(place / "runs"),
         "name": "run",
-        "task": {"path": str(write_rows(place / "rows")), "head": "classifier", "validation_rows": 9, "proxy": 1.0},
+        "task": task,
         "space": {"variant": ["lora"], "rank": [2], "learning_rate": [5e-3], "batch_size": [8], "dropout": 0.0},
         "default_recipe": {"rank": 2, "alpha": 4, "batch_size": 8},
-        "search": {"searcher": "random", "trials": 1},
+        "search": {"searcher": "random", "trials": 1, "objective": ["accuracy", "found"]},
         "resources": {"cpus_per_host": 1},
     }
     (place / "spec.yaml").write_text(yaml.safe_dump(spec))
@@ -46,8 +54,18 @@ def run(tmp_path_factory, ray_local):
     return raylora.open_run(place / "runs" / "run")
 
 
-def test_the_summary_has_the_metrics_of_labels(run) -> None:
-    assert run.summary["metric"] == "accuracy" and 0 <= run.summary["best"]["test"] <= 1
+def test_the_summary_has_the_metrics_of_labels_each_where_it_counts(run) -> None:
+    assert run.summary["metric"] == "objective" and 0 <= run.summary["best"]["test"] <= 1
+    found = run.summary["best"]["metrics"]
+    assert {name: set(figures) for name, figures in found.items()} == {
+        "validation": {"accuracy", "found", "matthews", "validation_loss", "objective"},
+        "test.known": {"accuracy", "found", "validation_loss", "objective"},
+        "test.strange": {"accuracy", "matthews", "validation_loss"},
+    }
+    for figures in (found["validation"], found["test.known"]):
+        assert figures["objective"][0] == pytest.approx((figures["accuracy"][0] + figures["found"][0]) / 2)
+    headlines = found["test.known"]["objective"][0], found["test.strange"]["accuracy"][0]
+    assert run.summary["best"]["test"] == pytest.approx(sum(headlines) / 2)
     assert json.loads((run.folder / "data.json").read_text())["labels"] == NAMES
 
 
@@ -55,9 +73,10 @@ def test_the_run_scores_again_what_its_final_stage_scored(run) -> None:
     found = raylora.evaluate(run.folder, quiet=True)
     assert found.value == pytest.approx(run.summary["best"]["test"])
     assert {answer["completion"] for answer in found.answers} <= set(NAMES)
+    assert [a["scores"]["accuracy"] for a in found.answers if a["answer"] == "unheard of"] == [0.0]
     told = {"task.head": "classifier", "dtype": "float32"}
     adapter = evaluate(str(run.folder / "adapter"), data=[run.spec.task.path], changes=told, quiet=True)
-    assert adapter.value == pytest.approx(found.value)
+    assert adapter.value == pytest.approx(found.sets["known"].figures["accuracy"][0])
 
 
 def test_adapter_and_merged_model_open_with_their_libraries_and_agree(run, tmp_path) -> None:

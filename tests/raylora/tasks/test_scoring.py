@@ -170,3 +170,19 @@ def test_several_answers_to_a_row_are_marked_by_all_metrics_at_once(task, tiny_m
     assert found["accuracy"] == pytest.approx(sum(answer["accuracy"] for answer in answers) / 6)
     assert found["objective"] == pytest.approx((found["pass@1"] + found["accuracy"]) / 2)
     assert "validation_loss" in evaluate_model(model, rows, scoring, tokenizer, split="test.b")
+
+
+def test_a_rehearsal_finds_what_a_metric_lacks_of_the_rows(task, tmp_path, monkeypatch) -> None:
+    likely = {"how": "likelihood", "choices": ["one", "two"]}
+    task.aim(["exact", "loss", {"choice": likely}]).rehearse(ROWS)
+    for options in ({}, {"how": "likelihood"}):
+        with pytest.raises(UserError, match=r"task\.metrics: choice needs options"):
+            task.aim([{"choice": options}]).rehearse(ROWS)
+    with pytest.raises(UserError, match="answer: 'one' is none of the options"):
+        task.aim([{"choice": likely | {"choices": ["two", "three"]}}]).rehearse(ROWS)
+    (tmp_path / "of_one_value.py").write_text("def f(completions, rows):\n    return [0.5]\n")
+    monkeypatch.chdir(tmp_path)
+    scoring = task.aim(["exact", {"a": {"python": {"function": "of_one_value:f"}}}])
+    with pytest.raises(UserError, match=r"python\.function: of_one_value:f gave 1 values for 2 rows"):
+        scoring.rehearse(ROWS, "test.a")
+    scoring.rehearse(ROWS, "test.b")
