@@ -388,7 +388,8 @@ def open_splits(
             if split in SPLITS:
                 found[split] = FileSource([(Wanted(path, None, config), files)], reading)
     for split, sources in stated.items():
-        found[split] = FileSource([(one, _files_of(one, split)) for one in sources], reading)
+        field = f"task.test_sets.{split.partition('.')[2]}" if "." in split else f"task.{split}"
+        found[split] = FileSource([(one, _files_of(one, split, field, path)) for one in sources], reading)
     if any(split.startswith("test.") for split in found):
         found.pop("test", None)
     if "train" not in found:
@@ -402,7 +403,7 @@ def open_source(field: str, value: object, split: str, reading: Read) -> FileSou
     Raises:
         UserError: nothing there, or a format that is not read.
     """
-    return FileSource([(one, _files_of(one, split)) for one in wanted(field, value)], reading)
+    return FileSource([(one, _files_of(one, split, field)) for one in wanted(field, value)], reading)
 
 
 def split_names(path: str, name: str | None = None) -> list[str]:
@@ -421,14 +422,24 @@ def _files(path: str, name: str | None, *, train: bool = True) -> dict[str, Call
     return {split: partial(list, files) for split, files in find_splits(path, name, train=train).items()}
 
 
-def _files_of(one: Wanted, split: str) -> Callable[[], list[str]]:
-    """The files of a source that stands for a split: of that split where it has one, of the one named, or train."""
+def _files_of(one: Wanted, split: str, field: str, path: str | None = None) -> Callable[[], list[str]]:
+    """The files of a source that stands for a split: of that split where it has one, of the one named, or train.
+
+    Args:
+        field: where the spec names the source, for messages, unless it is a part of `path`, which is task.path.
+    """
     split = split.partition(".")[0]
-    there = _files(one.path, one.name, train=split == "train" and one.split is None)
+    try:
+        there = _files(one.path, one.name, train=split == "train" and one.split is None)
+    except UserError as error:
+        if error.field != "task.path" or one.path == path or is_hub_id(one.path):
+            raise
+        told = error.message.removeprefix("task.path: ")
+        raise UserError.at(field, told, value=error.value, allowed=error.allowed) from None
     named = None if one.split is None else _SLICE.fullmatch(one.split)
     if one.split is not None and named is None:
         raise UserError.at(
-            f"task.{split}.split",
+            f"{field}.split",
             f"{one.split!r}; allowed: a split such as train, or a part as train[:10%]",
             value=one.split,
         )
@@ -437,7 +448,7 @@ def _files_of(one: Wanted, split: str) -> Callable[[], list[str]]:
     wanted_split = named.group(1)
     if wanted_split not in there:
         raise UserError.at(
-            f"task.{split}.split",
+            f"{field}.split",
             f"{one.path!r} has no split {wanted_split!r}; it has {', '.join(there)}",
             value=one.split,
             allowed=list(there),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from raylora.errors import UserError
 from raylora.spec.parts import Part, Scalar
 
+_SET_NAME = re.compile(r"[^/\s](?:[^/]*[^/\s])?")
 _Source = str | dict[str, Scalar | None]
 _Sources = _Source | list[_Source] | None
 
@@ -95,6 +97,16 @@ class TaskSpec(Part):
     max_new_tokens: int | None = Field(None, ge=1, description="Longest generated answer; default: the task's.")
     system: str | None = Field(None, description="System message; '' for none, null for the template's own.")
     chat_template: bool = Field(True, description="Use the model's chat template where it has one.")
+
+    @field_validator("test_sets")
+    @classmethod
+    def _named_sets(cls, value: dict[str, _Sources]) -> dict[str, _Sources]:
+        for name, source in value.items():
+            if not _SET_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name; allowed: text without a slash")
+            if not source:
+                raise ValueError(f"{name} has no source; allowed: a path, a mapping with path and split, or a list")
+        return value
 
     @model_validator(mode="after")
     def _one_length(self) -> TaskSpec:

@@ -191,7 +191,9 @@ class Scoring:
                 counts = [len(one.metric.options(row)) for row in tried]
                 one.metric.score([OptionScores((0.0,) * count, (1,) * count) for count in counts], tried)
             elif one.metric.needs != "options":
-                one.metric.summarise(one.metric.score(_given(one, Outputs(texts, [(1.0, 1)] * len(tried))), tried))
+                values = one.metric.score(_given(one, Outputs(texts, [(1.0, 1)] * len(tried))), tried)
+                # Few, for the errors of some come from a thousand resamples.
+                one.metric.summarise(values[:_REHEARSED])
 
     def worst_figures(self, split: str) -> dict[str, float | None]:
         found: dict[str, float | None] = {one.key: one.metric.worst for one in self.on(split)}

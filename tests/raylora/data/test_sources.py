@@ -154,3 +154,18 @@ def test_a_test_split_alone_is_read_where_train_is_named_too(tmp_path):
     found = open_splits(str(tmp_path), own={"train": only, "test": only})
     assert prompts(found["test"]) == ["q0", "q1"]
     assert split_names(str(tmp_path)) == ["test"]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("none.csv", r"task.test_sets.a: 'none.csv' does not exist"),
+        (None, r"task.test_sets.a.split: .* no split 'tset'"),
+    ],
+)
+def test_a_source_that_is_not_there_is_told_by_its_own_field(tmp_path, source, told) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("prompt,response\na,b\n")
+    own = {"test.a": source or {"path": str(file), "split": "tset"}}
+    with pytest.raises(UserError, match=told):
+        open_splits(str(file), own=own)

@@ -261,6 +261,15 @@ def test_metrics_are_a_name_a_list_or_a_mapping(given: Any, read: Any) -> None:
     assert from_dict({**MINIMAL, "task": {**MINIMAL["task"], "metrics": given}}).task.metrics == read
 
 
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [({"a": None}, "a has no source"), ({"a/b": "x"}, "'a/b' is no name"), ({"": "x"}, "'' is no name")],
+)
+def test_a_test_set_has_a_name_and_a_source(sets: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=f"^task.test_sets: {told}; allowed: "):
+        from_dict({**MINIMAL, "task": {**MINIMAL["task"], "test_sets": sets}})
+
+
 def test_the_longest_answer_is_said_once() -> None:
     task = {**MINIMAL["task"], "max_new_tokens": 4, "sampling": {"max_new_tokens": 5}}
     with pytest.raises(UserError, match=r"max_new_tokens = 4 and sampling.max_new_tokens = 5 contradict each other"):

@@ -27,6 +27,7 @@ def test_every_family_and_generator_is_listed():
         ("reasoning_gym/chain_sum", {"path": "x"}, r"task.path: .* generates its rows"),
         ("instruct", {}, r"task.path: instruct needs it"),
         ("instruct", {"path": "x.parquet"}, r"task.path: 'x.parquet' does not exist"),
+        ("instruct", {"train": ["x.parquet"]}, r"task.train: 'x.parquet' does not exist"),
         (
             "instruct",
             {"path": ".", "colour": 1},
