@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import functools
 import inspect
 import os
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 import raylora
 
 ROOT = Path(__file__).resolve().parents[3]
+# Three examples begin with one and the same call.
+evaluate_once = functools.cache(raylora.evaluate)
 
 
 def examples(name: str) -> list[doctest.DocTest]:
@@ -36,13 +39,14 @@ def test_names_that_are_offered_are_listed_and_others_are_refused() -> None:
 
 @pytest.mark.parametrize("name", raylora.__all__)
 def test_examples_of_a_public_name_hold(name, workplace, request, monkeypatch, tmp_path) -> None:
-    if name == "tune":  # the others open what is there
+    tests = examples(name)
+    assert tests, f"raylora.{name} has no example"
+    if name in ("Evaluation", "evaluate", "tune"):  # the others open what is there
         request.getfixturevalue("ray_local")
+    monkeypatch.setattr(raylora, "evaluate", evaluate_once)
     monkeypatch.chdir(tmp_path)
     for file in ("spec.yaml", "runs"):
         (tmp_path / file).symlink_to(workplace / file)
-    tests = examples(name)
-    assert tests, f"raylora.{name} has no example"
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     told: list[str] = []
     for test in tests:
