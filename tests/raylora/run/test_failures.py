@@ -59,7 +59,7 @@ def ended_well(process, run: Path) -> str:
 
 @pytest.mark.real
 def test_a_trial_whose_host_is_killed_is_a_line_and_is_replaced(write_spec, start_raylora, run) -> None:
-    train = {"samples": 4000, "checkpoint_every_s": 60.0}
+    train = {"samples": 2000, "checkpoint_every_s": 60.0}
     file = write_spec(train=train, search__trials=2, search__max_failures=0, final={"samples": 8})
     process = start_raylora("tune", file)
     until(lambda: started(run), process)
