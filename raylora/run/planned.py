@@ -128,6 +128,7 @@ def estimated(spec: Spec, task: Task, data: Prepared, model_folder: str) -> Cost
             dtype=spec.dtype,
             placement=placement if isinstance(placement, str) else tuple(placement),
             head=task.head,
+            recompute=spec.train.gradient_checkpointing,
         )
     )
     workers = spec.resources.workers

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from raylora.run.plan.cost import CostModel, Shape, StepPoint, fit
+from raylora.run.plan.cost import CostModel, StepPoint, fit
+from raylora.run.plan.memory import Shape
 from raylora.spec import Spec
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ def points(spec: Spec) -> tuple[list[int], list[int]]:
     return sorted({low, high}), sorted({min(batches[0], 2), 8})
 
 
-def cost_model(calibration: Mapping[str, Any]) -> CostModel:
-    """From what a host measured (a `Calibration`) to a model of costs."""
+def cost_model(calibration: Mapping[str, Any], recompute: bool = False) -> CostModel:
+    """From what a host measured (a `Calibration`) to a model of costs; `recompute`: with gradient checkpointing."""
     names = ("parameters", "layers", "hidden", "vocabulary", "adapter_per_rank", "weight_bytes")
     return fit(
         Shape(**{name: calibration[name] for name in names}),
@@ -38,6 +39,7 @@ def cost_model(calibration: Mapping[str, Any]) -> CostModel:
         attach_s=calibration["attach_s"],
         resident_gb=calibration["resident_gb"],
         available_gb=calibration["available_gb"],
+        recompute=recompute,
     )
 
 
@@ -51,4 +53,4 @@ def calibrated(host: ActorHandle, spec: Spec, limit_s: float) -> tuple[CostModel
     import ray
 
     measured: Calibration = ray.get(host.calibrate.remote(*points(spec), limit_s))
-    return cost_model(measured), measured["spent_s"]
+    return cost_model(measured, spec.train.gradient_checkpointing), measured["spent_s"]

@@ -14,31 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from raylora.run.plan.memory import ADAM_BYTES, GB, Shape, activation_gb
 from trainables.variants import declared
-
-GB = 1e9
-# A weight under Adam in float32: itself, its gradient, two moments.
-ADAM_BYTES = 16.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What of a model decides its cost.
-
-    Args:
-        parameters: weights in all.
-        layers, hidden: transformer blocks and their width.
-        vocabulary: rows of the language-model head.
-        adapter_per_rank: weights that one rank of LoRA adds over all adapted matrices, the sum of m + n.
-        weight_bytes: bytes of a base weight in memory.
-    """
-
-    parameters: int
-    layers: int
-    hidden: int
-    vocabulary: int
-    adapter_per_rank: int
-    weight_bytes: int = 4
 
 
 @dataclass(frozen=True)
@@ -198,10 +175,14 @@ def fit(
     attach_s: float,
     resident_gb: float,
     available_gb: float = 0.0,
+    recompute: bool = False,
 ) -> CostModel:
     """A cost model through measured steps, by non-negative least squares on their relative errors.
 
     As many of its terms are fitted as there are points: per token, then per step, per rank and token, per rank.
+
+    Args:
+        recompute: whether the steps computed blocks again (gradient checkpointing).
 
     Raises:
         ValueError: no point.
@@ -231,24 +212,16 @@ def fit(
         attach_s=attach_s,
         resident_gb=resident_gb,
         available_gb=available_gb,
-        activation_token_gb=_activations(shape, points),
+        activation_token_gb=_activations(shape, points, recompute),
     )
 
 
-def activation_gb(shape: Shape) -> float:
-    """GB per token of a micro-batch that is trained on, from the shape: blocks and logits.
-
-    32 widths of 16 bits per block: Korthikanti et al. 2022, arXiv 2205.05198, equation 1, without dropout masks.
-    """
-    return (shape.layers * shape.hidden * 16 * shape.weight_bytes + shape.vocabulary * 8) / GB
-
-
-def _activations(shape: Shape, points: Sequence[StepPoint]) -> float:
+def _activations(shape: Shape, points: Sequence[StepPoint], recompute: bool) -> float:
     """GB per token by which peaks grow with the batch, within a factor of four of what the shape says.
 
     Peaks on a CPU are of the whole process, in which libraries and caches move more than a small batch does.
     """
-    expected = activation_gb(shape)
+    expected = activation_gb(shape, recompute)
     pairs = [(a, b) for a in points for b in points if a.rank == b.rank and b.tokens > a.tokens]
     slopes = [(b.peak_gb - a.peak_gb) / (b.tokens - a.tokens) for a, b in pairs]
     return min(4 * expected, max([expected / 4, *slopes])) if slopes else expected

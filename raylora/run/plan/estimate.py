@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raylora.run.plan.cost import GB, CostModel, Shape, activation_gb
+from raylora.run.plan.cost import CostModel
+from raylora.run.plan.memory import GB, Shape, activation_gb
 from trainables.heads import LANGUAGE, Head
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def estimate(
     dtype: str = "auto",
     placement: str | tuple[str, ...] = "all-linear",
     head: Head = LANGUAGE,
+    recompute: bool = False,
 ) -> CostModel:
     """What training and scoring will cost about. Imports torch and multiplies matrices for a moment; trains nothing.
 
@@ -37,6 +39,7 @@ def estimate(
         tokens_per_row: mean length of a train row.
         new_tokens: longest answer that is generated to score a row; 0 where none is.
         head: what the model answers with.
+        recompute: whether blocks are computed again in the backward pass (gradient checkpointing).
         threads: of torch; 0 for its default.
     """
     import torch
@@ -48,7 +51,7 @@ def estimate(
     kind = pick_dtype(dtype, device)
     shape = model_shape(model_folder, placement, torch.empty(0, dtype=kind).element_size(), head)
     speed, bandwidth = _speed(device, kind, threads)
-    token_s = PASSES * 2 * shape.parameters / (TRAINING * speed)
+    token_s = (PASSES + recompute) * 2 * shape.parameters / (TRAINING * speed)
     # An answer's tokens come one after the other, and each reads all weights, for all rows that are scored together.
     reading = shape.parameters * shape.weight_bytes / (READING * bandwidth)
     generated = new_tokens * max(reading / SCORED_TOGETHER, 2 * shape.parameters / speed)
@@ -62,7 +65,7 @@ def estimate(
         evaluation_row_s=generated + tokens_per_row * 2 * shape.parameters / (TRAINING * speed),
         attach_s=1.0,
         resident_gb=shape.parameters * shape.weight_bytes / GB + PROCESS_GB,
-        activation_token_gb=activation_gb(shape),
+        activation_token_gb=activation_gb(shape, recompute),
         available_gb=available_bytes(device) / GB,
         measured=False,
     )
@@ -76,6 +79,7 @@ def model_shape(
 
     model = head.empty(model_folder)
     config: Any = model.config
+    heads = int(config.num_attention_heads)
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()),
         layers=int(config.num_hidden_layers),
@@ -83,6 +87,9 @@ def model_shape(
         vocabulary=int(config.vocab_size),
         adapter_per_rank=sum(matrix.rows + matrix.columns for matrix in select_matrices(model, placement)),
         weight_bytes=weight_bytes,
+        queries=heads * int(getattr(config, "head_dim", None) or config.hidden_size // heads),
+        heads=heads,
+        feed_forward=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
     )
 
 

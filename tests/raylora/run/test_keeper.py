@@ -6,7 +6,8 @@ import time
 import pytest
 
 from raylora.run.keeper import Keeper
-from raylora.run.plan.cost import CostModel, Shape
+from raylora.run.plan.cost import CostModel
+from raylora.run.plan.memory import Shape
 from raylora.run.plan.plan import margin
 from raylora.run.plan.planner import make_plan
 from raylora.spec import from_dict

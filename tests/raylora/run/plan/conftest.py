@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from raylora.run.plan.cost import CostModel, Shape
+from raylora.run.plan.cost import CostModel
+from raylora.run.plan.memory import Shape
 from raylora.spec import from_dict
 
 SHAPE = Shape(parameters=135_000_000, layers=30, hidden=576, vocabulary=49_152, adapter_per_rank=305_280)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from raylora.run.plan.cost import CostModel, Shape, StepPoint, activation_gb, fit
+from raylora.run.plan.cost import CostModel, StepPoint, fit
+from raylora.run.plan.memory import Shape, activation_gb
 
 SHAPE = Shape(parameters=1000, layers=2, hidden=10, vocabulary=50, adapter_per_rank=1_000_000)
 REST = {"tokens_per_row": 100.0, "evaluation_row_s": 0.1, "attach_s": 0.2, "resident_gb": 1.0}

@@ -1,0 +1,51 @@
+"""`raylora bench scaling`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from raylora.cli._output import add_json, add_quiet, answer, at_least_one, print_table
+from raylora.errors import UserError
+
+HELP = "step time and memory with gradient checkpointing and packed sequences, against plain training"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="smollm2-135m", metavar="NAME", help="alias, folder or hub id")
+    parser.add_argument("--rows", type=int, default=8, help="rows per step (default 8)")
+    parser.add_argument("--longest", type=int, default=128, help="tokens of the longest row (default 128)")
+    parser.add_argument("--rank", type=int, default=8, help="default 8")
+    parser.add_argument("--turns", type=int, default=3, help="of each way (default 3)")
+    parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="auto", help="of the base")
+    add_quiet(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    from raylora.bench.scaling import bench_scaling
+
+    at_least_one(options, "rows", "rank", "turns")
+    if options.longest < 8:
+        raise UserError.at("--longest", f"{options.longest}; allowed: at least 8 tokens", value=options.longest)
+    figures = bench_scaling(
+        options.model,
+        rows=options.rows,
+        longest=options.longest,
+        rank=options.rank,
+        turns=options.turns,
+        dtype=options.dtype,
+        quiet=options.quiet,
+    )
+    answer(options, figures, lambda: _show(figures))
+
+
+def _show(figures: Mapping[str, Any]) -> None:
+    print_table(
+        ["way", "step time / plain", "peak memory / plain", "losses differ by"],
+        [
+            [name, f"{way['step_time']:.2f}", f"{way['peak_memory']:.2f}", f"{way['loss']:.0e}"]
+            for name, way in figures["ways"].items()
+        ],
+    )
