@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Mapping
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -75,13 +76,16 @@ def bench_scaling(
         finally:
             run.close()
 
+    def take(name: str) -> None:
+        steps(name)
+
     peaks: dict[str, float] = {}
     losses: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     for name in WAYS:
         progress.say(f"memory: {name}")
         gc.collect()
-        peaks[name] = peak_bytes(lambda name=name: steps(name), device, base)  # type: ignore[misc]
+        peaks[name] = peak_bytes(partial(take, name), device, base)
     for turn in range(turns):
         for name in WAYS:
             progress.say(f"time: {name} (turn {turn + 1} of {turns})")
@@ -115,7 +119,7 @@ def bench_scaling(
 def _rows(count: int, longest: int, vocabulary: int) -> list[Mapping[str, Any]]:
     """Random tokens, from an eighth of the longest row up to that."""
     draw = random.Random(0)
-    found = []
+    found: list[Mapping[str, Any]] = []
     for place in range(count):
         length = max(4, round(longest * (1 / 8 + 7 / 8 * (place + 1) / count)))
         ids, cut = [draw.randrange(vocabulary) for _ in range(length)], length - length // 4
