@@ -6,6 +6,7 @@ never the data set. Every worker of a group is given all rows and touches its ow
 
 from __future__ import annotations
 
+import errno
 import mmap
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,10 +123,17 @@ class _Tables:
                 yield from next(fetched).to_batches()
 
     def _map(self, file: Path) -> Iterator[pa.RecordBatch]:
+        held: mmap.mmap | bytes
         with file.open("rb") as stream:
-            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        self.maps.append(mapped)
-        reader = pa.ipc.open_file(pa.py_buffer(mapped))
+            try:
+                held = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                self.maps.append(held)
+            except OSError as error:
+                if error.errno != errno.ENOMEM:
+                    raise
+                # A process out of addresses still has the memory that it took before.
+                held = stream.read()
+        reader = pa.ipc.open_file(pa.py_buffer(held))
         for index in range(reader.num_record_batches):
             self._count(_AROUND_BYTES)
             yield reader.get_batch(index)

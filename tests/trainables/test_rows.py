@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 
 import numpy as np
@@ -42,6 +44,15 @@ def test_rows_are_those_of_the_files_in_order(files) -> None:
     assert rows[-1]["row"] == 8
     with pytest.raises(IndexError):
         rows[9]
+
+
+def test_a_process_without_addresses_for_a_map_reads_the_file(files, monkeypatch) -> None:
+    def fails(*args, **kwargs):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    wanted = Rows(files).table()
+    monkeypatch.setattr(module.mmap, "mmap", fails)
+    assert Rows(files).table() == wanted
 
 
 def test_a_selection_keeps_its_order_and_can_be_selected_from(files) -> None:
