@@ -76,16 +76,13 @@ def bench_scaling(
         finally:
             run.close()
 
-    def take(name: str) -> None:
-        steps(name)
-
     peaks: dict[str, float] = {}
     losses: dict[str, list[float]] = {}
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}
     for name in WAYS:
         progress.say(f"memory: {name}")
         gc.collect()
-        peaks[name] = peak_bytes(partial(take, name), device, base)
+        peaks[name] = peak_bytes(partial(steps, name), device, base)
     for turn in range(turns):
         for name in WAYS:
             progress.say(f"time: {name} (turn {turn + 1} of {turns})")

@@ -282,7 +282,7 @@ def _rows(count: int, length: int, vocabulary: int) -> list[Mapping[str, Any]]:
     return [{"prompt_ids": row[:cut], "response_ids": row[cut:]} for row in ids]
 
 
-def peak_bytes(work: Callable[[], None], device: torch.device, base: torch.nn.Module) -> float:
+def peak_bytes(work: Callable[[], object], device: torch.device, base: torch.nn.Module) -> float:
     """Most bytes of tensors that were alive at a time during `work`, above those of `base` and before it."""
     import torch
 
@@ -296,7 +296,7 @@ def peak_bytes(work: Callable[[], None], device: torch.device, base: torch.nn.Mo
     return _cpu_peak(work, base)
 
 
-def _cpu_peak(work: Callable[[], None], base: torch.nn.Module) -> float:
+def _cpu_peak(work: Callable[[], object], base: torch.nn.Module) -> float:
     """As `peak_bytes`, counting the storage of every tensor that an operator returns until it is freed.
 
     Scratch space inside an operator is not seen; the profiler would see it, at 20 times the time.

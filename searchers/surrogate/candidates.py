@@ -134,16 +134,16 @@ class Candidates:
 
         if self.knowledge is None and self._transfer is None:
             return spread_points(self.space, rng, n, taken, exclude | set(taken))
-        taken_or_not = exclude | set(taken)
-        free = ~np.isin(self.pool, list(taken_or_not))
-        rows = self._promising(free)
-        # Equal candidates in an order of the seed's.
-        rows = np.concatenate([rng.permutation(rows), self._rows_of(taken)])
-        held = np.arange(len(rows))[len(rows) - len(self._rows_of(taken)) :]
-        found = first_points(self.means[rows], self.log_prior, held.tolist(), free[rows], n)
+        excluded = exclude | set(taken)
+        free = ~np.isin(self.pool, list(excluded))
+        # Equal candidates in an order of the seed's, and behind them those that are taken.
+        promising, held = rng.permutation(self._promising(free)), self._rows_of(taken)
+        rows = np.concatenate([promising, held])
+        places = list(range(len(promising), len(rows)))
+        found = first_points(self.means[rows], self.log_prior, places, free[rows], n)
         chosen = [int(self.pool[rows[at]]) for at in found]
         missing = n - len(chosen)
-        return chosen + (self.space.sample(rng, missing, exclude=taken_or_not | set(chosen)) if missing else [])
+        return chosen + (self.space.sample(rng, missing, exclude=excluded | set(chosen)) if missing else [])
 
     def _promising(self, free: np.ndarray) -> np.ndarray:
         """Free rows that a first point may be: the best by the expected prior mean, and the best of each hypothesis."""
@@ -155,6 +155,6 @@ class Candidates:
 
     def _rows_of(self, indices: Sequence[int]) -> np.ndarray:
         """Rows of those that are in the pool."""
-        rows = np.searchsorted(self.pool, np.array(indices, dtype=np.int64))
-        inside = rows < len(self.pool)
-        return rows[inside][self.pool[rows[inside]] == np.array(indices, dtype=np.int64)[inside]]
+        wanted = np.array(indices, dtype=np.int64)
+        rows = np.minimum(np.searchsorted(self.pool, wanted), len(self.pool) - 1)
+        return rows[self.pool[rows] == wanted]
