@@ -39,6 +39,7 @@ LEAST_LINES = 150
 # Modules that are tested through what uses them, or with others of their kind.
 THROUGH = {
     "raylora/bench/convergence_report.py": "raylora/cli/bench/test_convergence_report.py",
+    "raylora/bench/ways.py": "raylora/bench/test_scaling.py",
     "raylora/metrics/core/harness.py": "raylora/metrics/test_harness.py",
     "raylora/metrics/testing.py": "test_plugin.py",
     "raylora/reports/page/charts.py": "raylora/reports/page/test_page.py",

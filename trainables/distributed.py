@@ -44,19 +44,26 @@ class WorkerGroup:
     deepspeed_config: str | None = None
 
 
-def _parallel(group: WorkerGroup, setup: TrialSetup) -> Parallel:
-    """How a worker shares the trial. A function: only workers import torch."""
+def make_parallel(group: WorkerGroup, device: str, max_grad_norm: float) -> Parallel:
+    """How a worker of the current torch.distributed group shares a trial. A function: only workers import torch.
+
+    Args:
+        device: as `TrialSetup` has it. max_grad_norm: as `TrainSettings` has it.
+
+    Raises:
+        ValueError: DeepSpeed is not installed.
+    """
     from trainables.session import pick_device
     from trainables.workers import DataParallel
 
     if group.strategy == "deepspeed":
         from trainables.zero import Zero
 
-        return Zero.from_file(str(group.deepspeed_config), setup.settings.max_grad_norm)
+        return Zero.from_file(str(group.deepspeed_config), max_grad_norm)
     if group.strategy == "fsdp":
         from trainables.fsdp import FullySharded
 
-        return FullySharded(pick_device(setup.device))
+        return FullySharded(pick_device(device))
     return DataParallel()
 
 
@@ -69,7 +76,7 @@ def train_worker(arguments: dict[str, Any]) -> None:
 
     quiet_libraries()
     setup: TrialSetup = arguments["setup"]
-    parallel = _parallel(arguments["group"], setup)
+    parallel = make_parallel(arguments["group"], setup.device, setup.settings.max_grad_norm)
     knobs = arguments["knobs"]
     model, tokenizer = load_base(setup, parallel.loads_on)
     session = TrialSession(setup, model, tokenizer, parallel=parallel, where="ray-train")
@@ -130,7 +137,7 @@ def recipe_worker(arguments: dict[str, Any]) -> None:
 
     quiet_libraries()
     setup: TrialSetup = arguments["setup"]
-    parallel = _parallel(arguments["group"], setup)
+    parallel = make_parallel(arguments["group"], setup.device, setup.settings.max_grad_norm)
     model, tokenizer = load_base(setup, parallel.loads_on)
     for job in arguments["jobs"]:
         result = run_recipe(job, setup, model, tokenizer, parallel)

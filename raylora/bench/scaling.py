@@ -1,124 +1,151 @@
-"""What gradient checkpointing, packed sequences and other ways to make a model fit cost and save, in one run."""
+"""What ways to make a model fit, and to share a trial among workers, cost and save, in one run."""
 
 from __future__ import annotations
 
-import gc
-import random
-from collections.abc import Mapping
-from functools import partial
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from raylora.bench.variants import peak_bytes
+from raylora.bench.crew import Crew
+from raylora.bench.ways import Taken, Task, Way, train_in
+from raylora.errors import UserError
 from raylora.progress import Progress
 
-# How a trial is trained beside `plain`: fields of `TrainSettings`.
-WAYS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "gradient_checkpointing": {"gradient_checkpointing": True},
-    "pack_sequences": {"pack_sequences": True},
-    "both": {"gradient_checkpointing": True, "pack_sequences": True},
-    "adapter_dtype: bfloat16": {"adapter_dtype": "bfloat16"},
+PACKING = {"pack_sequences": True}
+CHECKPOINTING = {"gradient_checkpointing": True}
+WAYS = {
+    "plain": Way(),
+    "gradient_checkpointing": Way(settings=CHECKPOINTING),
+    "pack_sequences": Way(settings=PACKING),
+    "gradient_checkpointing, pack_sequences": Way(settings=CHECKPOINTING | PACKING),
+    "adapter_dtype: bfloat16": Way(settings={"adapter_dtype": "bfloat16"}),
+    "pack: 4": Way(pack=4),
+    "ddp": Way(strategy="ddp"),
+    "fsdp": Way(strategy="fsdp"),
+    "zero1": Way(strategy="deepspeed", deepspeed_config="zero1"),
+    "zero2": Way(strategy="deepspeed", deepspeed_config="zero2"),
+    "zero3": Way(strategy="deepspeed", deepspeed_config="zero3"),
+    "zero3-offload": Way(strategy="deepspeed", deepspeed_config="zero3-offload"),
 }
-STEPS = 2  # timed per turn, after one that is not
 
 
 def bench_scaling(
     model: str,
     *,
+    ways: Sequence[str] = (),
     rows: int = 8,
     longest: int = 128,
     rank: int = 8,
+    workers: int = 2,
     turns: int = 3,
     dtype: str = "auto",
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains LoRA in each way on the same rows, in turns, so that a machine that slows down slows all of them.
 
+    `plain` is one process with all cores. Where workers share a trial they share the cores too, and the rows of its
+    steps: with GPUs each worker has one of its own.
+
     Args:
         model: alias, folder or hub id.
-        rows: per step, in one micro-batch; their lengths are spread evenly from an eighth of `longest` up to it, and
-            the last quarter of each is trained on.
+        ways: of `WAYS`; if empty all that run here. `plain` is always among them.
+        rows: per step; their lengths are spread evenly from an eighth of `longest` up to it, and the last quarter of
+            each is trained on.
+        workers: of the ways that share a trial.
         turns: of each way; medians are reported.
 
     Returns:
-        `about`, and `ways`: of each `step_time` and `peak_memory` as ratios to plain (tensors above the base's, see
-        `bench.variants.peak_bytes`), and `loss`, the largest relative difference from plain's losses.
+        `about`; `left_out`, ways that do not run here and why; and `ways`: of each its `workers`, as ratios to plain
+        `step_time` (of one trial), `cpu_time` (of all processes, which says more on a busy machine) and `peak_memory`
+        (of the worker that needs most, the base model included, after loading and attaching), and `loss`, the largest
+        relative difference from plain's losses.
+
+    Raises:
+        UserError: no such way, or more workers than rows.
     """
-    import torch
-
     from raylora.models import resolve
-    from trainables.protocols import TrainSettings
-    from trainables.run import TrialRun
-    from trainables.session import load_model
 
-    progress = Progress(quiet=quiet)
-    base, _ = load_model(resolve(model, quiet=quiet), dtype)
-    device, kind = next(base.parameters()).device, next(base.parameters()).dtype
-    train = _rows(rows, longest, int(base.config.vocab_size))
-    knobs = {"variant": "lora", "rank": rank, "alpha_ratio": 2, "batch_size": rows, "learning_rate": 1e-4}
-
-    def begin(name: str) -> TrialRun:
-        settings = TrainSettings(samples=rows * 100, micro_batch_tokens=rows * longest, **WAYS[name])
-        return TrialRun(base, knobs, train, settings, pad_id=0)
-
-    def steps(name: str) -> tuple[list[float], float]:
-        """Losses of the steps, and the mean seconds of all but the first."""
-        run = begin(name)
-        try:
-            run.module.train()
-            losses = [run.train_step()]
-            run.metrics()
-            losses += [run.train_step() for _ in range(STEPS)]
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            return losses, run.metrics()["step_time_s"]
-        finally:
-            run.close()
-
+    progress, left_out = Progress(quiet=quiet), {}
+    chosen = _chosen(ways)
+    if workers > rows:
+        raise UserError.at("--workers", f"{workers}; allowed: at most one a row ({rows})", value=workers)
+    for name, way in list(chosen.items()):
+        if why := _why_not(way):
+            del chosen[name]
+            left_out[name] = why
+            progress.say(f"left out: {name} ({why})")
+    task = Task(str(resolve(model, quiet=quiet)), dtype, rank, rows, longest, os.cpu_count() or 1)
     peaks: dict[str, float] = {}
-    losses: dict[str, list[float]] = {}
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
-    for name in WAYS:
-        progress.say(f"memory: {name}")
-        gc.collect()
-        peaks[name] = peak_bytes(partial(steps, name), device, base)
-    for turn in range(turns):
-        for name in WAYS:
-            progress.say(f"time: {name} (turn {turn + 1} of {turns})")
-            losses[name], took = steps(name)
-            seconds[name].append(took)
-    plain = median(seconds["plain"])
+    found: dict[str, _Turns] = {name: _Turns() for name in chosen}
+    with Crew(workers) as crew:
+        for name, way in chosen.items():
+            progress.say(f"memory: {name}")
+            peaks[name] = max(one.peak for one in crew.run(train_in, way, task, True) if one is not None)
+        for turn in range(turns):
+            for name, way in chosen.items():
+                progress.say(f"time: {name} (turn {turn + 1} of {turns})")
+                found[name].add([one for one in crew.run(train_in, way, task, False) if one is not None])
+    plain = found["plain"]
     return {
         "about": {
             "model": model,
-            "device": str(device),
-            "dtype": str(kind).removeprefix("torch."),
+            "device": plain.device,
+            "dtype": plain.dtype,
             "rank": rank,
             "rows": rows,
             "longest": longest,
-            "plain_step_s": plain,
+            "workers": workers,
+            "cores": task.cores,
+            "plain_step_s": median(plain.seconds),
             "plain_peak_mb": peaks["plain"] / 1e6,
         },
+        "left_out": left_out,
         "ways": {
             name: {
-                "step_time": median(seconds[name]) / plain,
+                "workers": workers if way.strategy else 1,
+                "step_time": median(found[name].seconds) / median(plain.seconds),
+                "cpu_time": median(found[name].cpu_s) / median(plain.cpu_s),
                 "peak_memory": peaks[name] / peaks["plain"],
-                "loss": max(
-                    abs(one - other) / abs(other) for one, other in zip(losses[name], losses["plain"], strict=True)
-                ),
+                "loss": max(_apart(losses, plain.losses[0]) for losses in found[name].losses),
             }
-            for name in WAYS
+            for name, way in chosen.items()
         },
     }
 
 
-def _rows(count: int, longest: int, vocabulary: int) -> list[Mapping[str, Any]]:
-    """Random tokens, from an eighth of the longest row up to that."""
-    draw = random.Random(0)
-    found: list[Mapping[str, Any]] = []
-    for place in range(count):
-        length = max(4, round(longest * (1 / 8 + 7 / 8 * (place + 1) / count)))
-        ids, cut = [draw.randrange(vocabulary) for _ in range(length)], length - length // 4
-        found.append({"prompt_ids": ids[:cut], "response_ids": ids[cut:]})
-    return found
+@dataclass
+class _Turns:
+    """What a way's turns took; losses of each trial of the last turn."""
+
+    device: str = ""
+    dtype: str = ""
+    seconds: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    losses: list[list[float]] = field(default_factory=list)
+
+    def add(self, workers: Sequence[Taken]) -> None:
+        self.device, self.dtype, self.losses = workers[0].device, workers[0].dtype, workers[0].losses
+        self.seconds.append(max(one.seconds for one in workers))
+        self.cpu_s.append(sum(one.cpu_s for one in workers))
+
+
+def _apart(losses: Sequence[float], plain: Sequence[float]) -> float:
+    """Largest relative difference."""
+    return max(abs(one - other) / abs(other) for one, other in zip(losses, plain, strict=True))
+
+
+def _chosen(names: Sequence[str]) -> dict[str, Way]:
+    for name in names:
+        if name not in WAYS:
+            raise UserError.at("--ways", f"{name}; allowed: {'; '.join(WAYS)}", value=name, allowed=list(WAYS))
+    return {name: way for name, way in WAYS.items() if not names or name in {"plain", *names}}
+
+
+def _why_not(way: Way) -> str | None:
+    """What this machine lacks for a way; None where it runs."""
+    if way.strategy == "deepspeed" and importlib.util.find_spec("deepspeed") is None:
+        return "not installed; pip install 'raylora[deepspeed]'"
+    return None

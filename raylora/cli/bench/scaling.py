@@ -9,11 +9,13 @@ from typing import Any
 from raylora.cli._output import add_json, add_quiet, answer, at_least_one, print_table
 from raylora.errors import UserError
 
-HELP = "step time and memory with gradient checkpointing and packed sequences, against plain training"
+HELP = "step time, memory and losses of checkpointing, packing and strategies for workers, against plain training"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="smollm2-135m", metavar="NAME", help="alias, folder or hub id")
+    parser.add_argument("--ways", metavar="A;B", help="such as fsdp;zero3, separated by semicolons (default all)")
+    parser.add_argument("--workers", type=int, default=2, help="that share a trial (default 2)")
     parser.add_argument("--rows", type=int, default=8, help="rows per step (default 8)")
     parser.add_argument("--longest", type=int, default=128, help="tokens of the longest row (default 128)")
     parser.add_argument("--rank", type=int, default=8, help="default 8")
@@ -26,14 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from raylora.bench.scaling import bench_scaling
 
-    at_least_one(options, "rows", "rank", "turns")
+    at_least_one(options, "rows", "rank", "workers", "turns")
     if options.longest < 8:
         raise UserError.at("--longest", f"{options.longest}; allowed: at least 8 tokens", value=options.longest)
     figures = bench_scaling(
         options.model,
+        ways=[name.strip() for name in (options.ways or "").split(";") if name.strip()],
         rows=options.rows,
         longest=options.longest,
         rank=options.rank,
+        workers=options.workers,
         turns=options.turns,
         dtype=options.dtype,
         quiet=options.quiet,
@@ -42,10 +46,20 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _show(figures: Mapping[str, Any]) -> None:
+    about = figures["about"]
+    print(
+        f"{about['model']} on {about['device']} in {about['dtype']}; plain: {about['plain_step_s']:.2f} s a step, "
+        f"{about['plain_peak_mb']:.0f} MB at most, base model included. All times and peaks are ratios to it."
+    )
     print_table(
-        ["way", "step time / plain", "peak memory / plain", "losses differ by"],
+        ["way", "workers", "step time", "processor time", "peak memory per worker", "losses differ by"],
         [
-            [name, f"{way['step_time']:.2f}", f"{way['peak_memory']:.2f}", f"{way['loss']:.0e}"]
+            [
+                name,
+                str(way["workers"]),
+                *(f"{way[figure]:.2f}" for figure in ("step_time", "cpu_time", "peak_memory")),
+                f"{way['loss']:.0e}",
+            ]
             for name, way in figures["ways"].items()
         ],
     )
