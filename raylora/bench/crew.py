@@ -46,10 +46,9 @@ class Crew:
             line.send((body, arguments))
         found: dict[int, Any] = {}
         while len(found) < len(self._lines):
-            waiting = {line: rank for rank, line in enumerate(self._lines) if rank not in found}
-            for line in wait(list(waiting)):
-                # The others may wait for the one that failed: nobody waits for them.
-                found[waiting[line]] = self._answer(waiting[line])  # type: ignore[index]
+            ready = wait([line for rank, line in enumerate(self._lines) if rank not in found])
+            # One that failed ends all: the others may wait for it.
+            found |= {rank: self._answer(rank) for rank, line in enumerate(self._lines) if line in ready}
         return [found[rank] for rank in range(len(self._lines))]
 
     def _answer(self, rank: int) -> Any:

@@ -130,7 +130,7 @@ def _trials(
     from trainables.protocols import TrainSettings
     from trainables.run import TrialRun
 
-    rows = make_rows(task.rows, task.longest, int(base.config.vocab_size))  # type: ignore[union-attr, arg-type]
+    rows = make_rows(task.rows, task.longest, int(base.config.vocab_size))
     knobs = {"variant": "lora", "rank": task.rank, "alpha_ratio": 2, "batch_size": task.rows, "learning_rate": 1e-4}
     settings = TrainSettings(samples=task.rows * 100, micro_batch_tokens=task.rows * task.longest, **way.settings)
     if way.pack == 1:
@@ -151,7 +151,11 @@ def _trials(
             run.took(loss, 0.0)
         return losses
 
-    return step, lambda: [run.close() for run in runs]
+    def close() -> None:
+        for run in runs:
+            run.close()
+
+    return step, close
 
 
 def make_rows(count: int, longest: int, vocabulary: int) -> list[Mapping[str, Any]]:

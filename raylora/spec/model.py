@@ -152,7 +152,7 @@ class ResourcesSpec(Part):
     workers: int = Field(1, ge=1, description="Ray Train workers per trial.")
     accelerator_type: str | None = Field(None, description="Ray accelerator type, e.g. A100.")
     strategy: Literal["ddp", "fsdp", "deepspeed"] = Field("ddp", description="How the workers of a trial share it.")
-    deepspeed_config: str | None = Field(None, description="zero1, zero2, zero3, zero3-offload or a JSON file; default zero2.")
+    deepspeed_config: str | None = Field(None, description="zero1 to 3, zero3-offload or a JSON file; default zero2.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> ResourcesSpec:
