@@ -152,8 +152,7 @@ class Journal:
             # A writer that was killed mid-line leaves a torn tail; start on a fresh line after it.
             elif os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line
-            os.write(descriptor, line)
-            os.fsync(descriptor)
+            _write_whole(descriptor, line, size)
         finally:
             os.close(descriptor)
         return row
@@ -249,6 +248,23 @@ def _ending(row: Mapping[str, Any]) -> Ending:
         stopped=bool(row.get("stopped")),
         kind=str(row.get("kind", "failed")) if failed else "",
     )
+
+
+def _write_whole(descriptor: int, line: bytes, size: int) -> None:
+    """Write a line at the end of a file of `size` bytes, to the disk.
+
+    Raises:
+        OSError: it cannot be written whole, as on a disk without room; no part of it is left.
+    """
+    try:
+        left = memoryview(line)
+        while left:  # a disk that fills up takes the beginning of a line without an error
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, size)
+        raise
 
 
 def _line(row: Mapping[str, object]) -> bytes:

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from raylora import __version__
 from trainables.journal import VERSION, Ending, Journal, trial_key
+
+# A journal from each release, by its name.
+RELEASES = sorted((Path(__file__).resolve().parents[1] / "assets" / "journals").glob("*.jsonl"))
 
 
 def test_key_ignores_order_and_spelling_of_numbers() -> None:
@@ -81,3 +89,40 @@ def test_a_file_of_a_later_version_is_refused_in_one_line(tmp_path) -> None:
     with pytest.raises(ValueError, match="upgrade raylora") as caught:
         Journal(tmp_path).concluded()
     assert "\n" not in str(caught.value)
+
+
+def test_a_line_that_the_system_takes_in_parts_is_whole(tmp_path, monkeypatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data)[:7]))
+    Journal(tmp_path).append("finish", "a", config={"rank": 8})
+    assert [row["config"] for row in Journal(tmp_path).rows()] == [{"rank": 8}]
+
+
+def test_a_line_that_the_disk_has_no_room_for_is_an_error_and_leaves_no_part_of_itself(tmp_path, monkeypatch) -> None:
+    journal, write, room = Journal(tmp_path), os.write, [20]
+    journal.append("start", "a", config={})
+    before = journal.path.read_bytes()
+
+    def filling(descriptor, data):
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, bytes(data)[: room.pop()])
+
+    monkeypatch.setattr(os, "write", filling)
+    with pytest.raises(OSError, match="No space left"):
+        journal.append("finish", "a", config={})
+    assert journal.path.read_bytes() == before
+
+
+def test_there_is_a_journal_of_this_release() -> None:
+    assert __version__ in [file.stem for file in RELEASES]
+
+
+@pytest.mark.parametrize("file", RELEASES, ids=lambda file: file.stem)
+def test_a_journal_of_a_release_opens_with_all_its_trials(tmp_path, file) -> None:
+    shutil.copy(file, tmp_path / "trials.jsonl")
+    journal = Journal(tmp_path)
+    ends = journal.concluded()
+    assert list(journal.started()) == list(ends) and len(ends) == 6
+    assert all(trial_key(end.config) == key and end.metrics["validation_loss"] > 0 for key, end in ends.items())
+    assert {row["label"] for row in journal.rows() if row["event"] == "final"} == {"base", "default-0", "best-0"}
