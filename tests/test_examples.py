@@ -38,6 +38,7 @@ ROWS: dict[str, dict[str, object]] = {
     "gsm8k": {"question": "1 + 1?", "answer": "2\n#### 2"},
     "hyper_adalora_paper": {"prompt": "1 + 1?", "response": "2", "answer": "2"},
     "lelora_cola": {"sentence1": "It rains.", "label": 1},
+    "training_rte": {"sentence1": "It rains.", "sentence2": "It is wet.", "label": 0},
 }
 
 
