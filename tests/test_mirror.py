@@ -10,6 +10,7 @@ ROOT = TESTS.parent
 
 # Of several modules together, of data, or of a whole run.
 ACROSS = {
+    "chaos/test_chaos.py",
     "clusters/test_files.py",
     "clusters/test_kuberay.py",
     "raylora/run/recipes/test_toolkits.py",
@@ -38,6 +39,8 @@ PACKAGES = ("raylora", "searchers", "trainables", "clusters")
 LEAST_LINES = 150
 # Modules that are tested through what uses them, or with others of their kind.
 THROUGH = {
+    "raylora/bench/chaos/drivers.py": "chaos/test_chaos.py",
+    "raylora/bench/chaos/search.py": "chaos/test_chaos.py",
     "raylora/bench/convergence_report.py": "raylora/cli/bench/test_convergence_report.py",
     "raylora/bench/ways.py": "raylora/bench/test_scaling.py",
     "raylora/metrics/core/harness.py": "raylora/metrics/test_harness.py",
