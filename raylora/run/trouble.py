@@ -12,6 +12,7 @@ from raylora.errors import RunFailed, user_error_of
 from trainables.journal import ERRORS, log_traceback
 
 _LONGEST = 300
+_TRACEBACK = "Traceback (most recent call last)"
 # Their error lines come with tracebacks.
 _LOGGERS = ("ray.tune", "ray.train")
 
@@ -27,7 +28,10 @@ def why(error: BaseException) -> str:
         error = cause
     if isinstance(error, RayActorError):
         return last_line(error)[:_LONGEST]
-    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+    told = f"{type(error).__name__}: {error}"
+    if _TRACEBACK in told:  # Tune's errors have another's as their message: it ends with what that one says
+        told = told.strip().splitlines()[-1]
+    return " ".join(told.split())[:_LONGEST]
 
 
 @contextlib.contextmanager
@@ -49,9 +53,11 @@ def told_in_one_line(folder: Path, told: str | None = None) -> Iterator[None]:
         if mistake is not None:
             raise mistake from None
         log_traceback(folder, "run", error)
+        log = folder / ERRORS
+        # In a folder that cannot be written there is none.
+        logged = f"{log} has the traceback, and " if log.is_file() else ""
         raise RunFailed(
-            f"the run stopped: {why(error)}; {folder / ERRORS} has the traceback, and "
-            + (told or f"`raylora resume {folder}` goes on"),
+            f"the run stopped: {why(error)}; {logged}" + (told or f"`raylora resume {folder}` goes on"),
             field="RUN_DIR",
             value=str(folder),
         ) from error

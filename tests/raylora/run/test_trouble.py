@@ -33,6 +33,19 @@ def test_an_error_of_ray_is_told_by_its_cause() -> None:
     assert why(born_dead) == "NoRoom: no room"
 
 
+def test_an_error_whose_message_is_a_traceback_is_told_by_the_line_that_it_ends_with() -> None:
+    told = 'Traceback (most recent call last):\n  File "a.py", line 1\nPermissionError: [Errno 1] not permitted: "b"\n'
+    assert why(RuntimeError(told)) == 'PermissionError: [Errno 1] not permitted: "b"'
+
+
+def test_no_log_is_promised_where_none_can_be_written(tmp_path) -> None:
+    gone = tmp_path / "gone"
+    with pytest.raises(RunFailed) as failed, told_in_one_line(gone):
+        raise OSError(30, "Read-only file system")
+    told = f"the run stopped: OSError: [Errno 30] Read-only file system; `raylora resume {gone}` goes on"
+    assert str(failed.value) == told
+
+
 def test_what_tune_logs_goes_to_the_log(tmp_path, capsys) -> None:
     with logged_apart(tmp_path):
         logging.getLogger("ray.tune.execution").error("Trial task failed\nTraceback")
