@@ -30,6 +30,7 @@ class LoadedAs(TypedDict):
 
     dtype: str
     attention: str
+    quantization: str
 
 
 def build_task(spec: Spec) -> Task:
@@ -243,7 +244,7 @@ def train_settings(spec: Spec, rows: int) -> TrainSettings:
 
 def how_loaded(spec: Spec) -> LoadedAs:
     """How the base model is loaded, as keyword arguments of a `TrialSetup` or of `trainables.session.load_model`."""
-    return {"dtype": spec.dtype, "attention": spec.train.attention}
+    return {"dtype": spec.dtype, "attention": spec.train.attention, "quantization": spec.quantization}
 
 
 def threads_per_host(spec: Spec) -> int:

@@ -55,6 +55,7 @@ class ModelHost:
     """
 
     def __init__(self, setup: TrialSetup, index: int = 0, latest: ActorHandle | None = None) -> None:
+        from trainables.quantization import import_peft
         from trainables.session import TrialSession, load_base
 
         quiet_libraries()
@@ -64,6 +65,7 @@ class ModelHost:
             setup = ray.get(latest.get.remote()) or setup
         self.setup, self.index = setup, index
         self.model, self.tokenizer = load_base(setup)
+        import_peft()
         self.session = TrialSession(setup, self.model, self.tokenizer, where=f"host-{index}")
         self.owner = ""
         self._checksum = self.checksum()

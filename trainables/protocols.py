@@ -141,6 +141,7 @@ class TrialSetup:
         dtype: `auto`, `bfloat16` or `float32`. `auto` takes bf16 on CUDA and on CPUs with AMX.
         device: `auto`, `cpu` or `cuda`.
         attention: `auto`, `sdpa`, `flash` or `eager`; see `trainables.attention`.
+        quantization: `none`, `nf4` or `int8`; see `trainables.quantization`.
         threads: Torch threads of the process; 0 leaves torch's default.
         train: `Rows` to train on (the proxy subset), or object references of Arrow tables.
         validation: `Rows` that score a trial, or object references of Arrow tables.
@@ -162,6 +163,7 @@ class TrialSetup:
     dtype: str = "auto"
     device: str = "auto"
     attention: str = "auto"
+    quantization: str = "none"
     threads: int = 0
     actors: Mapping[str, object] = field(default_factory=dict)
     deadline: float = math.inf

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,13 @@ from trainables.journal import Ending, Journal, Knobs, Metrics, log_traceback, t
 from trainables.live import Beacon, Phase
 from trainables.parallel import Parallel
 from trainables.protocols import TrialSetup
+from trainables.quantization import load_quantized
 from trainables.rows import as_rows
 from trainables.run import TrialRun
 from trainables.saved import saved
 from trainables.stops import asked_to_stop
 from trainables.variants.core.config import Surroundings
+from trainables.variants.core.matrices import head_modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,6 +67,7 @@ def load_base(setup: TrialSetup, where: str | None = None) -> tuple[torch.nn.Mod
         setup.tokenizer_folder,
         setup.head,
         attention=setup.attention,
+        quantization=setup.quantization,
         where=where,
     )
 
@@ -76,6 +80,7 @@ def load_model(
     head: Head = LANGUAGE,
     *,
     attention: str = "auto",
+    quantization: str = "none",
     where: str | None = None,
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     """A model in evaluation mode on its device, and its tokenizer, by default of the same folder.
@@ -83,6 +88,7 @@ def load_model(
     Args:
         dtype, device, attention: names, as `pick_dtype`, `pick_device` and `pick_attention` take them.
         head: what the model answers with.
+        quantization: of the base's matrices; `none` leaves them as they are.
         where: the weights lie there, though they are to be used on the device.
 
     Raises:
@@ -92,7 +98,12 @@ def load_model(
 
     place = pick_device(device)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or folder)
-    model: Any = head.load(folder, pick_dtype(dtype, place), pad_token(tokenizer))
+    load = partial(head.load, folder, pick_dtype(dtype, place), pad_token(tokenizer))
+    model: Any
+    if quantization == "none":
+        model = load()
+    else:
+        model = load_quantized(load, folder, quantization, place, head_modules(head.empty(folder)))
     chosen = pick_attention(attention, place, model.dtype)
     if chosen is not None:
         try:

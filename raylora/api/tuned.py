@@ -111,19 +111,23 @@ class TunedModel:
 
 
 def load_tuned(spec: Spec, adapter: Path, device: str = "auto", head: Head = LANGUAGE) -> TunedModel:
-    """The spec's base model in its dtype, with this head and the adapter of that folder over it.
+    """The spec's base model in its dtype and quantisation, with this head and the adapter of that folder over it.
 
     Raises:
         UserError: The base model cannot be had.
     """
     from raylora.build import build_task
     from raylora.models import resolve
+    from raylora.run.quantized import laid_over
     from trainables.session import load_model
     from trainables.variants.core.export import merge_folder
 
-    loaded, tokenizer = load_model(resolve(spec.model), spec.dtype, device, head=head)
+    native = (adapter / "adapter_config.json").is_file()
+    # Whole matrices take the place of the base's.
+    quantization = laid_over(spec, adapter.parent) if native else "none"
+    loaded, tokenizer = load_model(resolve(spec.model), spec.dtype, device, head=head, quantization=quantization)
     model: Any = loaded
-    if (adapter / "adapter_config.json").is_file():
+    if native:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, str(adapter))

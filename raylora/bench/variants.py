@@ -257,11 +257,13 @@ def _first(seconds: Mapping[str, Sequence[float]]) -> float:
 
 
 def _arms(wanted: Sequence[str], paper_sizes: bool = False) -> list[Arm]:
-    from trainables.variants import VARIANTS, available
+    from trainables.variants import VARIANTS, available, declared
 
     if not wanted:
-        sized = [name for name in available() if paper_sizes and "hypernet" in VARIANTS[name].options]
-        wanted = [*available(), *(f"{name}:preset=paper" for name in sized)]
+        # The base is not quantised.
+        names = [name for name in available() if declared(name).quantized != "only"]
+        sized = [name for name in names if paper_sizes and "hypernet" in VARIANTS[name].options]
+        wanted = [*names, *(f"{name}:preset=paper" for name in sized)]
     try:
         arms = {arm.label: arm for arm in (parse_arm(text) for text in wanted)}
     except UserError as error:

@@ -13,6 +13,7 @@ from typing import Any
 from raylora import __version__
 from raylora.models import ALIASES, license_of, public_name
 from raylora.run.heads import head_of_run
+from raylora.run.quantized import Difference
 from raylora.run.summary import read_summary
 from raylora.run.trials import with_both_alphas
 from raylora.spec import Spec
@@ -24,7 +25,14 @@ _LABELS = {"base": "base, untouched", "default": "default recipe", "best": "**th
 
 
 def write_card(
-    target: Path, run: Path, spec: Spec, *, base: str, merged: bool = False, gguf: Sequence[str] = ()
+    target: Path,
+    run: Path,
+    spec: Spec,
+    *,
+    base: str,
+    merged: bool = False,
+    gguf: Sequence[str] = (),
+    apart: Difference | None = None,
 ) -> Path:
     """Writes `README.md` beside an exported adapter, merged model or GGUF files.
 
@@ -34,6 +42,7 @@ def write_card(
         base: what the adapter names as its base: a hub id, or a folder of this machine.
         merged: whether the folder holds the whole model.
         gguf: names of its GGUF files: the model's, and the adapter's where it is not merged.
+        apart: what the full-precision base makes of the adapter, where it was trained over a quantised one.
 
     Returns:
         The file.
@@ -53,6 +62,7 @@ def write_card(
         _scores(summary),
         "## Recipe",
         _recipe(spec, summary, run),
+        *_quantized(spec, apart),
         "## Data",
         _data(spec, summary),
     ]
@@ -196,6 +206,15 @@ def _recipe(spec: Spec, summary: Mapping[str, Any], run: Path) -> str:
     trials = summary.get("trials")
     found = f"\n\nThe best of {trials} trials, by `{spec.search.searcher}`." if trials else ""
     return "\n".join(lines) + found
+
+
+def _quantized(spec: Spec, apart: Difference | None) -> list[str]:
+    """What the base was while the adapter was trained and scored; nothing where it was as it is."""
+    if spec.quantization == "none":
+        return []
+    text = f"The adapter was trained and scored over the base's matrices in {spec.quantization}"
+    text += " (bitsandbytes), and is for the full-precision base."
+    return ["## Quantised base", text if apart is None else f"{text} What that changes: {apart.told()}."]
 
 
 def _data(spec: Spec, summary: Mapping[str, object]) -> str:

@@ -21,17 +21,18 @@ _ENCODERS = frozenset(
 _READERS = {"bitsandbytes": "bitsandbytes", "gptq": "gptqmodel", "awq": "gptqmodel"}
 
 
-def check_checkpoint(name: str, folder: Path, head: str = "language") -> None:
+def check_checkpoint(name: str, folder: Path, head: str = "language", quantization: str = "none") -> None:
     """Refuses what no trial could be trained on.
 
     Args:
         name: as the spec has it, for messages.
         folder: where the model lies.
         head: `task.head` of the spec.
+        quantization: of the spec.
 
     Raises:
-        UserError: one line: an encoder-decoder, a quantised checkpoint whose reader is not installed, a file that is a
-            Git LFS pointer, a tokenizer with more tokens than the embedding has rows.
+        UserError: one line: an encoder-decoder, a quantised checkpoint that is to be quantised again or whose reader is
+            not installed, a file that is a Git LFS pointer, a tokenizer with more tokens than the embedding has rows.
     """
 
     def refused(told: str, allowed: object = None) -> UserError:
@@ -54,6 +55,11 @@ def check_checkpoint(name: str, folder: Path, head: str = "language") -> None:
             "a causal language model",
         )
     method = (config.get("quantization_config") or {}).get("quant_method")
+    if method is not None and quantization != "none":
+        raise refused(
+            f"its weights are quantised already ({method}), with quantization = {quantization!r}; set quantization to "
+            "none, or give the model as it was before"
+        )
     reader = _READERS.get(str(method))
     if reader is not None and importlib.util.find_spec(reader) is None:
         raise refused(

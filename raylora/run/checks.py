@@ -39,6 +39,7 @@ def load_checked(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
 
 def check_world(spec: Spec) -> None:
     """Everything that can be known before an actor starts. Errors: UserError, one line."""
+    check_quantization(spec)
     _check_variants(spec)
     _check_task(spec)
     _check_searcher(spec)
@@ -51,6 +52,7 @@ def check_world(spec: Spec) -> None:
 
 def _check_variants(spec: Spec) -> None:
     from trainables.variants import available, declared, get_variant
+    from trainables.variants.core.declared import why_not_over
 
     names = available()
     fields = [("space.variant", name) for name in spec.space.variant]
@@ -72,6 +74,9 @@ def _check_variants(spec: Spec) -> None:
                 value=spec.train.adapter_dtype,
                 allowed="float32",
             )
+        why = why_not_over(declared(name).quantized, None if spec.quantization == "none" else spec.quantization)
+        if why is not None:
+            raise UserError(f"{field} = {name!r}: {why}, or another variant", field=field, value=name)
     _check_extra(spec)
     if spec.mode == "hosted":
         return
@@ -248,6 +253,16 @@ def _check_flash(spec: Spec) -> None:
             field="train.attention",
             value="flash",
             allowed=["auto", "sdpa", "eager"],
+        )
+
+
+def check_quantization(spec: Spec) -> None:
+    """What quantises has to be there. Errors: UserError, one line."""
+    if spec.quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"quantization = {spec.quantization!r}: bitsandbytes is not installed; pip install 'raylora[quantization]'",
+            field="quantization",
+            value=spec.quantization,
         )
 
 

@@ -19,11 +19,13 @@ from raylora.data.tokenise import model_positions, tokenizer_files
 from raylora.data.tokens import Tokenising
 from raylora.errors import UserError, user_error_of
 from raylora.progress import Progress
+from raylora.run.checks import check_quantization
 from raylora.run.final import headline, is_figure, over_seeds, part_of, sample_rows
 from raylora.run.folder import read_run
 from raylora.run.heads import head_of_run
 from raylora.run.keeper import Keeper
 from raylora.run.prepare import host_options
+from raylora.run.quantized import laid_over
 from raylora.run.rehearsal import first_rows, rehearse
 from raylora.run.subject import Subject, check_adapter, find_subject
 from raylora.run.trouble import why
@@ -123,7 +125,8 @@ def evaluate(
     started = time.monotonic()
     subject = find_subject(target, base, quiet=quiet)
     asked, keeper = _spec(subject, spec, data, changes or {}, split, rows)
-    check_adapter(subject, asked.task.head)
+    check_adapter(subject, asked.task.head, asked.quantization)
+    check_quantization(asked)
     task = build_task(asked)
     check_rows(asked, task, _splits_given(task) if data else _splits_read(task, split))
     progress = Progress(task.metric, quiet)
@@ -160,6 +163,7 @@ def _spec(
         own = read_run(subject.run)[1]
         keeper = Keeper.again(subject.run, own)
         told = (own if keeper is None or keeper.plan is None else keeper.plan.apply(own)).to_dict()
+        told["quantization"] = laid_over(own, subject.run)
     elif not data and "task.name" not in changes:
         raise UserError.at("--data", "missing; give the rows to score on, or a spec, or a run with rows of its own")
     told = put(told, {"model": subject.base, **changes})

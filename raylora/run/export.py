@@ -16,6 +16,7 @@ from raylora.run.folder import no_adapter, read_run
 from raylora.run.heads import head_of_run
 from raylora.run.llamacpp.gguf import TYPES, converter, write_gguf
 from raylora.run.portable import PROGRAMS, look_at, write_uniform
+from raylora.run.quantized import difference
 from raylora.spec import Spec
 from raylora.spec.paths import writable_folder
 from trainables.heads import LANGUAGE, Head
@@ -39,6 +40,7 @@ def export(
     """Write the run's adapter, its merged model or GGUF files to `to`, with a model card (`README.md`).
 
     The adapter names a base that is there for whoever opens it on this machine: a hub id, or the folder of the model.
+    Where the run's base was quantised, `say` and the card tell what the full-precision one makes of the adapter.
 
     Args:
         to: A new or empty folder. Plain `peft` loads the adapter from it; of `merged`, plain `transformers` loads the
@@ -84,7 +86,12 @@ def export(
         files = write_gguf(
             target, model, adapter, lambda place: merge_to(place, model, adapter), merge=merge, kind=kind, say=say
         )
-    write_card(target, folder, spec, base=named, merged=form == "merged", gguf=[file.name for file in files])
+    apart = difference(folder, spec, adapter)
+    if apart is not None:
+        say(apart.told())
+    write_card(
+        target, folder, spec, base=named, merged=form == "merged", gguf=[file.name for file in files], apart=apart
+    )
     return target
 
 

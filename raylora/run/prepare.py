@@ -90,7 +90,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None,
     for note in task.notes:
         progress.say(note)
     model_folder = models.resolve(spec.model, quiet=quiet)
-    check_checkpoint(spec.model, model_folder, spec.task.head)
+    check_checkpoint(spec.model, model_folder, spec.task.head, spec.quantization)
     prepared = build_data(spec, task, str(model_folder), progress.say)
     progress.say(f"data: {rows_kept(prepared.counts)}")
     for note in prepared.notes:

@@ -106,16 +106,16 @@ def _base_of(name: str, folder: Path) -> str:
     return named
 
 
-def check_adapter(subject: Subject, head: str = "language") -> None:
+def check_adapter(subject: Subject, head: str = "language", quantization: str = "none") -> None:
     """Refuses adapters of PEFT that answers cannot be had with, and what was trained for another head.
 
     Args:
-        head: `task.head` of the spec.
+        head, quantization: `task.head` and `quantization` of the spec.
 
     Raises:
         UserError: one line.
     """
-    check_checkpoint(subject.base, subject.folder, head)
+    check_checkpoint(subject.base, subject.folder, head, quantization)
     file = None if subject.adapter is None else subject.adapter / CONFIG
     if file is None or not file.is_file():
         return

@@ -194,6 +194,9 @@ class Spec(Part):
     version: int = Field(VERSION, ge=1, description="Of the spec's form; one of a later release is refused.")
     model: str = Field(description="Base model: bundled alias, local folder or hub id.")
     dtype: Literal["auto", "bfloat16", "float32"] = Field("auto", description="Of the base weights.")
+    quantization: Literal["none", "nf4", "int8"] = Field(
+        "none", description="The base's matrices in 4 or 8 bits while adapters are trained and scored."
+    )
     seed: int = Field(0, ge=0, lt=2**31)
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The run's folder name.")
     storage_path: str = Field("runs", min_length=1, description="Folder or URI above the run's folder.")
@@ -249,6 +252,14 @@ class Spec(Part):
                 f"{self.resources.strategy!r}; allowed: execution = 'train', or one worker with ddp",
                 field="execution",
                 value=self.execution,
+            )
+        if self.quantization != "none" and self.resources.strategy != "ddp":
+            raise UserError(
+                f"quantization = {self.quantization!r} with resources.strategy = {self.resources.strategy!r}, which "
+                "cannot divide quantised weights among workers; allowed: none, or strategy = 'ddp'",
+                field="quantization",
+                value=self.quantization,
+                allowed=["none"],
             )
         if self.mode == "train" and self.resources.pack != 1:
             raise UserError(

@@ -113,8 +113,16 @@ def packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None, uses: Sequence
         x: `(rows, length, n)`. weight: W0 `(m, n)`, frozen. bias: `(m,)`, frozen.
         uses: one for each segment of the pass, in the order of their rows, which are all rows.
     """
-    factors = [factor for use in uses if use.part is not None for factor in (use.part.a, use.part.b)]
-    return _PackedLinear.apply(x, weight, bias, tuple(uses), training, *factors)
+    return _PackedLinear.apply(x, weight, bias, weight.shape[0], tuple(uses), training, *_factors(uses))
+
+
+def packed_update(x: Tensor, width: int, uses: Sequence[Use], training: bool) -> Tensor:
+    """As `packed_linear` without the base: each use's update on its own rows, `(rows, length, width)`."""
+    return _PackedLinear.apply(x, None, None, width, tuple(uses), training, *_factors(uses))
+
+
+def _factors(uses: Sequence[Use]) -> list[Tensor]:
+    return [factor for use in uses if use.part is not None for factor in (use.part.a, use.part.b)]
 
 
 class _PackedLinear(torch.autograd.Function):
@@ -128,14 +136,15 @@ class _PackedLinear(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor,
+        weight: Tensor | None,
         bias: Tensor | None,
+        width: int,
         uses: tuple[Use, ...],
         training: bool,
         *factors: Tensor,
     ) -> Tensor:
         x = x.contiguous()
-        out = F.linear(x, weight, bias)
+        out = x.new_zeros(*x.shape[:-1], width) if weight is None else F.linear(x, weight, bias)
         inner: list[Tensor] = []
         held = banks(uses)
         for bank in held:
@@ -166,7 +175,9 @@ class _PackedLinear(torch.autograd.Function):
         for bank in ctx.banks:
             bank.masks = {at: next(masks) for at in bank.masked}
         grad = grad.contiguous()
-        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad.new_zeros(*grad.shape[:-1], _columns(ctx.banks)) if weight is None else grad @ weight
         found: dict[int, tuple[Tensor | None, Tensor]] = {}
         for bank, h in zip(ctx.banks, inner, strict=True):
             a, b = bank.factors()
@@ -193,10 +204,15 @@ class _PackedLinear(torch.autograd.Function):
         grads = [
             own if needed else None
             for own, needed in zip(
-                (one for place in sorted(found) for one in found[place]), ctx.needs_input_grad[5:], strict=True
+                (one for place in sorted(found) for one in found[place]), ctx.needs_input_grad[6:], strict=True
             )
         ]
-        return grad_x, None, None, None, None, *grads
+        return grad_x, None, None, None, None, None, *grads
+
+
+def _columns(held: Sequence[Bank]) -> int:
+    """n of the matrix."""
+    return next(use.part.a.shape[1] for bank in held for use in bank.uses if use.part is not None)
 
 
 def _filled(factors: Sequence[Tensor | None], side: int) -> Tensor:

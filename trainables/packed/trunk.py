@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainables.checkpointing import recompute_blocks
 from trainables.modes import evaluating
 from trainables.packed.mixture import Mixture
-from trainables.packed.product import Use, packed_linear
+from trainables.packed.product import Use, packed_linear, packed_update
 from trainables.packed.route import Segment
 from trainables.packed.twin import twin
 from trainables.variants.core.layers import place
@@ -40,7 +40,7 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.base_layer, self.name, self.route = matrix.module, matrix.name, route
         # Quantised layers multiply in their own way.
-        plain = type(matrix.module) is nn.Linear or matrix.transposed
+        plain = matrix.quantized is None and (type(matrix.module) is nn.Linear or matrix.transposed)
         self.oriented = matrix.oriented if plain and matrix.weight.dtype.is_floating_point else None
 
     @property
@@ -73,8 +73,7 @@ class PackedLinear(nn.Module):
     def _beside(self, x: Tensor, uses: Sequence[Use]) -> Tensor:
         """As `packed_linear`, beside a layer that multiplies in its own way."""
         y = self.base_layer(x)
-        nothing = x.new_zeros(y.shape[-1], x.shape[-1])
-        return y + packed_linear(x, nothing, None, uses, self.route.training)
+        return y + packed_update(x, y.shape[-1], uses, self.route.training)
 
     def _through_layers(self, x: Tensor, y: Tensor, segments: Sequence[Segment]) -> Tensor:
         """The products of the rows of trials whose update is a layer of its own, through that layer."""

@@ -88,7 +88,7 @@ class AdaLora(PeftVariant):
     def build(self, model: nn.Module, batches: Batches | None) -> nn.Module:
         module = super().build(model, batches)
         self._kept = {
-            matrix.name: torch.ones(first_rank(self.config.rank), dtype=torch.bool, device=matrix.weight.device)
+            matrix.name: torch.ones(first_rank(self.config.rank), dtype=torch.bool, device=matrix.device)
             for matrix in self.matrices
         }
         allocator = self._allocator

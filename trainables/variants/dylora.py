@@ -21,7 +21,7 @@ class DyLoraLinear(AdaptedLinear):
 
     def __init__(self, matrix: Matrix, rank: int, alpha: float, dropout: float) -> None:
         super().__init__(matrix, dropout)
-        device = matrix.weight.device
+        device = matrix.device
         self.a = nn.Parameter(kaiming(rank, matrix.columns, fan=matrix.columns, device=device))  # (r, n)
         self.b = nn.Parameter(torch.zeros(matrix.rows, rank, device=device))  # (m, r)
         self.active, self.rank, self.alpha = rank, rank, alpha

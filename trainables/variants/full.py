@@ -33,6 +33,7 @@ class Full(Variant):
     """
 
     name = "full"
+    quantized = "never"
     summary = "full fine-tuning of the same matrices (rank, alpha, dropout unused)"
     paper = "arXiv 1711.05101"
     parameters = "m n"

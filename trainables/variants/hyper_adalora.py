@@ -101,7 +101,7 @@ class HyperAdaLora(HyperVariant):
         return kind == "sigma"
 
     def start(self, matrix: Matrix) -> dict[str, Tensor]:
-        device, q = matrix.weight.device, self.directions
+        device, q = matrix.device, self.directions
         if self.paper_form:
             return {kind: normal(rows, q, device) for kind, rows in _sides(matrix).items()}
         found = {kind: orthonormal(rows, q, device) for kind, rows in _sides(matrix).items()}

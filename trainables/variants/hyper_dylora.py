@@ -59,7 +59,7 @@ class HyperDyLora(HyperLora):
     def before_step(self, step: int) -> None:
         rank, seed, least = self.config.rank, self.config.seed, self.option("r_min")
         known = draw(seed, step if self.paper_form else step - 1, least, rank)
-        moving = torch.arange(rank, device=self.matrices[0].weight.device) < known
+        moving = torch.arange(rank, device=self.matrices[0].device) < known
         for kind in self.factors:
             self.mask(kind, dict.fromkeys(self.layers, moving))
         for layer in self.layers.values():

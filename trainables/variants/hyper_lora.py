@@ -44,7 +44,7 @@ class HyperLora(HyperVariant):
     rank_limited = False
 
     def start(self, matrix: Matrix) -> dict[str, Tensor]:
-        device, rank = matrix.weight.device, self.config.rank
+        device, rank = matrix.device, self.config.rank
         if self.paper_form:
             return {"a": normal(matrix.columns, rank, device), "b": normal(matrix.rows, rank, device)}
         a = kaiming(rank, matrix.columns, fan=matrix.columns, device=device).T.contiguous()

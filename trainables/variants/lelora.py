@@ -71,6 +71,7 @@ class LeLora(Variant):
     """
 
     name = "lelora"
+    quantized = "never"
     summary = "singular triplets, which ones a policy learns to choose for each matrix while training"
     paper = "https://aclanthology.org/2026.acl-long.1628/"
     parameters = "c (m + n + 1), c <= 3 r; at most r (m + n + 1) in a step"

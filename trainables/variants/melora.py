@@ -21,7 +21,7 @@ class MeLoraLinear(AdaptedLinear):
 
     def __init__(self, matrix: Matrix, minis: int, rank: int, scale: float, dropout: float) -> None:
         super().__init__(matrix, dropout)
-        device = matrix.weight.device
+        device = matrix.device
         width = matrix.columns // minis
         self.a = nn.Parameter(kaiming(minis, rank, width, fan=width, device=device))  # (l, r, n / l)
         self.b = nn.Parameter(torch.zeros(minis, matrix.rows // minis, rank, device=device))  # (l, m / l, r)

@@ -30,7 +30,7 @@ class MoraLinear(AdaptedLinear):
 
     def __init__(self, matrix: Matrix, size: int, rotate: bool, scale: float, dropout: float) -> None:
         super().__init__(matrix, dropout)
-        device = matrix.weight.device
+        device = matrix.device
         self.square = nn.Parameter(torch.zeros(size, size, device=device))
         self.size, self.rotate, self.scale = size, rotate, scale
         # Groups of inputs beyond the last output have nothing to go to.
@@ -111,7 +111,7 @@ class Mora(Variant):
         weights = {}
         with torch.no_grad():
             for name, (matrix, layer) in self.layers.items():
-                delta = layer.update(torch.eye(matrix.columns, device=matrix.weight.device)).T
+                delta = layer.update(torch.eye(matrix.columns, device=matrix.device)).T
                 weights[name] = (matrix.oriented(matrix.weight).float() + delta).cpu()
         return weights
 

@@ -37,13 +37,13 @@ from trainables.variants.core.config import AdapterConfig
 from trainables.variants.core.declared import SCALES
 from trainables.variants.core.export import exported_adapter, merge_folder
 from trainables.variants.core.snapshot import fingerprint, fingerprint_tensors
-from trainables.variants.core.tiny import formula_count, make_base, make_batches, outputs, structure, train
+from trainables.variants.core.tiny import base_for, formula_count, make_base, make_batches, outputs, structure, train
 
 
 def run_hash(cls: type[Variant]) -> str:
     """Fingerprint of the state after a fixed short training run of a variant on the tiny base."""
     variant = cls()
-    variant.attach(make_base(), AdapterConfig(rank=2, alpha=4, learning_rate=1e-2, seed=3, steps=3), make_batches())
+    variant.attach(base_for(cls), AdapterConfig(rank=2, alpha=4, learning_rate=1e-2, seed=3, steps=3), make_batches())
     train(variant, make_batches(), 3)
     return fingerprint_tensors(variant.state())
 
@@ -145,7 +145,7 @@ class VariantConformance:
     def attached(self, cls: type[Variant], model: nn.Module | None = None, **changes: object) -> Variant:
         """A new instance, attached."""
         variant = cls()
-        variant.attach(make_base() if model is None else model, self.make_config(**changes), make_batches())
+        variant.attach(base_for(cls) if model is None else model, self.make_config(**changes), make_batches())
         return variant
 
     def test_declares_what_lists_and_searches_ask_for(self, cls: type[Variant]) -> None:
@@ -155,13 +155,13 @@ class VariantConformance:
         assert cls.runs_on and cls.runs_on <= {"hosted", "ddp", "fsdp", "deepspeed"}
 
     def test_starts_at_the_pretrained_function(self, cls: type[Variant]) -> None:
-        base, batch = make_base(), make_batches()[0]
+        base, batch = base_for(cls), make_batches()[0]
         before = outputs(base, batch)
         variant = self.attached(cls, base, dropout=0.3)
         assert (outputs(variant.module, batch) - before).abs().max() < self.start_tolerance
 
     def test_starts_near_the_pretrained_function_in_bf16_with_fp32_adapter(self, cls: type[Variant]) -> None:
-        base, batch = make_base(torch.bfloat16), make_batches()[0]
+        base, batch = base_for(cls, torch.bfloat16), make_batches()[0]
         before, bits = outputs(base, batch), fingerprint(base)
         variant = self.attached(cls, base)
         assert (outputs(variant.module, batch) - before).abs().max() < self.bf16_start_tolerance
@@ -171,7 +171,7 @@ class VariantConformance:
         assert fingerprint(variant.detach()) == bits
 
     def test_keeps_the_mode_and_call_signature(self, cls: type[Variant]) -> None:
-        base = make_base()
+        base = base_for(cls)
         variant = self.attached(cls, base, dropout=0.3)
         assert not any(part.training for part in variant.module.modules())
         ids = make_batches()[0]["input_ids"]
@@ -218,7 +218,7 @@ class VariantConformance:
         whole = self.attached(cls)
         train(whole, batches, 6)
 
-        base = make_base()
+        base = base_for(cls)
         first = self.attached(cls, base)
         optimizer = first.make_optimizer()
         train(first, batches, 3, optimizer)
@@ -251,7 +251,7 @@ class VariantConformance:
     def test_blocks_that_are_computed_again_give_the_same_run(self, cls: type[Variant]) -> None:
         runs = []
         for again in (False, True):
-            base = make_base(layers=1)
+            base = base_for(cls, layers=1)
             before = structure(base)
             variant = self.attached(cls, base, dropout=0.3)
             if again:
@@ -263,7 +263,7 @@ class VariantConformance:
         assert runs[0] == runs[1]
 
     def test_trains_in_bf16_or_says_that_it_does_not(self, cls: type[Variant]) -> None:
-        base = make_base(torch.bfloat16, layers=1)
+        base = base_for(cls, torch.bfloat16, layers=1)
         if cls.float32_only:
             with pytest.raises(ValueError, match=f"variant {cls.name}: it computes its update in float32"):
                 self.attached(cls, base, dtype=torch.bfloat16)
@@ -277,7 +277,7 @@ class VariantConformance:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_detach_gives_back_the_base_exactly(self, cls: type[Variant], dtype: torch.dtype) -> None:
-        base = make_base(dtype)
+        base = base_for(cls, dtype)
         base.model.norm.weight.requires_grad_(False)  # flags are not all alike
         base.model.layers[0].train()
         calls: list[int] = []
@@ -297,7 +297,7 @@ class VariantConformance:
         assert not calls
 
     def test_can_be_attached_again_and_refuses_misuse(self, cls: type[Variant]) -> None:
-        base = make_base()
+        base = base_for(cls)
         variant = self.attached(cls, base)
         first = fingerprint_tensors(variant.state())
         with pytest.raises(RuntimeError, match="attached already"):
@@ -311,7 +311,7 @@ class VariantConformance:
     def test_a_failing_attach_leaves_the_base_as_it_was(
         self, cls: type[Variant], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        base = make_base()
+        base = base_for(cls)
         bits, before = fingerprint(base), structure(base)
         build = cls.build
 
@@ -326,7 +326,7 @@ class VariantConformance:
         assert structure(base) == before
 
     def test_wrong_configurations_are_refused_before_anything_changes(self, cls: type[Variant]) -> None:
-        base = make_base()
+        base = base_for(cls)
         before = structure(base)
         with pytest.raises(ValueError, match="'nowhere' matches no matrix: use 'all-linear' or some of down_proj"):
             self.attached(cls, base, placement=("q_proj", "nowhere"))
@@ -349,11 +349,11 @@ class VariantConformance:
         learned = outputs(variant.module, batch)
         assert learned.isfinite().all()
         if variant.saves != "merged":
-            with exported_adapter(make_base(), variant.save_adapter(tmp_path / "adapter", "some/base")) as served:
+            with exported_adapter(base_for(cls), variant.save_adapter(tmp_path / "adapter", "some/base")) as served:
                 assert (outputs(served, batch) - learned).abs().max() < self.export_tolerance
 
     def test_fifty_attachments_leak_nothing(self, cls: type[Variant]) -> None:
-        base = make_base(layers=1)
+        base = base_for(cls, layers=1)
         batches = make_batches(1, rows=1)  # twelve tokens: a start that looks at data needs more than the rank
 
         def cycle() -> None:

@@ -24,8 +24,8 @@ GIB = 2**30
 DISK_GIB, SHARED_GIB, MEMORY_GIB = 5.0, 0.5, 2.0
 OPTIONAL = {
     "deepspeed": ("resources.strategy: deepspeed", "pip install 'raylora[deepspeed]'"),
+    "bitsandbytes": ("quantization: nf4 or int8", "pip install 'raylora[quantization]'"),
     "vllm": ("serving a tuned model", "pip install -c constraints-vllm.txt 'raylora[vllm]'"),
-    "bitsandbytes": ("base models in 4 and 8 bits", "pip install bitsandbytes"),
     "matplotlib": ("plots of reports", "pip install 'raylora[report]'"),
     "jinja2": ("reports", "pip install 'raylora[report]'"),
     "reasoning_gym": ("tasks reasoning_gym/...", "pip install 'raylora[gym]'"),

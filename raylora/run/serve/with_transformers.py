@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from raylora.build import build_task
 from raylora.data.tokenise import model_positions
 from raylora.errors import UserError
+from raylora.run.quantized import laid_over
 from raylora.run.serve import listening
 from raylora.run.serve.app import Service, make_app
 from raylora.run.serve.listening import Address
@@ -44,7 +45,8 @@ def service(subject: Subject, spec: Spec | None, address: Address, dtype: str) -
     from trainables.scored import over_base
     from trainables.session import load_model
 
-    model, tokenizer = load_model(subject.folder, dtype, tokenizer_folder=subject.tokenizer)
+    quantization = "none" if spec is None or subject.run is None else laid_over(spec, subject.run)
+    model, tokenizer = load_model(subject.folder, dtype, tokenizer_folder=subject.tokenizer, quantization=quantization)
     prompts = Prompts(tokenizer, spec)
     positions = model_positions({"config.json": (subject.folder / "config.json").read_bytes()})
     with contextlib.ExitStack() as held:

@@ -17,9 +17,10 @@ def test_lora_comes_first_and_once() -> None:
 def test_all_variants_are_measured_where_none_is_named() -> None:
     from trainables.variants import available
 
-    assert {arm.label for arm in _arms([])} == set(available())
+    names = set(available()) - {"loftq"}  # it wants a quantised base
+    assert {arm.label for arm in _arms([])} == names
     labels = [arm.label for arm in _arms([], paper_sizes=True)]
-    assert set(available()) < set(labels) and "hyper_adalora:preset=paper" in labels
+    assert names < set(labels) and "hyper_adalora:preset=paper" in labels
 
 
 def test_a_variant_is_measured_again_where_its_turns_differ_and_while_there_is_time() -> None:

@@ -10,7 +10,7 @@ from trainables.variants.core.config import Batches
 from trainables.variants.lora import Lora
 from trainables.variants.testing import VariantConformance
 
-OWN_CLASS = {"adalora", "full", "lelora", "lora_xs", "vera"}
+OWN_CLASS = {"adalora", "full", "lelora", "loftq", "lora_xs", "vera"}
 
 
 class TestVariants(VariantConformance):
@@ -33,6 +33,12 @@ class TestLeLora(VariantConformance):
     variant = "lelora"
     # With a candidate of zero, a matrix may train nothing for an interval, and a tensor would see no gradient.
     extra = {"dimensions": "max", "reward_every": 2}
+
+
+class TestLoftQ(VariantConformance):
+    variant = "loftq"
+    start_tolerance = 0.05  # it starts nearer to the full-precision base than to the quantised one
+    export_tolerance = 0.05  # it is exported against the full-precision base, without what quantising has left
 
 
 class TestLoraXS(VariantConformance):

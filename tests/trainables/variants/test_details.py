@@ -188,8 +188,9 @@ def test_rewriting_never_writes_to_the_original_storage(name: str) -> None:
     assert base.get_submodule(Q_PROJ).weight.data_ptr() == storage.data_ptr()
 
 
-@pytest.mark.parametrize("name", [name for name in available() if name != "miss"])  # it refuses them
+@pytest.mark.parametrize("name", [name for name in available() if name not in ("miss", "loftq")])
 def test_transposed_matrices_of_gpt2_are_adapted_exported_and_given_back(name: str, tmp_path: Path) -> None:
+    # `miss` refuses them, and where a base is quantised they are no longer transposed.
     base, batch = make_gpt2(), make_batches()[0]
     bits, before = fingerprint(base), outputs(base, batch)
     variant = attached(name, base)

@@ -17,7 +17,7 @@ from torch import nn
 from trainables.errors import OptionError
 from trainables.variants.core.config import AdapterConfig, Batches, Surroundings
 from trainables.variants.core.costs import Benchmark, Costs
-from trainables.variants.core.declared import Declared
+from trainables.variants.core.declared import Declared, why_not_over
 from trainables.variants.core.exported import Exported
 from trainables.variants.core.matrices import Matrix, select_matrices
 from trainables.variants.core.shared import LoraPart
@@ -63,8 +63,8 @@ class Variant(Exported):
             decomposition of it. Elsewhere a larger r only repeats directions, and PEFT allows it.
         trains_factors: whether what is trained on a matrix are factors of its update (A, B, or one of them), so that
             its curvature compares with LoRA's (`trainables.curvature`).
-        scale_rule, rate_of, actor, step_time, activations, trains_whole, shares_pass, float32_only: see `Declared`;
-            constants in the class's own body, because its file is read for them.
+        scale_rule, rate_of, actor, step_time, activations, trains_whole, shares_pass, float32_only, quantized: see
+            `Declared`; constants in the class's own body, because its file is read for them.
         validation_rows: rows of train that it wants as `Surroundings.validation`, kept out of its training; at most an
             eighth of them.
         benchmark: how it wants to be measured.
@@ -86,6 +86,7 @@ class Variant(Exported):
     trains_whole: ClassVar[bool] = Declared.trains_whole
     shares_pass: ClassVar[str] = Declared.shares_pass
     float32_only: ClassVar[bool] = Declared.float32_only
+    quantized: ClassVar[str] = Declared.quantized
     validation_rows: ClassVar[int] = 0
     benchmark: ClassVar[Benchmark] = Benchmark()
 
@@ -183,6 +184,10 @@ class Variant(Exported):
             told = str(config.dtype).removeprefix("torch.")
             raise ValueError(f"variant {cls.name}: it computes its update in float32, not in {told}")
         matrices = select_matrices(model, config.placement)
+        if cls.quantized != "too" and matrices[0].device.type != "meta":
+            why = why_not_over(cls.quantized, next((m.quantized.kind for m in matrices if m.quantized), None))
+            if why is not None:
+                raise ValueError(f"variant {cls.name}: {why}")
         smallest = min(matrices, key=lambda matrix: min(matrix.rows, matrix.columns))
         limit = min(smallest.rows, smallest.columns)
         if cls.rank_limited and config.rank > limit:

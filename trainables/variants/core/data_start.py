@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from trainables.heads import forward_only
 from trainables.modes import evaluating
 from trainables.variants.core import decompositions
 from trainables.variants.core.config import Batches
+from trainables.variants.core.layers import DeltaLinear, place
 from trainables.variants.core.matrices import Matrix
 from trainables.variants.core.peft_variant import PeftVariant, RewritingVariant
 from trainables.variants.core.snapshot import fingerprint, fingerprint_tensors, seeded
@@ -67,13 +69,13 @@ def start_from_data(
     `model` is the base as it is before anything is attached. Random draws are the same either way.
     """
     config, matrices = variant.config, variant.matrices
-    device = matrices[0].weight.device
+    device = matrices[0].device
 
     def seeded_compute() -> dict[str, Tensor]:
         with seeded(0):
             return compute()
 
-    if sum(matrix.weight.numel() for matrix in matrices) < decompositions.SMALLEST:
+    if sum(matrix.rows * matrix.columns for matrix in matrices) < decompositions.SMALLEST:
         return seeded_compute()
 
     def key() -> str:
@@ -153,6 +155,28 @@ def observe_inputs(
     return leaders
 
 
+@contextmanager
+def weights_with_gradients(model: nn.Module, matrices: Sequence[Matrix]) -> Iterator[list[Tensor]]:
+    """Within, tensors as the matrices are stored that the loss has a gradient of, which is that of the weights.
+
+    Of a quantised matrix it is a matrix of zeros that is added to it.
+    """
+    found: list[Tensor] = []
+    try:
+        for matrix in matrices:
+            if matrix.quantized is None:
+                found.append(matrix.weight.requires_grad_(True))
+                continue
+            beside = DeltaLinear(matrix, torch.zeros(matrix.rows, matrix.columns))
+            place(model, matrix, beside)
+            found.append(beside.delta.requires_grad_(True))
+        yield found
+    finally:
+        for matrix, weight in zip(matrices, found, strict=False):
+            weight.requires_grad_(False)
+            place(model, matrix, matrix.module)
+
+
 def weight_gradients(model: nn.Module, matrices: Sequence[Matrix], batches: Batches) -> dict[str, Tensor]:
     """dL/dW `(m, n)` in fp32 of each matrix, L the mean loss over the labelled tokens of all batches.
 
@@ -161,13 +185,10 @@ def weight_gradients(model: nn.Module, matrices: Sequence[Matrix], batches: Batc
     Raises:
         ValueError: no token is labelled, or the gradient of a matrix is zero, missing or not finite.
     """
-    weights = [matrix.weight for matrix in matrices]
-    sums = [torch.zeros_like(weight, dtype=torch.float32, requires_grad=False) for weight in weights]
     total = 0
-    try:
+    with weights_with_gradients(model, matrices) as weights:
+        sums = [torch.zeros_like(weight, dtype=torch.float32, requires_grad=False) for weight in weights]
         with torch.enable_grad(), evaluating(model):
-            for weight in weights:
-                weight.requires_grad_(True)
             for batch in batches:
                 # The first token of a row is predicted from nothing; a row to classify has one label.
                 labels = batch["labels"]
@@ -180,9 +201,6 @@ def weight_gradients(model: nn.Module, matrices: Sequence[Matrix], batches: Batc
                 for gradient_sum, gradient in zip(sums, found, strict=True):
                     if gradient is not None:
                         gradient_sum.add_(gradient.float(), alpha=count)
-    finally:
-        for weight in weights:
-            weight.requires_grad_(False)
     gradients = {}
     for matrix, gradient in zip(matrices, sums, strict=True):
         size = float(gradient.abs().sum())

@@ -31,6 +31,8 @@ class Declared:
             (`base_layer`) that adds to the base's product and keeps nothing from one call to the next; "" where they
             cannot.
         float32_only: whether what it trains has to be in float32 (`train.adapter_dtype`).
+        quantized: whether it trains over a base whose weights are quantised (`trainables.quantization`): `too`,
+            `never`, or `only` there.
     """
 
     scale_rule: str = "alpha / rank"
@@ -41,6 +43,20 @@ class Declared:
     trains_whole: bool = False
     shares_pass: str = ""
     float32_only: bool = False
+    quantized: str = "too"
+
+
+def why_not_over(quantized: str, kind: str | None) -> str | None:
+    """Why a variant that declares `quantized` cannot be trained over a base of that kind; None where it can.
+
+    Args:
+        kind: as `quantization` of a spec has it; None for a base that is not quantised.
+    """
+    if quantized == "never" and kind is not None:
+        return f"it trains the weights themselves, and those of the base are quantised ({kind}); use quantization none"
+    if quantized == "only" and kind is None:
+        return "it makes good what quantising the base has cost, and the base is not quantised; use nf4 or int8"
+    return None
 
 
 _FIELDS = tuple(field.name for field in fields(Declared))

@@ -149,10 +149,10 @@ def merge_plain_lora(model: nn.Module, plain: PlainLora) -> nn.Module:
         ValueError: the model lacks one of the matrices, or it has another shape; nothing has been changed.
     """
     shapes = {name: (b.shape[0], a.shape[1]) for name, (a, b) in plain.factors.items()}
-    matrices = {name: _matching(model, name, shape) for name, shape in shapes.items()}
+    matrices = {name: _to_write(model, name, shape) for name, shape in shapes.items()}
     with torch.no_grad():
         for name, matrix in matrices.items():
-            delta = matrix.oriented(plain.delta(name)).to(matrix.weight.device)
+            delta = matrix.oriented(plain.delta(name)).to(matrix.device)
             matrix.weight.data = (matrix.weight.data.float() + delta).to(matrix.weight.dtype)
     return model
 
@@ -172,10 +172,10 @@ def save_tuned_weights(weights: Mapping[str, Tensor], variant: str, folder: Path
 def merge_tuned_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
     """W0 <- the tuned W, in place, rounded once to the base's type. Errors as `merge_plain_lora`."""
     whole = _parameters(model, weights)
-    matrices = {n: _matching(model, n, (w.shape[0], w.shape[1])) for n, w in weights.items() if n not in whole}
+    matrices = {n: _to_write(model, n, (w.shape[0], w.shape[1])) for n, w in weights.items() if n not in whole}
     with torch.no_grad():
         for name, matrix in matrices.items():
-            tuned = matrix.oriented(weights[name]).to(matrix.weight.device, matrix.weight.dtype)
+            tuned = matrix.oriented(weights[name]).to(matrix.device, matrix.weight.dtype)
             matrix.weight.data = tuned.contiguous()
         for name, parameter in whole.items():
             parameter.data = weights[name].to(parameter.device, parameter.dtype)
@@ -223,6 +223,13 @@ def _matching(model: nn.Module, name: str, shape: tuple[int, int]) -> Matrix:
     return matrix
 
 
+def _to_write(model: nn.Module, name: str, shape: tuple[int, int]) -> Matrix:
+    matrix = _matching(model, name, shape)
+    if matrix.quantized is not None:
+        raise ValueError(f"merge: {name!r} is quantised ({matrix.quantized.kind}): use the full-precision base")
+    return matrix
+
+
 @contextmanager
 def exported_adapter(model: nn.Module, folder: Path) -> Iterator[nn.Module]:
     """Any folder of `save_adapter` over its base for the duration; the base is exactly itself afterwards."""
@@ -241,7 +248,7 @@ def exported_adapter(model: nn.Module, folder: Path) -> Iterator[nn.Module]:
                     if name in whole:
                         continue
                     matrix = _matching(model, name, (tuned.shape[0], tuned.shape[1]))
-                    delta = tuned.to(matrix.weight.device) - matrix.oriented(matrix.weight).float()
+                    delta = tuned.to(matrix.device) - matrix.oriented(matrix.weight).float()
                     place(model, matrix, DeltaLinear(matrix, delta))
             yield model
             return

@@ -149,7 +149,7 @@ class HyperVariant(Variant):
             form = Factors if self.paper_form else ResidualFactors
             inputs, outputs = form.features(self.directions)
             network = make_network(self.option("hypernet"), inputs, outputs, **_sizes(self.config))
-            networks[kind] = network.to(self.matrices[0].weight.device)
+            networks[kind] = network.to(self.matrices[0].device)
             stacks = {}
             self._members[kind] = self._alike(kind, starts)
             for key, names in self._members[kind].items():
@@ -213,9 +213,9 @@ class HyperVariant(Variant):
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
         """Adds to the seconds that generating takes; AdamW's step on the networks is not among them."""
-        started = _now(self.matrices[0].weight.device)
+        started = _now(self.matrices[0].device)
         yield
-        self._seconds += _now(self.matrices[0].weight.device) - started
+        self._seconds += _now(self.matrices[0].device) - started
 
     def before_step(self, step: int) -> None:
         with self._timed():

@@ -51,10 +51,28 @@ class DeltaLinear(AdaptedLinear):
 
     def __init__(self, matrix: Matrix, delta: Tensor) -> None:
         super().__init__(matrix)
-        self.register_buffer("delta", delta.to(matrix.weight.device, matrix.weight.dtype), persistent=False)
+        self.register_buffer("delta", delta.to(matrix.device, matrix.weight.dtype), persistent=False)
 
     def update(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.delta)
+
+
+class TakenLinear(AdaptedLinear):
+    """W0 x - s B0 A0 x: a quantised matrix without the factors that a start takes out of it.
+
+    What quantising leaves of W0 is not rounded a second time, and its bits are not touched.
+    """
+
+    a: Tensor
+    b: Tensor
+
+    def __init__(self, matrix: Matrix, a: Tensor, b: Tensor, scale: float) -> None:
+        super().__init__(matrix)
+        self.register_buffer("a", a.to(matrix.device), persistent=False)  # (r, n)
+        self.register_buffer("b", (b * -scale).to(matrix.device), persistent=False)  # (m, r)
+
+    def update(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(nn.functional.linear(x.to(self.a.dtype), self.a), self.b)
 
 
 def place(model: nn.Module, matrix: Matrix, layer: nn.Module) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
 
 from trainables.errors import OptionError
+from trainables.quantization import QuantizedLinear
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,18 @@ class Matrix:
 
     @property
     def weight(self) -> nn.Parameter:
-        """The parameter as stored: (m, n), or (n, m) when `transposed`."""
+        """The parameter as stored: (m, n), or (n, m) when `transposed`; of a quantised matrix a copy, made anew."""
         return self.module.weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where the matrix lies."""
+        return next(chain(self.module.parameters(), self.module.buffers())).device
+
+    @property
+    def quantized(self) -> QuantizedLinear | None:
+        """The module, where its weight is quantised."""
+        return self.module if isinstance(self.module, QuantizedLinear) else None
 
     @property
     def kind(self) -> str:
@@ -126,7 +138,7 @@ def _refuse_tied(model: nn.Module, matrices: list[Matrix]) -> None:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         owners.setdefault(id(parameter), []).append(name)
     for matrix in matrices:
-        if len(owners.get(id(matrix.weight), ())) > 1:
+        if matrix.quantized is None and len(owners.get(id(matrix.weight), ())) > 1:
             shared = " and ".join(owners[id(matrix.weight)])
             raise OptionError(
                 f"placement: {matrix.name} shares its weight ({shared}); leave it out of the placement",

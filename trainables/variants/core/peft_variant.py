@@ -15,6 +15,7 @@ from torch import nn
 from trainables.variants.core.base import Variant, as_type
 from trainables.variants.core.config import Batches
 from trainables.variants.core.export import ADAPTER, peft_number, save_native
+from trainables.variants.core.layers import TakenLinear
 from trainables.variants.core.matrices import Matrix, compact_names
 from trainables.variants.core.plain import PlainLora
 from trainables.variants.core.shared import LoraPart
@@ -104,6 +105,8 @@ class PeftVariant(Variant):
 class RewritingVariant(PeftVariant):
     """Starts from given factors A0, B0 and takes their product out of the base: W_res = W0 - s B0 A0, frozen.
 
+    Of a quantised base W0 is what it computes with, and W_res is not quantised again.
+
     The sum W_res + s B0 A0 is W0 again: to fp32 rounding for an fp32 base. Over a bf16 base W_res is rounded
     to bf16 once, so an attachment starts half a unit in the last place of each weight away from the
     pretrained function, and what it learns is exported against the unrounded W0 - s B0 A0.
@@ -150,10 +153,14 @@ class RewritingVariant(PeftVariant):
     def take_out(self, matrix: Matrix, a0: torch.Tensor, b0: torch.Tensor) -> None:
         """Remembers the factors and makes the base weight the residual of the *original* without them.
 
-        Where the base is shared it stays as it is, and `lora_part` has the factors that were taken out.
+        Where the base is shared it stays as it is, and `lora_part` has the factors that were taken out. A quantised one
+        stays as it is, too, and the factors are taken out of its product.
         """
         self.initial[matrix.name] = (a0, b0)
         if self.surroundings.shared:
+            return
+        if matrix.quantized is not None:
+            self.layer(matrix.name).base_layer = TakenLinear(matrix, a0, b0, self.scale(matrix.name))
             return
         original = self.snapshot.original(matrix.weight)
         device, weight = original.device, matrix.oriented(original).float()
@@ -166,11 +173,13 @@ class RewritingVariant(PeftVariant):
         a0, b0 = (factor.to(part.a.device) for factor in self.initial[name])
         return replace(part, taken=(a0, b0))
 
+    def start_state(self) -> dict[str, torch.Tensor]:
+        """What the residuals are made from, live."""
+        return name_factors("initial", self.initial)
+
     def state(self) -> dict[str, torch.Tensor]:
-        state = super().state()
-        for name, (a0, b0) in self.initial.items():
-            state[f"{name}.initial_A"], state[f"{name}.initial_B"] = a0.clone(), b0.clone()
-        return state
+        state = super().state()  # first: it says so where nothing is attached
+        return state | {name: tensor.cpu().clone() for name, tensor in self.start_state().items()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """As the contract says.
@@ -178,7 +187,7 @@ class RewritingVariant(PeftVariant):
         The residual is made anew from the saved factors, which another machine's decomposition might not reproduce to
         the bit.
         """
-        starts = {f"{name}.initial_{factor}" for name in self.initial for factor in "AB"}
+        starts = self.start_state()
         self.check_state(state, {name: tensor.shape for name, tensor in self.state().items()})
         super().load_state({name: tensor for name, tensor in state.items() if name not in starts})
         with torch.no_grad():
@@ -199,6 +208,11 @@ class RewritingVariant(PeftVariant):
     def save_adapter(self, folder: Path, base_model: str) -> Path:
         # Not PEFT's own form: that one holds only next to the rewritten base.
         return Variant.save_adapter(self, folder, base_model)
+
+
+def name_factors(what: str, pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """A and B of each matrix under names of their own, `<matrix>.<what>_A` and `_B`."""
+    return {f"{name}.{what}_{f}": part for name, pair in pairs.items() for f, part in zip("AB", pair, strict=True)}
 
 
 def _cpu(tensor: torch.Tensor) -> torch.Tensor:

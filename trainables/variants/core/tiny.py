@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from trainables.quantization import KINDS
 from trainables.variants import get_variant
 from trainables.variants.core.base import Variant
 from trainables.variants.core.config import AdapterConfig, Batches
+from trainables.variants.core.layers import place
+from trainables.variants.core.matrices import find_matrices
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -38,6 +41,19 @@ def make_base(dtype: torch.dtype = torch.float32, layers: int = 2, seed: int = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config).to(dtype).eval()
+
+
+def base_for(cls: type[Variant], dtype: torch.dtype = torch.float32, layers: int = 2) -> nn.Module:
+    """The tiny base for a variant: `make_base`, quantised where it trains over such alone."""
+    base = make_base(dtype, layers)
+    return quantize(base, "int8") if cls.quantized == "only" else base
+
+
+def quantize(model: nn.Module, kind: str) -> nn.Module:
+    """Quantises the matrices of a model in memory, in place, but not its head; as `load_quantized` of a folder."""
+    for matrix in find_matrices(model):
+        place(model, matrix, KINDS[kind].of(matrix.module))  # type: ignore[arg-type]
+    return model.eval()
 
 
 def make_batches(count: int = 4, rows: int = 4, length: int = 12, seed: int = 1) -> list[dict[str, torch.Tensor]]:
