@@ -71,7 +71,7 @@ class QuantizedLinear(nn.Linear):
         raise NotImplementedError
 
     @property
-    def weight(self) -> Tensor:  # type: ignore[override]
+    def weight(self) -> Tensor:
         """W `(m, n)`, a copy."""
         return self.dense(self.dtype)
 
@@ -85,7 +85,7 @@ class QuantizedLinear(nn.Linear):
     def of(cls, linear: nn.Linear) -> QuantizedLinear:
         """A dense layer quantised; its weight is remembered as the original."""
         weight = linear.weight.detach()
-        return cls(cls.quantize(weight), tuple(weight.shape), linear.bias, weight.dtype, weight.cpu)  # type: ignore[arg-type]
+        return cls(cls.quantize(weight), tuple(weight.shape), linear.bias, weight.dtype, weight.cpu)
 
     @classmethod
     def taking(cls, module: Any, dtype: torch.dtype, original: Callable[[], Tensor]) -> QuantizedLinear:

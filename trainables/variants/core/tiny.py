@@ -52,7 +52,7 @@ def base_for(cls: type[Variant], dtype: torch.dtype = torch.float32, layers: int
 def quantize(model: nn.Module, kind: str) -> nn.Module:
     """Quantises the matrices of a model in memory, in place, but not its head; as `load_quantized` of a folder."""
     for matrix in find_matrices(model):
-        place(model, matrix, KINDS[kind].of(matrix.module))  # type: ignore[arg-type]
+        place(model, matrix, KINDS[kind].of(matrix.module))
     return model.eval()
 
 
