@@ -24,6 +24,8 @@ def laid_over(spec: Spec, run: Path) -> str:
     A start that made good what quantising had cost (`loftq`) was trained over a base of its own making, to which the
     full-precision one is nearer than one that is quantised anew.
     """
+    if spec.quantization == "none":
+        return "none"
     summary = read_summary(run)
     variant = summary["best"]["config"].get("variant", "lora") if summary else "lora"
     return "none" if declared(str(variant)).quantized == "only" else spec.quantization
