@@ -10,7 +10,7 @@ Zhao et al., PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel, a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -43,8 +43,10 @@ class FullySharded(Workers):
     def device(self, module: nn.Module) -> torch.device:
         return self._device
 
-    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        self._sharded = _Sharded(module, self._device, self.world)
+    def prepare(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, added: Sequence[nn.Parameter] = ()
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        self._sharded = _Sharded(module, self._device, self.world, added)
         for parameter in self._sharded.trained:
             dist.broadcast(parameter.data, src=0)
         return module, optimizer
@@ -104,19 +106,21 @@ class FullySharded(Workers):
 
 
 class _Sharded:
-    """A module whose frozen parameters are partitioned, block by block.
+    """A module whose frozen parameters are partitioned, block by block, except those of an adapter (`added`).
 
     The parameters that it had are empty meanwhile: whoever holds them, such as a `Snapshot`, keeps no weight alive.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device, world: int) -> None:
+    def __init__(self, module: nn.Module, device: torch.device, world: int, added: Sequence[nn.Parameter] = ()) -> None:
         self.trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self._frozen = {name: p for name, p in module.named_parameters() if not p.requires_grad}
+        # Optimizers look at an adapter's frozen factors too.
+        whole = {*self.trained, *added}
+        self._frozen = {name: p for name, p in module.named_parameters() if p not in whole}
         self._module, self._home = module, {name: p.device for name, p in self._frozen.items()}
         mesh = init_device_mesh(device.type, (world,))
-        for parameter in self.trained:
+        for parameter in whole:
             parameter.data = parameter.data.to(device)
-        options: dict[str, Any] = {"mesh": mesh, "ignored_params": set(self.trained)}
+        options: dict[str, Any] = {"mesh": mesh, "ignored_params": whole}
         for block in _blocks(module):
             fully_shard(block, **options)
         fully_shard(module, **options)

@@ -29,8 +29,14 @@ class Parallel:
         """What the model computes on."""
         return next(module.parameters()).device
 
-    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """What to call forward on and to step, from the adapted model and its optimizer."""
+    def prepare(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, added: Sequence[nn.Parameter] = ()
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """What to call forward on and to step, from the adapted model and its optimizer.
+
+        Args:
+            added: the parameters that are not the base model's, trained or not.
+        """
         return module, optimizer
 
     def release(self) -> None:

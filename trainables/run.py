@@ -159,6 +159,7 @@ class TrialRun:
         started = time.perf_counter()
         config = adapter_config(knobs, settings, steps=self.steps, model=model)
         self.effective_rank = config.rank
+        base = set(model.parameters())
         self.adapted = self._attach(config, surroundings or Surroundings())
         self.attach_s = time.perf_counter() - started
         try:
@@ -166,7 +167,8 @@ class TrialRun:
                 recompute_blocks(model)
             own = self.head.free(self.model, self.variant.snapshot)
             self.head_optimizer = _adamw(own, config) if own else None
-            self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer())
+            added = [parameter for parameter in self.adapted.parameters() if parameter not in base]
+            self.module, self.optimizer = self.parallel.prepare(self.adapted, self.variant.make_optimizer(), added)
             for group in self._optimizer_groups():
                 group["initial_lr"] = group["lr"]
             self.parameters = [*self.variant.trainable_parameters(), *own]

@@ -217,7 +217,8 @@ class TrialSession:
         message = " ".join(told.split())
         # Attaching refuses by ValueError what the model cannot have.
         kind = "infeasible" if is_exhausted(error) or (self.run is None and isinstance(error, ValueError)) else "failed"
-        log_traceback(self.setup.run_dir, f"{key}  {dict(knobs)}", error)
+        if known is None:
+            log_traceback(self.setup.run_dir, f"{key}  {dict(knobs)}", error)
         self._close()
         return self.journal.fail(key, knobs, message, kind) if known is None else known
 

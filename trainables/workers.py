@@ -55,7 +55,9 @@ def failing() -> bool:
 class DataParallel(Workers):
     """DDP: each worker holds the whole model. The base is frozen and equal everywhere: only gradients are exchanged."""
 
-    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+    def prepare(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, added: Sequence[nn.Parameter] = ()
+    ) -> tuple[nn.Module, torch.optim.Optimizer]:
         return DistributedDataParallel(module, broadcast_buffers=False), optimizer
 
     def accumulating(self, module: Any, last: bool) -> contextlib.AbstractContextManager[object]:

@@ -12,7 +12,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,9 @@ class Zero(Workers):
 
     # ---- training -------------------------------------------------------------------------------------
 
-    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+    def prepare(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, added: Sequence[nn.Parameter] = ()
+    ) -> tuple[Any, Any]:
         import deepspeed
 
         self._optimizer = optimizer

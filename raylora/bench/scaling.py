@@ -46,8 +46,8 @@ def bench_scaling(
 ) -> dict[str, Any]:
     """Trains LoRA in each way on the same rows, in turns, so that a machine that slows down slows all of them.
 
-    `plain` is one process with all cores. Where workers share a trial they share the cores too, and the rows of its
-    steps: with GPUs each worker has one of its own.
+    `plain` is one process with all cores, or `OMP_NUM_THREADS` threads. Where workers share a trial they share these
+    too, and the rows of its steps; with GPUs each worker has one of its own.
 
     Args:
         model: alias, folder or hub id.
@@ -77,7 +77,7 @@ def bench_scaling(
             del chosen[name]
             left_out[name] = why
             progress.say(f"left out: {name} ({why})")
-    task = Task(str(resolve(model, quiet=quiet)), dtype, rank, rows, longest, os.cpu_count() or 1)
+    task = Task(str(resolve(model, quiet=quiet)), dtype, rank, rows, longest, _threads())
     peaks: dict[str, float] = {}
     found: dict[str, _Turns] = {name: _Turns() for name in chosen}
     with Crew(workers) as crew:
@@ -142,6 +142,10 @@ def _chosen(names: Sequence[str]) -> dict[str, Way]:
         if name not in WAYS:
             raise UserError.at("--ways", f"{name}; allowed: {'; '.join(WAYS)}", value=name, allowed=list(WAYS))
     return {name: way for name, way in WAYS.items() if not names or name in {"plain", *names}}
+
+
+def _threads() -> int:
+    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
 
 
 def _why_not(way: Way) -> str | None:

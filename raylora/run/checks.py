@@ -83,11 +83,12 @@ def _check_variants(spec: Spec) -> None:
     # Only here: looking a class up imports torch. All variants run on a ModelHost.
     place = spec.resources.strategy
     for field, name in fields:
-        runs_on = get_variant(name).runs_on
+        variant = get_variant(name)
+        runs_on, why = variant.runs_on, variant.not_elsewhere
         if place not in runs_on:
             raise UserError(
-                f"{field} = {name!r}: does not run on {place}; allowed: {', '.join(sorted(runs_on))}, or "
-                "another variant",
+                f"{field} = {name!r}: does not run on {place}{f' ({why})' if why else ''}; allowed: "
+                f"{', '.join(sorted(runs_on))}, or another variant",
                 field=field,
                 value=name,
                 allowed=sorted(runs_on),

@@ -52,8 +52,8 @@ class AdaLora(PeftVariant):
     shares_pass = "layer"
     step_time = 1.02
     rank_limited = False
-    # PEFT's scores read `Parameter.grad`, which DeepSpeed takes away.
     runs_on = frozenset({"hosted", "ddp", "fsdp"})
+    not_elsewhere = "its scores read whole gradients, which DeepSpeed takes away"
     options = {"warmup": 0.12, "final": 0.5, "interval": 0.001, "orthogonality": 0.1, "beta1": 0.85, "beta2": 0.85}
 
     @classmethod

@@ -51,6 +51,8 @@ class DyLora(Variant):
     float32_only = True
     shares_pass = "layer"
     rank_limited = False
+    runs_on = frozenset({"hosted", "ddp", "fsdp"})
+    not_elsewhere = "it puts back what a step moved and did not use, of which DeepSpeed keeps a copy of its own"
     options = {"frozen": False, "r_min": 1}
 
     @classmethod

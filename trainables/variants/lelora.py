@@ -80,7 +80,8 @@ class LeLora(Variant):
     activations = 1.1
     scale_rule = "1"
     actor = "trainables.lelora.actor:start_shared_policy"
-    runs_on = frozenset({"hosted"})  # workers would have to agree on strategies, and DDP wants a gradient everywhere
+    runs_on = frozenset({"hosted"})
+    not_elsewhere = "workers would each have a strategy of their own"
     options = {
         "dimensions": "auto",
         "positions": "all",

@@ -52,7 +52,8 @@ class Loft(PeftVariant):
     shares_pass = "factors"
     scale_rule = "1"
     rate_of = "full"  # its steps are those of full fine-tuning, which curvature at the start does not show
-    runs_on = frozenset({"hosted", "ddp", "fsdp"})  # DeepSpeed replaces the optimizer's view of its parameters
+    runs_on = frozenset({"hosted", "ddp", "fsdp"})
+    not_elsewhere = "its optimizer reads whole factors and gradients, which DeepSpeed partitions"
     options = {"eps": 1e-8}
     benchmark = Benchmark(cycle=2)  # one factor moves at even steps, the other at odd ones
 

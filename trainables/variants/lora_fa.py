@@ -16,8 +16,6 @@ class LoraFa(OneFactor):
     that gradient of B, s B A moves as near to full fine-tuning's gradient step as A's rows allow. The
     optimizer is PEFT's (AdamW with eps 1e-6; it projects in bf16 where the machine has it). A frozen A also
     means that no layer has to keep its inputs `(tokens, n)` for the backward pass, only A x `(tokens, r)`.
-
-    The optimizer keeps its state by the layer's name, not by parameter, which DeepSpeed cannot partition.
     """
 
     name = "lora_fa"
@@ -28,6 +26,7 @@ class LoraFa(OneFactor):
     step_time = 0.95
     rank_limited = False
     runs_on = frozenset({"hosted", "ddp", "fsdp"})
+    not_elsewhere = "its optimizer keeps its state by the layer's name, which DeepSpeed cannot partition"
     frozen = "A"
 
     def start(self, weight: torch.Tensor, a: nn.Parameter, b: nn.Parameter) -> None:

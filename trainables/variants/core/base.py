@@ -58,6 +58,7 @@ class Variant(Exported):
         exports_lora, saves: see `Exported`.
         runs_on: where it can be trained: "hosted" (one process that owns the base), "ddp", "fsdp", "deepspeed"
             (attached before the engine is built; under ZeRO stage 3 `Parallel.whole` is around `state`).
+        not_elsewhere: why it does not run elsewhere, in words, for the line that refuses it.
         options: names and defaults of the keys allowed in `AdapterConfig.extra`.
         rank_limited: whether r may not exceed min(m, n) of any adapted matrix, as where factors come from a
             decomposition of it. Elsewhere a larger r only repeats directions, and PEFT allows it.
@@ -75,6 +76,7 @@ class Variant(Exported):
     paper: ClassVar[str]
     parameters: ClassVar[str]
     runs_on: ClassVar[frozenset[str]] = frozenset({"hosted", "ddp", "fsdp", "deepspeed"})
+    not_elsewhere: ClassVar[str] = ""
     options: ClassVar[Mapping[str, Any]] = {}
     rank_limited: ClassVar[bool] = True
     trains_factors: ClassVar[bool] = True

@@ -89,6 +89,7 @@ class HyperVariant(Variant):
     """
 
     runs_on = frozenset({"hosted"})
+    not_elsewhere = "gradients go to its networks only after the backward pass in which workers exchange them"
     options = SHARED_OPTIONS
     trains_factors = False  # what is trained are networks, and what they generate has no graph of its own
 
