@@ -182,6 +182,12 @@ def test_a_deepspeed_file_that_cannot_run_is_refused(
     assert told in refusal(spec_file, *chosen, check=True)
 
 
+def test_a_variant_that_a_strategy_cannot_train_is_refused_with_the_reason(spec_file: Path) -> None:
+    told = refusal(spec_file, "space.variant=dylora", "resources.strategy=deepspeed", check=True)
+    assert "does not run on deepspeed (it puts back what a step moved" in told
+    assert "allowed: ddp, fsdp, hosted" in told
+
+
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
     path = tmp_path / "part.yaml"
     path.write_text("task: {name: gsm8k}\n")
