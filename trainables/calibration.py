@@ -16,6 +16,7 @@ from trainables.protocols import Scorer, TrialSetup
 from trainables.rows import Rows, as_rows
 from trainables.run import TrialRun
 from trainables.variants.core.matrices import select_matrices
+from trainables.written import Writer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -124,12 +125,13 @@ def _score(
 ) -> float:
     """Seconds to score a row: from short answers to a few rows, and where there is time, from whole answers to more."""
     device, scorer = next(model.parameters()).device, setup.scorer
+    writer = None if setup.engine is None else Writer(setup.engine)
     whole = scorer.sampling.max_new_tokens if "texts" in scorer.needs("validation") else 0
     brief = min(whole, _FEW_TOKENS)
 
     def seconds(rows: Rows, judge: Any) -> float:
         with evaluating(model):
-            found = evaluate_model(model, rows, judge, tokenizer, device=device, head=setup.head)
+            found = evaluate_model(model, rows, judge, tokenizer, device=device, head=setup.head, writer=writer)
         return float(found["eval_s"] or 0.0)
 
     few, more = validation[:_FEW_ROWS], validation[: _ROWS.get(device.type, _ROWS["cpu"])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from trainables.heads import LANGUAGE, Head
 from trainables.journal import Metrics
 from trainables.protocols import Mark, Outputs, Row, Scorer
 from trainables.sampling import cut, stopping
+from trainables.written import Writer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,6 +43,7 @@ def evaluate_model(
     parallel: Sharing | None = None,
     predictions: list[dict[str, Any]] | None = None,
     head: Head = LANGUAGE,
+    writer: Writer | None = None,
 ) -> Metrics:
     """What the model's answers are worth, by each metric that the scorer has for this split.
 
@@ -52,6 +55,7 @@ def evaluate_model(
         parallel: the workers that share the rows; None for one alone.
         predictions: Where given, gets one entry per row (of this worker): prompt, answer, completion, marks.
         head: what the model answers with.
+        writer: what writes the answers in the model's place; the likelihoods are the model's all the same.
 
     Returns:
         The scorer's figures (`<name>` and `<name>_se` of each metric), `validation_loss` (nats per completion token)
@@ -60,7 +64,10 @@ def evaluate_model(
     """
     started = time.perf_counter()
     mine = list(rows) if parallel is None else list(rows[parallel.rank :: parallel.world])
-    decoded = head.decode(module, mine, scorer, tokenizer, split, device)
+    if writer is not None and "texts" in scorer.needs(split):
+        decoded = _decode_elsewhere(writer, module, mine, scorer, tokenizer, split, device)
+    else:
+        decoded = head.decode(module, mine, scorer, tokenizer, split, device)
     return judge(
         decoded,
         module,
@@ -96,12 +103,38 @@ def decode(
         module,
         rows,
         pad_id=pad,
-        eos_ids=sorted({*end_tokens(module, tokenizer), *turn_ends(rows, tokenizer)}),
+        eos_ids=_ends(module, rows, tokenizer),
         sampling=scorer.sampling,
         ended=stopping(tokenizer, scorer.sampling.stop),
         device=device,
         told=told,
     )
+
+
+def _decode_elsewhere(
+    writer: Writer,
+    module: nn.Module,
+    rows: Sequence[Row],
+    scorer: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    split: str,
+    device: torch.device | str,
+) -> Decoded:
+    """As `decode`, with the answers of the writer: while it is at them, the model scores the references."""
+    import ray
+
+    dtype = str(next(module.parameters()).dtype).removeprefix("torch.")
+    waiting = writer.ask(rows, scorer.sampling, _ends(module, rows, tokenizer), dtype)
+    found = score_loss(module, rows, pad_id=pad_token(tokenizer), device=device)
+    wrote = ray.get(waiting)
+    if wrote is None:
+        return decode(module, rows, scorer, tokenizer, split=split, device=device)
+    return replace(found, answers=wrote.answers, cuts=wrote.cuts)
+
+
+def _ends(module: nn.Module, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end an answer to one of these rows."""
+    return sorted({*end_tokens(module, tokenizer), *turn_ends(rows, tokenizer)})
 
 
 def judge(

@@ -150,6 +150,7 @@ class TrialSetup:
         deadline: When a trial stops training and is scored as it is, in seconds since the epoch.
         pack: Trials that a host trains together (`trainables.packed`); 1 for one after the other.
         head: What the model answers with.
+        engine: Handle of an actor that writes the answers (`trainables.written.Writer`); None where the model does.
     """
 
     model_folder: str
@@ -169,3 +170,4 @@ class TrialSetup:
     deadline: float = math.inf
     pack: int = 1
     head: Head = LANGUAGE
+    engine: object = None

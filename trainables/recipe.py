@@ -22,6 +22,7 @@ from trainables.rows import as_rows
 from trainables.run import TrialRun
 from trainables.session import surroundings
 from trainables.variants.core.export import exported_adapter
+from trainables.written import Writer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -93,7 +94,7 @@ def run_recipe(
         folder.mkdir(parents=True, exist_ok=True)
     if job.knobs is None:
         with evaluating(model), parallel.serving(model):
-            return RecipeResult(scores=_scores(job, setup, model, tokenizer, parallel))
+            return RecipeResult(scores=_scores(job, setup, model, tokenizer, parallel, adapter=""))
     settings = replace(setup.settings, samples=job.samples, seed=job.seed)
     run = TrialRun(
         model,
@@ -141,15 +142,23 @@ def _scored(
     if metrics["diverged"]:
         return RecipeResult(metrics, {split: setup.scorer.worst_figures(split) for split in job.evaluate_on})
     with exported_adapter(model, folder / "adapter") as adapted, evaluating(adapted), parallel.serving(adapted):
-        return RecipeResult(metrics, _scores(job, setup, adapted, tokenizer, parallel))
+        scores = _scores(job, setup, adapted, tokenizer, parallel, adapter=str(folder / "adapter"))
+        return RecipeResult(metrics, scores)
 
 
 def _scores(
-    job: RecipeJob, setup: TrialSetup, module: nn.Module, tokenizer: PreTrainedTokenizerBase, parallel: Parallel
+    job: RecipeJob,
+    setup: TrialSetup,
+    module: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    parallel: Parallel,
+    *,
+    adapter: str,
 ) -> dict[str, Metrics]:
     """Scores per split; the first worker's predictions go to `<split>.parquet`."""
     scores: dict[str, Metrics] = {}
     device = parallel.device(module)
+    writer = None if setup.engine is None else Writer(setup.engine, adapter, merge=True)
     for split, refs in job.evaluate_on.items():
         predictions: list[dict[str, Any]] = []
         scores[split] = evaluate_model(
@@ -162,6 +171,7 @@ def _scores(
             parallel=parallel,
             predictions=predictions,
             head=setup.head,
+            writer=writer,
         )
         suffix = "" if parallel.world == 1 else f"-{parallel.rank}"
         if predictions:

@@ -32,6 +32,7 @@ from trainables.sequences import check_apart, collate_packed, packed_micro_batch
 from trainables.variants import get_variant
 from trainables.variants.core.config import AdapterConfig, Surroundings
 from trainables.variants.core.matching import effective_rank
+from trainables.written import Writer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -339,11 +340,20 @@ class TrialRun:
 
     # ---- evaluation -----------------------------------------------------------------------------------
 
-    def evaluate(self, rows: Sequence[Row], scorer: Scorer, tokenizer: PreTrainedTokenizerBase) -> Metrics:
+    def evaluate(
+        self, rows: Sequence[Row], scorer: Scorer, tokenizer: PreTrainedTokenizerBase, writer: Writer | None = None
+    ) -> Metrics:
         """The figures of the scorer on validation; see `evaluate_model`. Workers share the rows."""
         with evaluating(self.adapted), self.parallel.serving(self.adapted):
             return evaluate_model(
-                self.adapted, rows, scorer, tokenizer, device=self.device, parallel=self.parallel, head=self.head
+                self.adapted,
+                rows,
+                scorer,
+                tokenizer,
+                device=self.device,
+                parallel=self.parallel,
+                head=self.head,
+                writer=writer,
             )
 
     def validation_loss(self, rows: Sequence[Row]) -> float:

@@ -16,6 +16,7 @@ from trainables.modes import evaluating
 from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
 from trainables.variants.core.export import exported_adapter
+from trainables.written import Writer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,7 +48,8 @@ def score(
         ValueError, RuntimeError: the adapter does not belong to this model.
     """
     with over_base(model, tokenizer, adapter) as module, evaluating(module):
-        return {split: _scored(module, split, as_rows(rows), setup, tokenizer) for split, rows in sets.items()}
+        writer = None if setup.engine is None else Writer(setup.engine, adapter, merge=True)
+        return {split: _scored(module, split, as_rows(rows), setup, tokenizer, writer) for split, rows in sets.items()}
 
 
 def over_base(
@@ -68,10 +70,19 @@ def make_room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Non
         model.resize_token_embeddings(len(tokenizer))
 
 
-def _scored(module: nn.Module, split: str, rows: Sequence[Any], setup: TrialSetup, tokenizer: Any) -> Scored:
+def _scored(
+    module: nn.Module, split: str, rows: Sequence[Any], setup: TrialSetup, tokenizer: Any, writer: Writer | None
+) -> Scored:
     answers: list[dict[str, Any]] = []
-    device = next(module.parameters()).device
     metrics = evaluate_model(
-        module, rows, setup.scorer, tokenizer, split=split, device=device, predictions=answers, head=setup.head
+        module,
+        rows,
+        setup.scorer,
+        tokenizer,
+        split=split,
+        device=next(module.parameters()).device,
+        predictions=answers,
+        head=setup.head,
+        writer=writer,
     )
     return Scored(metrics, answers)

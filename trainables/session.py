@@ -20,6 +20,7 @@ from trainables.evaluation import pad_token
 from trainables.exhausted import is_exhausted
 from trainables.heads import LANGUAGE, Head
 from trainables.journal import Ending, Journal, Knobs, Metrics, log_traceback, trial_key
+from trainables.live import FOLDER as LIVE
 from trainables.live import Beacon, Phase
 from trainables.parallel import Parallel
 from trainables.protocols import TrialSetup
@@ -30,6 +31,7 @@ from trainables.saved import saved
 from trainables.stops import asked_to_stop
 from trainables.variants.core.config import Surroundings
 from trainables.variants.core.matrices import head_modules
+from trainables.written import Writer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -235,8 +237,23 @@ class TrialSession:
         self._show("scoring")
         scores: Metrics = self.setup.scorer.worst_figures("validation")
         if not run.diverged:
-            scores = run.evaluate(self.validation, self.setup.scorer, self.tokenizer)
+            scores = self._scored(run)
         return self.report(scores, late)
+
+    def _scored(self, run: TrialRun) -> Metrics:
+        """The trial's scores; where an engine writes the answers, of the adapter as it would be exported now."""
+        rows, scorer, engine = self.validation, self.setup.scorer, self.setup.engine
+        apart = run.variant.saves != "peft"  # whole matrices, which no engine loads over the base
+        if engine is None or apart or "texts" not in scorer.needs("validation"):
+            return run.evaluate(rows, scorer, self.tokenizer)
+        # Below the run's folder, which the engine's node sees too.
+        folder = Path(self.setup.run_dir) / LIVE / f"written-{self.key}"
+        try:
+            run.save_adapter(folder, self.setup.model_folder)
+            return run.evaluate(rows, scorer, self.tokenizer, Writer(engine, str(folder)))
+        finally:
+            if self.leader:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def next_report(self) -> int:
         """Samples of the budget after which the next report is due."""

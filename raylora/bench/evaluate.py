@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ def bench_evaluate(
     longest: int = 160,
     batches: Sequence[int] = (8, 32, 200),
     dtype: str = "float32",
+    engine: str | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def bench_evaluate(
         rows: questions, of one to a dozen sentences.
         shortest, longest: answers, in tokens.
         batches: sizes at which transformers is measured.
+        engine: `vllm` has vLLM answer, too, by the engine of `evaluate.engine`.
 
     Returns:
         `ours` and `transformers` (by batch size): `seconds`, `cpu_s` (of this process on all its threads, which tells
@@ -47,7 +50,8 @@ def bench_evaluate(
         `cpu_speedup`, its seconds there over ours; `equal_rows`, how many answers are the same there token
         for token; `differ_at`, for each other row its first other token's place, and `gaps`, how far apart the logits
         of the two tokens are there when the row is read alone; `tied_rows`, those with a gap below `TIE`, whose choice
-        is one of rounding; `rows`, `tokens`, `threads`.
+        is one of rounding; `rows`, `tokens`, `threads`. With an engine `vllm`: the same figures, `load_s`, the seconds until it
+        could answer, `speedup` and `cpu_speedup`, ours over its, and `equal_rows`, how many answers are ours.
     """
     import torch
 
@@ -96,12 +100,14 @@ def bench_evaluate(
         progress.say(f"transformers, batches of {size}")
         told, theirs[size] = timed(partial(_with_transformers, base, questions, lengths, size, pad))
         result["transformers"][str(size)] = told
+    others = {} if engine is None else {"vllm": _with_vllm(base, model, questions, lengths, found, own, progress)}
     best = min(batches, key=lambda size: result["transformers"][str(size)]["seconds"])
     differ = [_first_other(*pair) for pair in zip(found, theirs[best], strict=True)]
     places = {row: place for row, place in enumerate(differ) if place is not None}
     gaps = {row: _gap(base, questions[row], found[row], theirs[best][row], place) for row, place in places.items()}
     return {
         **result,
+        **others,
         "best_batch": best,
         "speedup": result["transformers"][str(best)]["seconds"] / own["seconds"],
         "cpu_speedup": result["transformers"][str(best)]["cpu_s"] / own["cpu_s"],
@@ -177,6 +183,50 @@ def _with_transformers(
         for i, ids, count in zip(places, out[:, width:].tolist(), own, strict=True):
             answers[i] = ids[:count]
     return answers
+
+
+def _with_vllm(
+    model: Any,
+    name: str,
+    questions: Sequence[Sequence[int]],
+    lengths: Sequence[int],
+    ours: Sequence[Sequence[int]],
+    own: Mapping[str, float],
+    progress: Progress,
+) -> dict[str, float]:
+    """The same answers by vLLM's engine: its figures, and ours over them."""
+    import torch
+
+    from raylora.run.engine.actor import Engine, EngineSetup
+    from trainables.protocols import Sampling
+    from trainables.written import Asked
+
+    progress.say("vLLM: loading the model")
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    longest = max(map(len, questions)) + max(lengths)
+    with tempfile.TemporaryDirectory(prefix="raylora-bench-") as work:
+        engine = Engine(EngineSetup(name, length=longest + 1, rank=8, run_dir=work, threads=torch.get_num_threads()))
+        try:
+            started = time.perf_counter()
+            engine.start(dtype)
+            load_s = time.perf_counter() - started
+            progress.say("vLLM")
+            before, started = engine.cpu_seconds(), time.perf_counter()
+            wrote = engine.write(Asked("", questions, Sampling(max(lengths)), [], dtype, limits=lengths))
+            seconds, cpu_s = time.perf_counter() - started, engine.cpu_seconds() - before
+        finally:
+            engine.close()
+    assert wrote is not None
+    return {
+        "seconds": seconds,
+        "cpu_s": cpu_s,
+        "rows_per_s": len(questions) / seconds,
+        "tokens_per_s": sum(lengths) / seconds,
+        "load_s": load_s,
+        "speedup": own["seconds"] / seconds,
+        "cpu_speedup": own["cpu_s"] / cpu_s,
+        "equal_rows": sum(answers[0] == list(mine) for answers, mine in zip(wrote.answers, ours, strict=True)),
+    }
 
 
 @contextlib.contextmanager

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, metavar="N", help="at most so many rows, drawn by a constant seed")
     parser.add_argument("--base", metavar="MODEL", help="base model of the adapter, instead of the one that it names")
     parser.add_argument("--answers", metavar="FILE.jsonl", help="each row's prompt, answer, completion and scores")
+    parser.add_argument(
+        "--engine", choices=("transformers", "vllm"), help="who writes the answers (evaluate.engine); default: the host"
+    )
     add_quiet(parser)
     add_unsafe(parser)
     add_json(parser)
@@ -47,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
     at_least_one(options, "rows")
     spec, overrides = spec_and_changes(options)
     changes = {} if options.task is None else {"task.name": options.task}
+    changes |= {} if options.engine is None else {"evaluate.engine": options.engine}
     changes |= {} if options.metrics is None else {"task.metrics": _metrics(options.metrics)}
     changes |= dict(parse_override(override) for override in overrides)
     if options.answers is not None:  # first: scoring takes long

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from raylora.build import build_task, check_rows
 from raylora.errors import UserError
+from raylora.run.engine.vllm import vllm_python
 from raylora.run.tracking import make_trackers
 from raylora.spec import Spec, load
 from raylora.spec.paths import URI, absolute_storage, local_path, why_not_writable
@@ -46,6 +47,7 @@ def check_world(spec: Spec) -> None:
     check_model("model", spec.model)
     _check_flash(spec)
     _check_deepspeed(spec)
+    _check_engine(spec)
     check_storage(spec.storage_path)
     make_trackers(spec)
 
@@ -312,6 +314,11 @@ def _check_offload(zero: dict[str, Any], refused: Callable[[str], UserError]) ->
             raise refused(f"{name}.nvme_path = {told.get('nvme_path')!r}: no such folder; name one on the disk to use")
         if shutil.which("g++") is None:
             raise refused(f"{name}.device = 'nvme': its operator is compiled on first use; install g++ and libaio")
+
+
+def _check_engine(spec: Spec) -> None:
+    if spec.evaluate.engine == "vllm":
+        vllm_python("evaluate.engine")
 
 
 def check_storage(path: str) -> None:

@@ -20,6 +20,8 @@ from raylora.data.tokens import Tokenising
 from raylora.errors import UserError, user_error_of
 from raylora.progress import Progress
 from raylora.run.checks import check_quantization
+from raylora.run.engine.start import start_engine
+from raylora.run.engine.vllm import vllm_python
 from raylora.run.final import headline, is_figure, over_seeds, part_of, sample_rows
 from raylora.run.folder import read_run
 from raylora.run.heads import head_of_run
@@ -127,6 +129,8 @@ def evaluate(
     asked, keeper = _spec(subject, spec, data, changes or {}, split, rows)
     check_adapter(subject, asked.task.head, asked.quantization)
     check_quantization(asked)
+    if asked.evaluate.engine == "vllm":
+        vllm_python("evaluate.engine")
     task = build_task(asked)
     check_rows(asked, task, _splits_given(task) if data else _splits_read(task, split))
     progress = Progress(task.metric, quiet)
@@ -338,9 +342,20 @@ def _score(
         head=task.head,
     )
     hosts: list[Any] = []
+    engine = None
     try:
         progress.say("evaluate: loading the model")
-        hosts = start_hosts(setup, 1, **host_options(spec))
+        engine = start_engine(
+            spec,
+            task.scoring,
+            sets,
+            model=setup.model_folder,
+            folder=subject.folder,
+            rank=0,
+            run_dir=work,
+            tokenizer=setup.tokenizer_folder,
+        )
+        hosts = start_hosts(replace(setup, engine=engine), 1, **host_options(spec))
         rehearse(task.scoring, first_rows(sets), hosts)
         told = ", ".join(f"{len(rows)} rows of {name}" for name, rows in sets.items())
         progress.say(f"evaluate: scoring {told}")
@@ -359,8 +374,8 @@ def _score(
         what = f"over {subject.base} cannot be scored" if subject.adapter else "cannot be scored"
         raise UserError(f"MODEL: {subject.name} {what}: {why(error)}", field="MODEL", value=subject.name) from error
     finally:
-        for host in hosts:
-            ray.kill(host)
+        for actor in [*hosts, *([] if engine is None else [engine])]:
+            ray.kill(actor)
 
 
 def _told(

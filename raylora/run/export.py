@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Literal
 from raylora.errors import UserError
 from raylora.models import base_for_adapters, resolve
 from raylora.run.card import write_card
+from raylora.run.engine.vllm import is_vllm_here, refusals
 from raylora.run.folder import no_adapter, read_run
 from raylora.run.heads import head_of_run
 from raylora.run.llamacpp.gguf import TYPES, converter, write_gguf
@@ -126,7 +128,21 @@ def _has_to_be_uniform(adapter: Path, program: str, say: Callable[[str], None]) 
         )
     if look.needs == "uniform":
         say(f"{look.why}: written with one rank and one alpha, which computes the same")
+    if program == "vllm":
+        _ask_vllm(adapter, uniform=look.needs == "uniform")
     return look.needs == "uniform"
+
+
+def _ask_vllm(adapter: Path, *, uniform: bool) -> None:
+    """Has vLLM itself look at the adapter as it will be written, where vLLM is here. Raises UserError if it refuses."""
+    if not is_vllm_here():
+        return
+    with tempfile.TemporaryDirectory(prefix="raylora-check-") as work:
+        (told,) = refusals([write_uniform(adapter, Path(work) / "adapter") if uniform else adapter], "--check")
+    if told:
+        raise UserError.at(
+            "--check", f"vllm: it refuses the adapter: {told} --format merged writes a model that it can have"
+        )
 
 
 def _check_gguf(spec: Spec) -> None:

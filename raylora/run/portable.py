@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# The ranks that vLLM can make room for end there.
-LARGEST_OF_VLLM = 512
+# The ranks that vLLM can make room for.
+RANKS_OF_VLLM = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+LARGEST_OF_VLLM = RANKS_OF_VLLM[-1]
 PROGRAMS = {"vllm": "vLLM", "llamacpp": "llama.cpp"}
 # Fields of a LoRA's configuration that mean something else than B A, and what that is called.
 _MORE = {
@@ -31,6 +32,9 @@ _MORE = {
     "target_parameters": "parameters of experts",
     "trainable_token_indices": "tokens trained one by one",
     "layer_replication": "replicated layers",
+    "alora_invocation_tokens": "activation by tokens",
+    "use_bdlora": "block-diagonal matrices",
+    "use_qalora": "QALoRA",
 }
 _UNEVEN = {"rank_pattern": "ranks that differ", "alpha_pattern": "alphas that differ"}
 
@@ -70,6 +74,11 @@ def look_at(adapter: Path, program: str) -> Look:
     if program == "llamacpp" and told.get("use_rslora"):
         uneven.append("rsLoRA's scale")
     return Look("uniform", f"{name} does not know {' and '.join(uneven)}") if uneven else Look("")
+
+
+def vllm_room(rank: int) -> int:
+    """The least room of vLLM's that an adapter of a rank fits into; `LARGEST_OF_VLLM` where none does."""
+    return next((room for room in RANKS_OF_VLLM if room >= rank), LARGEST_OF_VLLM)
 
 
 def write_uniform(adapter: Path, target: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from raylora.build import build_data, build_task, how_loaded, threads_per_host, train_settings, worker_group
 from raylora.progress import Progress
 from raylora.run.checkpoint import check_checkpoint
+from raylora.run.engine.start import load_engine, start_engine
 from raylora.run.fit import fit_space
 from raylora.run.folder import CURVATURE, DATA
 from raylora.run.heads import labels_told
@@ -122,6 +123,17 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None,
     # Their checkpoints lie with those of the trials: on shared storage on a cluster, gone when the run is finished.
     variants = {*spec.space.variant, spec.default_recipe.variant}
     setup = replace(setup, actors=start_actors(variants, folder / "checkpoints"))
+    splits = ["validation", *(prepared.tests if spec.final.enabled else ())]
+    engine = start_engine(
+        spec,
+        task.scoring,
+        splits,
+        model=setup.model_folder,
+        folder=Path(model_folder),
+        rank=max(*spec.space.rank, spec.default_recipe.rank),
+        run_dir=str(folder),
+    )
+    setup = replace(setup, engine=engine)
     run = Run(spec, folder, progress, task, prepared, setup, worker_group(spec), ratios=ratios, keeper=keeper)
     if run.group is None:
         from trainables.host import start_hosts, start_latest
@@ -133,6 +145,9 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None,
         # The search needs it, and its import takes seconds: those in which the hosts load the model.
         import ray.tune  # noqa: F401
     try:
+        if engine is not None:
+            progress.say("answers: vLLM loads the model")
+            progress.say(f"answers: vLLM {load_engine(engine, spec)} writes them")
         tests = first_test_rows(task) if spec.final.enabled else {}
         rehearse(task.scoring, {**first_rows({"validation": prepared.validation}), **tests}, run.hosts)
         if keeper is not None and keeper.plan is None:
@@ -209,6 +224,6 @@ def stop_actors(run: Run) -> None:
     """End the actors that `prepare` and the search started."""
     import ray
 
-    alone = [actor for actor in (run.latest, run.pool) if actor is not None]
+    alone: list[Any] = [actor for actor in (run.latest, run.pool, run.setup.engine) if actor is not None]
     for actor in [*run.hosts, *run.setup.actors.values(), *alone]:
         ray.kill(actor)

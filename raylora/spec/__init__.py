@@ -2,6 +2,7 @@
 
 from raylora.spec.model import (
     DEFAULT_LLM,
+    EvaluateSpec,
     FinalSpec,
     KnowledgeSpec,
     RecipeSpec,
@@ -17,6 +18,7 @@ from raylora.spec.task import TaskSpec
 
 __all__ = [
     "DEFAULT_LLM",
+    "EvaluateSpec",
     "FinalSpec",
     "KnowledgeSpec",
     "RecipeSpec",

@@ -140,6 +140,31 @@ class FinalSpec(_Budget):
     seeds: int = Field(1, ge=1, description="Trainings per recipe, each with its own seed.")
 
 
+class EvaluateSpec(Part):
+    """Who writes the answers that are scored; likelihoods are always the hosts'."""
+
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="vllm: one engine beside the hosts, which all adapters are loaded into."
+    )
+    gpus: float | None = Field(
+        None, ge=0, description="GPUs of vLLM's engine; below 1 for a share of one; default: as gpus_per_host."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> EvaluateSpec:
+        if self.gpus is not None and self.engine != "vllm":
+            raise UserError(
+                f"gpus = {self.gpus:g} with engine = {self.engine!r}; allowed: engine = 'vllm'",
+                field="gpus",
+                value=self.gpus,
+            )
+        if self.gpus is not None and self.gpus > 1 and self.gpus != math.floor(self.gpus):
+            raise UserError(
+                f"gpus = {self.gpus:g}; allowed: a whole number, or a share below 1", field="gpus", value=self.gpus
+            )
+        return self
+
+
 class ResourcesSpec(Part):
     """What one experiment uses. Hosts run trials side by side; workers share one trial (Ray Train)."""
 
@@ -214,6 +239,7 @@ class Spec(Part):
     search: SearchSpec = Field(default_factory=SearchSpec)
     default_recipe: RecipeSpec = Field(default_factory=RecipeSpec)
     final: FinalSpec = Field(default_factory=FinalSpec)
+    evaluate: EvaluateSpec = Field(default_factory=EvaluateSpec)
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
 
     @field_validator("budget", mode="before")
@@ -260,6 +286,22 @@ class Spec(Part):
                 field="quantization",
                 value=self.quantization,
                 allowed=["none"],
+            )
+        if self.evaluate.engine == "vllm" and self.quantization != "none":
+            raise UserError(
+                f"evaluate.engine = 'vllm' with quantization = {self.quantization!r}, which vLLM's engine would not hold; "
+                "allowed: transformers, or quantization = 'none'",
+                field="evaluate.engine",
+                value="vllm",
+                allowed=["transformers"],
+            )
+        if self.evaluate.engine == "vllm" and self.task.head != "language":
+            raise UserError(
+                f"evaluate.engine = 'vllm' with task.head = {self.task.head!r}, which writes no text; allowed: "
+                "transformers",
+                field="evaluate.engine",
+                value="vllm",
+                allowed=["transformers"],
             )
         if self.mode == "train" and self.resources.pack != 1:
             raise UserError(

@@ -19,12 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--longest", type=int, default=160, help="answer, in tokens (default 160)")
     parser.add_argument("--batches", default="8,32,200", help="sizes to try transformers at (default 8,32,200)")
     parser.add_argument("--dtype", choices=("auto", "bfloat16", "float32"), default="float32", help="default float32")
+    parser.add_argument("--engine", choices=("vllm",), help="have that answer, too")
     add_quiet(parser)
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     from raylora.bench.evaluate import bench_evaluate
+    from raylora.run.engine.vllm import vllm_python
 
     at_least_one(options, "rows", "shortest")
     if options.longest < options.shortest:
@@ -38,6 +40,8 @@ def run(options: argparse.Namespace) -> None:
             f"{options.batches}; allowed: whole numbers above 0, separated by commas",
             value=options.batches,
         )
+    if options.engine is not None:
+        vllm_python("--engine")
     figures = bench_evaluate(
         options.model,
         rows=options.rows,
@@ -45,6 +49,7 @@ def run(options: argparse.Namespace) -> None:
         longest=options.longest,
         batches=batches,
         dtype=options.dtype,
+        engine=options.engine,
         quiet=options.quiet,
     )
     answer(options, figures, lambda: _show(figures))
@@ -53,6 +58,8 @@ def run(options: argparse.Namespace) -> None:
 def _show(figures: Mapping[str, Any]) -> None:
     sides = {"raylora": figures["ours"]}
     sides |= {f"transformers, batch {size}": told for size, told in figures["transformers"].items()}
+    vllm = figures.get("vllm")
+    sides |= {} if vllm is None else {"vLLM": vllm}
     print_table(
         ["side", "seconds", "processor, s", "rows/s", "tokens/s"],
         [
@@ -71,6 +78,11 @@ def _show(figures: Mapping[str, Any]) -> None:
         f"({figures['cpu_speedup']:.2f} by processor time); "
         f"{figures['equal_rows']} of {figures['rows']} answers are equal token for token{_ties(figures)}"
     )
+    if vllm is not None:
+        print(
+            f"vLLM: {vllm['speedup']:.2f} times as fast as raylora ({vllm['cpu_speedup']:.2f} by processor time), once "
+            f"it was loaded in {vllm['load_s']:.0f} s; {vllm['equal_rows']} of {figures['rows']} answers are raylora's"
+        )
 
 
 def _ties(figures: Mapping[str, Any]) -> str:

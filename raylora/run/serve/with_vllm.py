@@ -7,18 +7,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from raylora.run.elsewhere import find_python
+from raylora.run.engine.vllm import vllm_python
 from raylora.run.export import merge_to
-from raylora.run.portable import look_at, write_uniform
+from raylora.run.portable import look_at, vllm_room, write_uniform
 from raylora.run.serve import listening
 from raylora.run.serve.children import serve_child
 from raylora.run.serve.listening import Address
 from raylora.run.subject import Subject
-
-VARIABLE = "RAYLORA_VLLM_PYTHON"
-REMEDY = "install the extra vllm with constraints-vllm.txt into an environment of its own"
-# The ranks that vLLM has room for.
-_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def run(subject: Subject, address: Address, dtype: str, say: Callable[[str], None]) -> None:
@@ -28,7 +23,7 @@ def run(subject: Subject, address: Address, dtype: str, say: Callable[[str], Non
         UserError: vLLM is not there, or the address cannot be had.
         RunFailed: vLLM ended by itself.
     """
-    python = find_python("vllm", VARIABLE, "--engine", REMEDY)
+    python = vllm_python("--engine")
     port = listening.free_port(address.host, address.port)
     with tempfile.TemporaryDirectory(prefix="raylora-serve-") as work:
         command = [python, "-m", "vllm.entrypoints.cli.main", "serve"]
@@ -53,6 +48,5 @@ def arguments(subject: Subject, address: Address, work: Path, say: Callable[[str
     if found.needs == "uniform":
         adapter = write_uniform(subject.adapter, work / "adapter")
     rank = json.loads((adapter / "adapter_config.json").read_text())["r"]
-    room = next((one for one in _RANKS if one >= rank), rank)
-    lora = ["--enable-lora", "--max-lora-rank", str(room), "--lora-modules", f"{address.name}={adapter}"]
+    lora = ["--enable-lora", "--max-lora-rank", str(vllm_room(rank)), "--lora-modules", f"{address.name}={adapter}"]
     return [str(subject.folder), *tokenizer, *lora]

@@ -1,0 +1,1 @@
+"""Run as files, in the environment that has vLLM: nothing here imports raylora."""
