@@ -10,6 +10,7 @@ from trainables.evaluation import evaluate_model
 from trainables.parallel import Parallel
 from trainables.protocols import Sampling
 from trainables.testing import ExactMatch, make_tiny_model, tokenised_rows
+from trainables.written import Asked, Writer, Wrote
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,47 @@ def test_predictions_hold_the_completion_and_what_it_is_worth(loaded) -> None:
     predictions: list[dict[str, Any]] = []
     evaluate_model(model, tokenised_rows(tokenizer, 2), ExactMatch(), tokenizer, predictions=predictions)
     assert set(predictions[0]) == {"row", "prompt", "answer", "completion", "score"}
+
+
+class Elsewhere:
+    """In the place of an engine's handle: its `write.remote` answers at once."""
+
+    def __init__(self, wrote: Wrote | None) -> None:
+        self.wrote, self.asked = wrote, []
+        self.write = self
+
+    def remote(self, asked: Asked) -> Wrote | None:
+        self.asked.append(asked)
+        return self.wrote
+
+
+@pytest.fixture
+def no_waiting(monkeypatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "get", lambda found: found)
+
+
+def test_answers_of_an_engine_are_scored_beside_the_models_own_losses(loaded, no_waiting) -> None:
+    model, tokenizer = loaded
+    rows, scorer = tokenised_rows(tokenizer, 3), Wants(parts=frozenset({"texts", "losses"}), sampling=Sampling(4))
+    alone = evaluate_model(model, rows, scorer, tokenizer)
+    written = tokenizer("12")["input_ids"]
+    engine = Elsewhere(Wrote([[written]] * 3, [0, 0, 1]))
+    found = evaluate_model(model, rows, scorer, tokenizer, writer=Writer(engine, "folder", merge=True))
+    assert scorer.given[1].texts == [[tokenizer.decode(written)]] * 3 and found["answers_cut"] == pytest.approx(1 / 3)
+    assert found["validation_loss"] == pytest.approx(alone["validation_loss"], rel=1e-4)
+    (asked,) = engine.asked
+    assert (asked.adapter, asked.merge, asked.dtype) == ("folder", True, "float32")
+    assert asked.prompts == [row["prompt_ids"] for row in rows] and tokenizer.eos_token_id in asked.ends
+
+
+def test_where_an_engine_has_no_answer_and_where_none_is_read_the_model_does_it_all(loaded, no_waiting) -> None:
+    model, tokenizer = loaded
+    rows, scorer = tokenised_rows(tokenizer, 3), Wants(parts=frozenset({"texts"}))
+    engine = Elsewhere(None)
+    evaluate_model(model, rows, scorer, tokenizer)
+    evaluate_model(model, rows, scorer, tokenizer, writer=Writer(engine))
+    assert scorer.given[0].texts == scorer.given[1].texts and len(engine.asked) == 1
+    evaluate_model(model, rows, Wants(parts=frozenset({"losses"})), tokenizer, writer=Writer(engine))
+    assert len(engine.asked) == 1

@@ -141,7 +141,9 @@ class Engine:
             return self._child
         self.close()
         setup, log = self.setup, Path(self.setup.run_dir) / LOG
-        rank = wanted.rank and max(wanted.rank, vllm_room(setup.rank))
+        # Room for the adapters that will come, too.
+        expected = vllm_room(setup.rank) if setup.rank and wanted.model == self._base else 0
+        rank = max(wanted.rank, expected)
         how = {
             "model": str(wanted.model),
             "tokenizer": setup.tokenizer or str(self._base),

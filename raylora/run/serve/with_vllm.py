@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from raylora.run.engine.vllm import vllm_python
+from raylora.run.engine.vllm import ENVIRONMENT, vllm_python
 from raylora.run.export import merge_to
 from raylora.run.portable import look_at, vllm_room, write_uniform
 from raylora.run.serve import listening
@@ -31,7 +32,8 @@ def run(subject: Subject, address: Address, dtype: str, say: Callable[[str], Non
         command += ["--host", address.host, "--port", str(port), "--dtype", dtype]
         # Not among the arguments, which all users of the machine can read.
         secret = {"VLLM_API_KEY": address.key} if address.key else {}
-        serve_child(command, address, port, environment=secret)
+        usual = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+        serve_child(command, address, port, environment={**usual, **secret})
 
 
 def arguments(subject: Subject, address: Address, work: Path, say: Callable[[str], None]) -> list[str]:

@@ -52,7 +52,7 @@ def test_adapters_come_and_go_in_one_process(engine, adapter) -> None:
 
 def test_answers_cut_at_their_limit_are_counted(engine) -> None:
     found = engine.write(asked(sampling=Sampling(3, temperature=1.0, n=2)))
-    assert found.answers == [[[7, 0, 1]] * 2] and found.cuts == [2]
+    assert found.answers == [[[7, 0, 8]] * 2] and found.cuts == [2]
     assert engine.write(asked()).cuts == [0]
 
 
@@ -107,10 +107,13 @@ def test_the_draws_of_a_prompt_are_its_own() -> None:
 @pytest.mark.skipif(VARIABLE not in os.environ, reason=f"{VARIABLE}: vLLM is in an environment of its own")
 @pytest.mark.parametrize("model", ["tiny", "smollm2-135m"])
 def test_vllm_finds_the_greedy_tokens_of_the_host(model, tmp_path) -> None:
+    import pyarrow as pa
+
     from raylora.models import resolve
     from trainables.evaluation import decode, end_tokens, turn_ends
     from trainables.protocols import TrainSettings, TrialSetup
     from trainables.recipe import RecipeJob, run_recipe
+    from trainables.rows import Rows
     from trainables.session import load_base
     from trainables.testing import ExactMatch, make_tiny_model, tokenised_rows
     from trainables.variants.core.export import exported_adapter
@@ -124,7 +127,11 @@ def test_vllm_finds_the_greedy_tokens_of_the_host(model, tmp_path) -> None:
     loaded, tokenizer = load_base(setup)
     rows = tokenised_rows(tokenizer, 40)
     knobs = {"variant": "pissa", "rank": 4, "alpha_ratio": 1, "learning_rate": 1e-3, "batch_size": 8, "dropout": 0.0}
-    run_recipe(RecipeJob(str(tmp_path), {}, knobs, rows[:32], samples=32), setup, loaded, tokenizer)
+    table = pa.Table.from_pylist(rows[:32])
+    with pa.OSFile(str(tmp_path / "rows.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    job = RecipeJob(str(tmp_path), {}, knobs, Rows([str(tmp_path / "rows.arrow")]), samples=32)
+    run_recipe(job, setup, loaded, tokenizer)
     asked = rows[32:]
     untouched = decode(loaded, asked, scorer, tokenizer).answers
     with exported_adapter(loaded, tmp_path / "adapter") as adapted:
