@@ -45,7 +45,8 @@ class LLM:
         if ids[0] == 6:
             os._exit(3)
         rank = 0 if lora is None else json.loads((pathlib.Path(lora.path) / "adapter_config.json").read_text())["r"]
-        found = [ids[0], rank, self.room, self.whole, params.seed or 0, (params.stop_token_ids or [0])[0]][:params.max_tokens]
+        end = (params.stop_token_ids or [0])[0]
+        found = [ids[0], rank, self.room, self.whole, params.seed or 0, end][:params.max_tokens]
         return Output(index, found, "stop" if len(found) == 6 else "length")
 """
 MORE = {
