@@ -50,8 +50,8 @@ def bench_evaluate(
         `cpu_speedup`, its seconds there over ours; `equal_rows`, how many answers are the same there token
         for token; `differ_at`, for each other row its first other token's place, and `gaps`, how far apart the logits
         of the two tokens are there when the row is read alone; `tied_rows`, those with a gap below `TIE`, whose choice
-        is one of rounding; `rows`, `tokens`, `threads`. With an engine `vllm`: the same figures, `load_s`, the seconds until it
-        could answer, `speedup` and `cpu_speedup`, ours over its, and `equal_rows`, how many answers are ours.
+        is one of rounding; `rows`, `tokens`, `threads`. With an engine `vllm`: the same figures, `load_s`, the seconds
+        until it could answer, `speedup` and `cpu_speedup`, ours over its, and `equal_rows`, how many answers are ours.
     """
     import torch
 
