@@ -289,7 +289,7 @@ class Spec(Part):
             )
         if self.evaluate.engine == "vllm" and self.quantization != "none":
             raise UserError(
-                f"evaluate.engine = 'vllm' with quantization = {self.quantization!r}, which vLLM's engine would not hold; "
+                f"evaluate.engine = 'vllm' with quantization = {self.quantization!r}, which vLLM would not hold; "
                 "allowed: transformers, or quantization = 'none'",
                 field="evaluate.engine",
                 value="vllm",
