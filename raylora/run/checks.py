@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from raylora.build import build_task, check_rows
 from raylora.errors import UserError
-from raylora.run.engine.vllm import vllm_python
 from raylora.run.tracking import make_trackers
+from raylora.run.vllm import vllm_python
 from raylora.spec import Spec, load
 from raylora.spec.paths import URI, absolute_storage, local_path, why_not_writable
 from raylora.spec.text import choose, short

@@ -21,7 +21,6 @@ from raylora.errors import UserError, user_error_of
 from raylora.progress import Progress
 from raylora.run.checks import check_quantization
 from raylora.run.engine.start import start_engine
-from raylora.run.engine.vllm import vllm_python
 from raylora.run.final import headline, is_figure, over_seeds, part_of, sample_rows
 from raylora.run.folder import read_run
 from raylora.run.heads import head_of_run
@@ -31,6 +30,7 @@ from raylora.run.quantized import laid_over
 from raylora.run.rehearsal import first_rows, rehearse
 from raylora.run.subject import Subject, check_adapter, find_subject
 from raylora.run.trouble import why
+from raylora.run.vllm import vllm_python
 from raylora.spec import Spec, from_dict
 from raylora.spec.text import put
 from raylora.tasks import TASKS, Task

@@ -13,12 +13,12 @@ from typing import Literal
 from raylora.errors import UserError
 from raylora.models import base_for_adapters, resolve
 from raylora.run.card import write_card
-from raylora.run.engine.vllm import is_vllm_here, refusals
 from raylora.run.folder import no_adapter, read_run
 from raylora.run.heads import head_of_run
 from raylora.run.llamacpp.gguf import TYPES, converter, write_gguf
 from raylora.run.portable import PROGRAMS, look_at, write_uniform
 from raylora.run.quantized import difference
+from raylora.run.vllm import is_vllm_here, refusals
 from raylora.spec import Spec
 from raylora.spec.paths import writable_folder
 from trainables.heads import LANGUAGE, Head

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from raylora.bench.evaluate import bench_evaluate
-    from raylora.run.engine.vllm import vllm_python
+    from raylora.run.vllm import vllm_python
 
     at_least_one(options, "rows", "shortest")
     if options.longest < options.shortest:

@@ -13,9 +13,9 @@ import numpy as np
 from raylora import models
 from raylora.errors import RunFailed, UserError
 from raylora.run.engine.child import Child, ChildDied, Refused
-from raylora.run.engine.vllm import vllm_python
 from raylora.run.export import merge_to
 from raylora.run.portable import CONFIG, look_at, vllm_room, write_uniform
+from raylora.run.vllm import vllm_python
 from trainables.protocols import Sampling
 from trainables.written import Asked, Wrote
 

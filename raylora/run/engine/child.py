@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from raylora.run.engine.vllm import ENVIRONMENT
+from raylora.run.vllm import ENVIRONMENT
 
 SCRIPT = Path(__file__).parent / "inside" / "write.py"
 # One process, and files of this machine alone.

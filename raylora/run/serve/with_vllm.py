@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from raylora.run.engine.vllm import ENVIRONMENT, vllm_python
 from raylora.run.export import merge_to
 from raylora.run.portable import look_at, vllm_room, write_uniform
 from raylora.run.serve import listening
 from raylora.run.serve.children import serve_child
 from raylora.run.serve.listening import Address
 from raylora.run.subject import Subject
+from raylora.run.vllm import ENVIRONMENT, vllm_python
 
 
 def run(subject: Subject, address: Address, dtype: str, say: Callable[[str], None]) -> None:

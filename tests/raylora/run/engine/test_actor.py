@@ -10,7 +10,7 @@ import pytest
 
 from raylora.errors import RunFailed, UserError
 from raylora.run.engine.actor import Engine, EngineSetup, seed_of
-from raylora.run.engine.vllm import VARIABLE
+from raylora.run.vllm import VARIABLE
 from trainables.protocols import Sampling
 from trainables.written import Asked
 

@@ -1,4 +1,4 @@
-"""vLLM's own environment."""
+"""vLLM's own environment, and its own check of adapters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raylora.errors import RunFailed
 from raylora.run.elsewhere import find_python
 from raylora.run.portable import LARGEST_OF_VLLM
 
-_CHECK = Path(__file__).parent / "inside" / "legal.py"
+_CHECK = Path(__file__).parent / "engine" / "inside" / "legal.py"
 
 VARIABLE = "RAYLORA_VLLM_PYTHON"
 REMEDY = "install the extra vllm with constraints-vllm.txt into an environment of its own"
