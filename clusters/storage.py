@@ -12,35 +12,78 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from clusters.errors import ClusterError
 
+_URI = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _PATIENCE_S = 5.0  # network file systems may show a new file late
 
 
 def _probe(folder: str, marker: str, token: str, answer: str) -> str | None:
     """Runs on a node: reads the driver's marker, writes an answer. Returns what went wrong, or None."""
-    error = _wait_for(Path(folder) / marker, token)
+    error = _wait_for(folder, marker, token)
     if error:
         return error
     try:
-        (Path(folder) / answer).write_text(token)
+        _write(folder, answer, token)
     except OSError as problem:
-        return f"cannot write there ({problem.strerror})"
+        return f"cannot write there ({_why(problem)})"
     return None
 
 
-def _wait_for(path: Path, token: str) -> str | None:
+def _store(place: str) -> tuple[Any, str] | None:
+    """The file system of an address in an object store and the path there; None for a folder."""
+    if not _URI.match(place):
+        return None
+    from pyarrow.fs import FileSystem
+
+    files, path = FileSystem.from_uri(place)
+    return files, path
+
+
+def _read(place: str, name: str) -> str:
+    store = _store(place)
+    if store is None:
+        return (Path(place) / name).read_text()
+    with store[0].open_input_file(f"{store[1]}/{name}") as stream:
+        return stream.read().decode()
+
+
+def _write(place: str, name: str, text: str) -> None:
+    store = _store(place)
+    if store is None:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        (Path(place) / name).write_text(text)
+        return
+    with store[0].open_output_stream(f"{store[1]}/{name}") as stream:
+        stream.write(text.encode())
+
+
+def _remove(place: str, name: str) -> None:
+    with contextlib.suppress(OSError):
+        store = _store(place)
+        if store is None:
+            (Path(place) / name).unlink()
+        else:
+            store[0].delete_file(f"{store[1]}/{name}")
+
+
+def _why(problem: OSError) -> str:
+    return problem.strerror or " ".join(str(problem).split())[:160]
+
+
+def _wait_for(place: str, name: str, token: str) -> str | None:
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            if path.read_text() == token:
+            if _read(place, name) == token:
                 return None
             error = "sees another file"
         except FileNotFoundError:
             error = "does not see the driver's file"
         except OSError as problem:
-            error = f"cannot read there ({problem.strerror})"
+            error = f"cannot read there ({_why(problem)})"
         if time.monotonic() > deadline:
             return error
         time.sleep(0.1)
@@ -79,21 +122,17 @@ def check_cluster_storage(
     nodes: Sequence[Mapping[str, object]] | None = None,
     ask: Callable[..., list[str | None]] = _ask,
 ) -> None:
-    """Checks that every live node of the connected Ray cluster shares this process's folder `path`.
-
-    A single node passes, and so does a URI (s3://...): object stores are shared by nature, and whether the
-    nodes' credentials are good shows with the first write.
+    """Checks that every live node of the connected Ray cluster shares this process's storage. A single node passes.
 
     Args:
-        path: absolute folder, made where it is missing.
+        path: absolute folder, made where it is missing, or an address in an object store, for which every node needs
+            credentials.
         timeout_s: seconds that the nodes have to answer; hundreds that read Python from one file server are slow.
         nodes, ask: the cluster's nodes and how they are asked; for tests.
 
     Raises:
         ClusterError: one line that names the path, the nodes and the remedy.
     """
-    if re.match(r"^[a-z][a-z0-9+.-]*://", path, re.IGNORECASE):
-        return
     if nodes is None:
         import ray
 
@@ -101,23 +140,22 @@ def check_cluster_storage(
     alive = [node for node in nodes if node.get("Alive", True)]
     if len(alive) <= 1:
         return
-    folder, token = Path(path), uuid.uuid4().hex
+    token = uuid.uuid4().hex
     marker = f".raylora-{token}"
     answers = [f"{marker}-{number}" for number in range(len(alive))]
     try:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / marker).write_text(token)
+            _write(path, marker, token)
         except OSError as problem:
             raise ClusterError(
-                f"storage_path = {path!r}: cannot write there ({problem.strerror}); allowed: shared storage",
+                f"storage_path = {path!r}: cannot write there ({_why(problem)}); allowed: shared storage",
                 field="storage_path",
                 value=path,
             ) from None
         replies = ask(alive, [(path, marker, token, answer) for answer in answers], timeout_s)
         bad = []
         for node, answer, reply in zip(alive, answers, replies, strict=True):
-            if reply is None and _wait_for(folder / answer, token):
+            if reply is None and _wait_for(path, answer, token):
                 reply = "writes elsewhere"
             if reply is not None:
                 bad.append(f"node {node.get('NodeManagerAddress') or node['NodeID']} {reply}")
@@ -131,5 +169,4 @@ def check_cluster_storage(
             )
     finally:
         for name in (marker, *answers):
-            with contextlib.suppress(OSError):
-                (folder / name).unlink()
+            _remove(path, name)

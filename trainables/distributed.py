@@ -75,7 +75,7 @@ def train_worker(arguments: dict[str, Any]) -> None:
     from trainables.session import TrialSession, load_base
 
     quiet_libraries()
-    setup: TrialSetup = arguments["setup"]
+    setup: TrialSetup = arguments["setup"].here()
     parallel = make_parallel(arguments["group"], setup.device, setup.settings.max_grad_norm)
     knobs = arguments["knobs"]
     model, tokenizer = load_base(setup, parallel.loads_on)
@@ -107,6 +107,7 @@ def fit_group(knobs: Knobs, setup: TrialSetup, group: WorkerGroup, storage: str)
 
     from trainables.journal import Ending, Journal, trial_key
 
+    setup = setup.here()
     metric = setup.scorer.metric
     worst = {metric: setup.scorer.worst_figures("validation")[metric]}
 
@@ -136,14 +137,17 @@ def recipe_worker(arguments: dict[str, Any]) -> None:
     from trainables.session import load_base
 
     quiet_libraries()
-    setup: TrialSetup = arguments["setup"]
+    setup: TrialSetup = arguments["setup"].here()
     parallel = make_parallel(arguments["group"], setup.device, setup.settings.max_grad_norm)
     model, tokenizer = load_base(setup, parallel.loads_on)
-    for job in arguments["jobs"]:
+    jobs: list[RecipeJob] = arguments["jobs"]
+    for job in jobs:
+        job = job.within(setup)
         result = run_recipe(job, setup, model, tokenizer, parallel)
         if parallel.rank == 0:
             # A Train result keeps only metrics that came with a checkpoint: hand ours over as a file.
             (Path(job.folder) / RESULT_FILE).write_text(json.dumps(result.to_row()))
+            job.keep(setup)
     ray.train.report({"done": True})
 
 
@@ -153,6 +157,8 @@ def fit_recipes(jobs: Sequence[RecipeJob], setup: TrialSetup, group: WorkerGroup
 
     arguments = {"setup": setup, "group": group, "jobs": list(jobs)}
     _fit(recipe_worker, arguments, group, "final", storage, [])
+    for job in jobs:
+        job.fetch(setup)
     return [RecipeResult.from_row(json.loads((Path(job.folder) / RESULT_FILE).read_text())) for job in jobs]
 
 

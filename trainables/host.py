@@ -59,10 +59,11 @@ class ModelHost:
         from trainables.session import TrialSession, load_base
 
         quiet_libraries()
+        setup = setup.here()
         attempts = _count_loading(setup.run_dir, index)
         if latest is not None:
             # A restarted host is made from its first arguments: the run may have changed its setup since.
-            setup = ray.get(latest.get.remote()) or setup
+            setup = (ray.get(latest.get.remote()) or setup).here()
         self.setup, self.index = setup, index
         self.model, self.tokenizer = load_base(setup)
         import_peft()
@@ -92,7 +93,7 @@ class ModelHost:
         from trainables.session import TrialSession
 
         self.session.leave()
-        self.setup = setup
+        self.setup = setup = setup.here()
         self.session = TrialSession(setup, self.model, self.tokenizer, where=f"host-{self.index}")
         self.owner = ""
 
@@ -175,7 +176,10 @@ class ModelHost:
         from trainables.recipe import run_recipe
 
         self.session.leave()
-        return run_recipe(job, self.setup, self.model, self.tokenizer)
+        job = job.within(self.setup)
+        result = run_recipe(job, self.setup, self.model, self.tokenizer)
+        job.keep(self.setup)
+        return result
 
     def score(self, adapter: str, sets: Mapping[str, Sequence[Any]]) -> dict[str, Scored]:
         """Score an adapter from anywhere, or the model itself; see `trainables.scored.score`."""

@@ -14,6 +14,9 @@ One JSON object a line, appended under a file lock and fsynced before the writer
 - `request`: what somebody asked of the search while it ran, and what came of it (see `raylora.run.requests`).
 
 A trial is finished once its `finish` line is on disk. Tune's own snapshots are periodic and may be older.
+
+Of a run in an object store each line is an object below `journal/` instead (see `trainables.store`), put before the
+writer goes on, and the order is that of the writers' clocks.
 """
 
 from __future__ import annotations
@@ -30,6 +33,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from trainables.store import store_of
+
+OBJECTS = "journal"
+"""Where the journal of a run in a store lies."""
 
 ERRORS = "errors.log"
 """Beside the journal: the tracebacks of trials that failed."""
@@ -96,8 +104,13 @@ class Ending:
 def log_traceback(run_dir: str | Path, what: str, error: BaseException) -> None:
     """Append an error to the run's ERRORS file: for those who look into it; people are told a line."""
     text = "".join(traceback.format_exception(error))
+    told = f"{time.ctime()}  {what}\n{text}\n"
     with contextlib.suppress(OSError), (Path(run_dir) / ERRORS).open("a") as file:
-        print(f"{time.ctime()}  {what}\n{text}", file=file)
+        file.write(told)
+    # Nobody may ever look at the disk of the node that this is.
+    if (store := store_of(run_dir)) is not None:
+        with contextlib.suppress(OSError):
+            store.put(f"errors/{time.time_ns():019d}.log", told.encode(), tries=1)
 
 
 def canonical(value: object) -> Any:
@@ -136,13 +149,17 @@ class Journal:
 
     def __init__(self, run_dir: str | Path) -> None:
         self.path = Path(run_dir) / "trials.jsonl"
+        self.store = store_of(run_dir)
 
     # ---- writing --------------------------------------------------------------------------------------
 
     def append(self, event: str, key: str, **fields: Any) -> dict[str, Any]:
-        """Write one line and return it; when this returns, the line is on disk."""
+        """Write one line and return it; when this returns, the line is on disk, or in the store."""
         row = {"event": event, "key": key, "time": time.time(), **fields}
         line = _line(row)
+        if self.store is not None:
+            self.store.add_record(OBJECTS, row, line)
+            return row
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -181,15 +198,14 @@ class Journal:
         """
         return list(self._rows())
 
+    def begin(self) -> None:
+        """Book the version of a journal in a store, where no line is the first; that of a file is in its first one."""
+        if self.store is not None:
+            self.store.add_record(OBJECTS, row := {"event": "journal", "version": VERSION}, _line(row))
+
     def _rows(self) -> Iterator[dict[str, Any]]:
-        if not self.path.exists():
-            return
-        for line in self.path.read_bytes().splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if not isinstance(row, dict) or "event" not in row:
+        for row in self._lines() if self.store is None else self.store.records(OBJECTS):
+            if "event" not in row:
                 continue
             if row["event"] != "journal":
                 yield row
@@ -198,6 +214,17 @@ class Journal:
                     f"{self.path}: version {row['version']} of the journal, later than this release reads ({VERSION}); "
                     "upgrade raylora"
                 )
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        for line in self.path.read_bytes().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
 
     def check_version(self) -> None:
         """Raises ValueError where the file is of a version that is not read here."""

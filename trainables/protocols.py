@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from trainables.heads import LANGUAGE, Head
+from trainables.home import lent_folder
+from trainables.store import mark, told
 
 Row = Mapping[str, Any]
 """One tokenised example: `prompt_ids` and `response_ids` (token ids in lists or arrays, the response ends with the
@@ -146,7 +148,8 @@ class TrialSetup:
         train: `Rows` to train on (the proxy subset), or object references of Arrow tables.
         validation: `Rows` that score a trial, or object references of Arrow tables.
         actors: Handles of the actors that variants declare, by variant.
-        run_dir: Where `trials.jsonl` and `checkpoints/` live. Shared storage on a cluster.
+        run_dir: Where `trials.jsonl` and `checkpoints/` live. Shared storage on a cluster, unless there is a store.
+        store: Address of the run in an object store; `run_dir` is then its working folder on the driver's machine.
         deadline: When a trial stops training and is scored as it is, in seconds since the epoch.
         pack: Trials that a host trains together (`trainables.packed`); 1 for one after the other.
         head: What the model answers with.
@@ -171,3 +174,12 @@ class TrialSetup:
     pack: int = 1
     head: Head = LANGUAGE
     engine: object = None
+    store: str = ""
+
+    def here(self) -> TrialSetup:
+        """The setup on this node: of a run in a store with a working folder of its own, unless the driver's is here."""
+        if not self.store or told(self.run_dir) == self.store:
+            return self
+        folder = lent_folder(self.store)
+        mark(folder, self.store)
+        return replace(self, run_dir=str(folder))

@@ -21,11 +21,15 @@ from trainables.protocols import TrialSetup
 from trainables.rows import as_rows
 from trainables.run import TrialRun
 from trainables.session import surroundings
+from trainables.store import store_of
 from trainables.variants.core.export import exported_adapter
 from trainables.written import Writer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+FINAL = "final"
+"""Folder of a run with one for each job of its final stage."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,20 @@ class RecipeJob:
     base_name: str = ""
     deadline: float = math.inf
     halvings: int = 0
+
+    def within(self, setup: TrialSetup) -> RecipeJob:
+        """The job with its folder in the run's folder on this node."""
+        return replace(self, folder=str(Path(setup.run_dir) / FINAL / Path(self.folder).name)) if setup.store else self
+
+    def keep(self, setup: TrialSetup) -> None:
+        """Put what the job wrote into the run's store, where there is one."""
+        if (store := store_of(setup.run_dir)) is not None:
+            store.put_folder(Path(self.folder), f"{FINAL}/{Path(self.folder).name}")
+
+    def fetch(self, setup: TrialSetup) -> None:
+        """Get what the job wrote on another node."""
+        if (store := store_of(setup.run_dir)) is not None:
+            store.get_folder(f"{FINAL}/{Path(self.folder).name}", Path(self.folder))
 
 
 @dataclass(frozen=True)

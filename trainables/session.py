@@ -6,6 +6,7 @@ Shared by the ModelHost actor and by Ray Train workers, so that a trial means th
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from functools import partial
@@ -29,12 +30,16 @@ from trainables.rows import as_rows
 from trainables.run import TrialRun
 from trainables.saved import saved
 from trainables.stops import asked_to_stop
+from trainables.store import store_of
 from trainables.variants.core.config import Surroundings
 from trainables.variants.core.matrices import head_modules
 from trainables.written import Writer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+CHECKPOINTS = "checkpoints"
+STRATEGIES = "strategies"
 
 
 def native_bf16() -> bool:
@@ -120,7 +125,7 @@ def load_model(
 def surroundings(setup: TrialSetup, knobs: Knobs, trial: str, folder: Path) -> Surroundings:
     """What a trial's variant may use beside the model; it writes below `folder`."""
     actor = setup.actors.get(str(knobs.get("variant", "lora")))
-    return Surroundings(actor=actor, trial=trial, log_folder=folder / "strategies")
+    return Surroundings(actor=actor, trial=trial, log_folder=folder / STRATEGIES)
 
 
 class TrialSession:
@@ -144,6 +149,7 @@ class TrialSession:
         self.parallel = parallel or Parallel()
         self.where = where
         self.journal = Journal(setup.run_dir)
+        self.store = store_of(setup.run_dir)
         self.beacon = Beacon(setup.run_dir, where)
         self.train = as_rows(setup.train)
         self.validation = as_rows(setup.validation)
@@ -157,7 +163,7 @@ class TrialSession:
         return self.parallel.rank == 0
 
     def checkpoint_folder(self, key: str) -> Path:
-        return Path(self.setup.run_dir) / "checkpoints" / key
+        return Path(self.setup.run_dir) / CHECKPOINTS / key
 
     def begin(self, knobs: Knobs, trial_id: str = "", halvings: int = 0) -> Ending | None:
         """Start a configuration, go on from its checkpoint, or answer with its ending if it is over.
@@ -175,9 +181,7 @@ class TrialSession:
             self.journal.append("start", key, config=dict(knobs), trial_id=trial_id, host=self.where)
         try:
             self.run = self._made(knobs, key, halvings)
-            state = saved(self.checkpoint_folder(key))
-            if state is not None:
-                self.run.load(state)
+            self._load(key)
         except Exception as error:
             return self.abandon(knobs, error)
         if self.leader and known:
@@ -187,6 +191,19 @@ class TrialSession:
         self.beacon.begin(self.run.samples)
         self._show("training")
         return None
+
+    def _load(self, key: str) -> None:
+        """Go on from the trial's last checkpoint: of a run in a store, that one, which is the same for all workers."""
+        run, folder = self._require(), self.checkpoint_folder(key)
+        if self.store is None:
+            state = saved(folder)
+            if state is not None:
+                run.load(state)
+            return
+        fetched = folder.with_name(f".{key}.{os.getpid()}.fetched")
+        if self.store.get_state(f"{CHECKPOINTS}/{key}", fetched):
+            run.load(fetched)
+            shutil.rmtree(fetched, ignore_errors=True)
 
     def _made(self, knobs: Knobs, key: str, halvings: int) -> TrialRun:
         return TrialRun(
@@ -292,6 +309,11 @@ class TrialSession:
             self.journal.finish(key, run.knobs, metrics, stopped=stopped)
             shutil.rmtree(self.checkpoint_folder(key), ignore_errors=True)
         self._close()
+        if self.leader and self.store is not None:
+            self.store.remove(f"{CHECKPOINTS}/{key}")
+            log = Path(self.setup.run_dir) / STRATEGIES / f"{key}.parquet"
+            if log.is_file():
+                self.store.put(f"{STRATEGIES}/{log.name}", log.read_bytes())
 
     def leave(self) -> None:
         """Put the running trial aside; a later `begin` goes on from here."""
@@ -300,7 +322,10 @@ class TrialSession:
             self._close()
 
     def checkpoint(self) -> None:
-        self._require().save(self.checkpoint_folder(self.key))
+        folder = self.checkpoint_folder(self.key)
+        self._require().save(folder)
+        if self.leader and self.store is not None:
+            self.store.put_state(folder, f"{CHECKPOINTS}/{self.key}")
         self._checkpointed = time.monotonic()
 
     def _maybe_checkpoint(self) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainables.store import store_of
+
 FOLDER = "stops"
+# Seconds between two looks into a store.
+_EVERY_S = 10.0
 
 
 def ask_to_stop(run_dir: str | Path, key: str) -> None:
@@ -12,8 +16,13 @@ def ask_to_stop(run_dir: str | Path, key: str) -> None:
     folder = Path(run_dir) / FOLDER
     folder.mkdir(exist_ok=True)
     (folder / key).touch()
+    if (store := store_of(run_dir)) is not None:
+        store.put(f"{FOLDER}/{key}", b"")
 
 
 def asked_to_stop(run_dir: str | Path, key: str) -> bool:
     """Whether somebody has asked for the trial's end."""
-    return (Path(run_dir) / FOLDER / key).exists()
+    if (Path(run_dir) / FOLDER / key).exists():
+        return True
+    store = store_of(run_dir)
+    return store is not None and store.has(f"{FOLDER}/{key}", _EVERY_S)

@@ -151,7 +151,9 @@ class Run:
             ['row', 'prompt', 'answer', 'found', 'found_score']
         """
         from raylora.run.predictions import read_predictions
+        from raylora.run.stored import fetch_results
 
+        fetch_results(self.folder)
         return read_predictions(self.folder, split, seed=seed)
 
     @property
@@ -165,6 +167,9 @@ class Run:
             >>> raylora.open_run("runs/sums").adapter_dir.name
             'adapter'
         """
+        from raylora.run.stored import fetch_results
+
+        fetch_results(self.folder)
         folder = self.folder / "adapter"
         if not folder.is_dir():
             from raylora.run.folder import no_adapter

@@ -30,6 +30,8 @@ def run(options: argparse.Namespace) -> None:
     to = options.to
     if to is None or Path(to).suffix.lower() in _PAGES:
         from raylora.reports.page.page import PAGE, write_page
+        from raylora.run.folder import read_run
+        from raylora.run.stored import publish
 
         if options.grid:
             raise UserError(
@@ -37,8 +39,11 @@ def run(options: argparse.Namespace) -> None:
                 field="--grid",
                 value=options.grid,
             )
-        path = Path(options.sources[0]).expanduser() / PAGE if to is None else Path(to)
-        answer_files(options, [write_page(options.sources, path, rows=not options.no_rows)])
+        folder = read_run(options.sources[0])[0]
+        page = write_page(options.sources, folder / PAGE if to is None else Path(to), rows=not options.no_rows)
+        if to is None:
+            publish(folder)
+        answer_files(options, [page])
         return
     from raylora.reports.sweep import merge, read_sweep, write_report
 

@@ -67,6 +67,7 @@ def run_specs(specs: Sequence[str], overrides: Sequence[str], seeds: Sequence[in
     from raylora.reports.sweep import read_sweep
     from raylora.run import experiment
     from raylora.run.checks import check_world
+    from raylora.run.stored import folder_of
     from raylora.spec import load
 
     records: list[Record] = []
@@ -83,7 +84,7 @@ def run_specs(specs: Sequence[str], overrides: Sequence[str], seeds: Sequence[in
             if folder is not None:
                 experiment.resume(folder, quiet=quiet)
             else:
-                folder = Path(spec.storage()) / str(spec.name)
+                folder = folder_of(spec, "compare") / str(spec.name)
                 experiment.tune(spec, quiet=quiet)
             sweep = read_sweep(folder)
             shared = {name: sweep.about[name] for name in ("model", "metric", "mode")}
@@ -97,8 +98,9 @@ def known_run(task: str, seed: int, spec: Spec) -> Path | None:
     The specs are compared, not the digests in the folders' names: a digest changes as the spec gains fields.
     """
     from raylora.run.folder import RUN_MARK, read_run
+    from raylora.run.stored import folder_of
 
-    for folder in sorted(Path(spec.storage()).glob(f"compare-{glob.escape(task)}-seed{seed}-*")):
+    for folder in sorted(folder_of(spec, "compare").glob(f"compare-{glob.escape(task)}-seed{seed}-*")):
         if (folder / RUN_MARK).exists() and _same(read_run(folder)[1], spec):
             return folder
     return None

@@ -12,6 +12,8 @@ import pandas as pd
 
 from raylora.errors import UserError
 from raylora.reports.plots import load_pyplot
+from raylora.run.folder import read_run
+from raylora.run.stored import is_stored
 from raylora.spec.paths import output_stem
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def read_strategies(source: str | Path) -> pd.DataFrame:
     Raises:
         UserError: there are none.
     """
-    path = Path(source).expanduser()
+    path = read_run(source)[0] if is_stored(source) else Path(source).expanduser()
     files = sorted((path / "strategies").glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []
     if not files:
         raise UserError.at(

@@ -107,7 +107,11 @@ def read_sweep(source: str | Path) -> Sweep:
     Raises:
         UserError: it is neither.
     """
+    from raylora.run.stored import is_stored
+
     path = Path(source).expanduser()
+    if is_stored(source):
+        return _from_run(source)
     if path.is_dir():
         return _from_run(path)
     try:
@@ -123,7 +127,7 @@ def read_sweep(source: str | Path) -> Sweep:
         ) from None
 
 
-def _from_run(folder: Path) -> Sweep:
+def _from_run(folder: str | Path) -> Sweep:
     from raylora.build import build_task
     from raylora.run.folder import read_run
     from trainables.journal import Journal

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from raylora.build import build_task, check_rows
 from raylora.errors import UserError
+from raylora.run.stored import check_store, is_stored
 from raylora.run.tracking import make_trackers
 from raylora.run.vllm import vllm_python
 from raylora.spec import Spec, load
@@ -322,8 +323,9 @@ def _check_engine(spec: Spec) -> None:
 
 
 def check_storage(path: str) -> None:
-    """Makes the folder and writes a file there. URIs are taken at their word: the first write proves them."""
-    if URI.match(path):
+    """Makes the folder and writes a file there; of an address, puts an object into the store."""
+    if is_stored(path):
+        check_store(path)
         return
     local_path("storage_path", path)
     place = absolute_storage(path)

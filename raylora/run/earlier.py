@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from raylora.build import build_task
 from raylora.errors import UserError
+from raylora.run.stored import is_stored
 from raylora.run.trials import judge_trials
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def read_source(field: str, path: str) -> Source:
         UserError: neither, or fewer than two results.
     """
     place = Path(path).expanduser()
-    source: Source = _run(field, place) if place.is_dir() else _grid(field, path)
+    source: Source = _run(field, path) if is_stored(path) or place.is_dir() else _grid(field, path)
     if len(source["configs"]) < 2:
         raise UserError(
             f"{field}: {path!r} has {len(source['configs'])} results; allowed: two or more", field=field, value=path
@@ -32,15 +33,15 @@ def read_source(field: str, path: str) -> Source:
     return source
 
 
-def _run(field: str, folder: Path) -> Source:
+def _run(field: str, path: str) -> Source:
     from raylora.run.folder import read_run
     from trainables.journal import Journal
 
     try:
-        _, spec = read_run(folder)
+        folder, spec = read_run(path)
         task = build_task(spec)
     except UserError as error:
-        raise UserError(f"{field}: {error}", field=field, value=str(folder)) from None
+        raise UserError(f"{field}: {error}", field=field, value=path) from None
     ends = Journal(folder).concluded().values()
     done = [end for end in ends if not end.stopped and end.metrics.get(task.metric) is not None]
     return {

@@ -30,12 +30,14 @@ from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run, prepare, stop_actors
 from raylora.run.search import search
 from raylora.run.state import held
+from raylora.run.stored import begin_stored, fetch_results, held_in_store, publish, publish_adapter
 from raylora.run.summary import OnlyBest, Summary, read_summary, write_summary
 from raylora.run.tracking import Say, Tracking, make_trackers
 from raylora.run.trials import best_trial, rank_trials, with_both_alphas, write_trials
 from raylora.run.trouble import logged_apart, told_in_one_line
 from raylora.spec import Spec
 from trainables.journal import Journal, Knobs, trial_key
+from trainables.store import told
 
 # What is done with the folder of a run that has just come to its end, before its trackers are told; the second
 # argument tells the user a line.
@@ -57,6 +59,7 @@ def tune(spec: Spec, *, quiet: bool = False, began: float | None = None, when_do
     text = settled(spec).model_copy(update={"name": folder.name}).to_yaml()
     for name in ("spec.yaml", BEGUN):
         (folder / name).write_text(text)
+    begin_stored(folder)
     return _run(spec, folder, quiet, Keeper.begin(folder, spec, began), when_done)
 
 
@@ -70,6 +73,7 @@ def resume(run_dir: str | Path, *, quiet: bool = False, when_done: WhenDone | No
         UserError: It is no run folder, another process runs it, or its spec.yaml has become another experiment's.
     """
     folder, spec = read_run(run_dir)
+    fetch_results(folder)
     check_same(folder, spec)
     done = read_summary(folder)
     if done is not None and (spec.budget is not None or spec.search.trials <= done.get("asked", done["trials"])):
@@ -84,6 +88,7 @@ def finish(run_dir: str | Path, *, quiet: bool = False, when_done: WhenDone | No
         UserError: It is no run folder, another process runs it, or no trial has a result.
     """
     folder, spec = read_run(run_dir)
+    fetch_results(folder)
     check_same(folder, spec)
     done = read_summary(folder)
     if done is not None:
@@ -97,7 +102,7 @@ def finish(run_dir: str | Path, *, quiet: bool = False, when_done: WhenDone | No
 
 
 def _there(spec: Spec, folder: Path) -> Spec:
-    return spec.model_copy(update={"storage_path": str(folder.parent), "name": folder.name})
+    return spec.model_copy(update={"storage_path": told(folder).rpartition("/")[0], "name": folder.name})
 
 
 def _run(
@@ -111,7 +116,7 @@ def _run(
 ) -> Summary:
     started = time.time()
     trackers = make_trackers(spec)
-    with held(folder), interruptible(folder), logged_apart(folder), told_in_one_line(folder):
+    with held(folder), held_in_store(folder), interruptible(folder), logged_apart(folder), told_in_one_line(folder):
         if again:
             archive_attempt(folder)
         Progress(quiet=quiet).say("starting Ray")
@@ -129,6 +134,7 @@ def _run(
     # Without Ray and the folder's lock: it is a finished run's by now.
     if when_done is not None:
         when_done(folder, run.progress.say)
+        publish(folder)
     run.tracking.finish(summary)
     run.tracking.close()
     return summary
@@ -158,10 +164,11 @@ def _finish(run: Run, started: float) -> Summary:
         **({"better": better} if better else {}),
         **({"search": run.figures} if run.figures else {}),
         **({"budget": {"budget_s": run.keeper.budget_s, "used_s": round(run.keeper.used_s, 1)}} if run.keeper else {}),
-        "run_dir": str(run.folder),
+        "run_dir": told(run.folder),
         "wall_s": round(time.time() - started, 1),
     }
     summary = cast(Summary, found)
+    publish_adapter(run.folder)
     write_summary(run.folder, summary)
     clear_workings(run.folder)
     if run.keeper is not None:

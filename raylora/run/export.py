@@ -18,6 +18,7 @@ from raylora.run.heads import head_of_run
 from raylora.run.llamacpp.gguf import TYPES, converter, write_gguf
 from raylora.run.portable import PROGRAMS, look_at, write_uniform
 from raylora.run.quantized import difference
+from raylora.run.stored import fetch_results
 from raylora.run.vllm import is_vllm_here, refusals
 from raylora.spec import Spec
 from raylora.spec.paths import writable_folder
@@ -60,6 +61,7 @@ def export(
             model, or the program that was named cannot have the adapter.
     """
     folder, spec = read_run(run_dir)
+    fetch_results(folder)
     form = _form(format, merge, kind, check)
     adapter = folder / "adapter"
     whole = tuned_by(adapter)

@@ -17,12 +17,14 @@ from raylora.errors import RunFailed
 from raylora.metrics.statistics import mean_and_error
 from raylora.progress import Standing
 from raylora.run.prepare import Run
+from raylora.run.stored import RAY_TRAIN
 from raylora.run.summary import FinalSummary, MoreFigures, RecipeSummary
 from raylora.run.trials import with_both_alphas
 from raylora.run.trouble import why
 from trainables.exhausted import ended_for_memory, oom_kills
 from trainables.journal import ERRORS, Journal, Knobs, Metrics, log_traceback, trial_key
 from trainables.rows import Rows
+from trainables.store import told
 
 # Times that the host of a job may die before the job has failed.
 _DEATHS = 3
@@ -207,6 +209,7 @@ def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult
     waiting = [label for label in jobs if label not in results]
 
     def book(label: str, result: RecipeResult) -> None:
+        jobs[label].fetch(run.setup)
         journal.append("final", identity[label], label=label, result=result.to_row())
         results[label] = result
         told = ", ".join(
@@ -220,7 +223,7 @@ def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult
         from trainables.distributed import fit_recipes
 
         if waiting:
-            storage = str(run.folder / "ray_train")
+            storage = f"{told(run.folder)}/{RAY_TRAIN}"
             try:
                 done = fit_recipes([jobs[label] for label in waiting], run.setup, run.group, storage)
             except Exception as error:  # Ray Train raises its own, and what its workers did
@@ -299,6 +302,6 @@ def _unfinished(run: Run, failed: Mapping[str, str]) -> RunFailed:
     more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     return RunFailed(
         f"final stage: {label} failed{more}: {message}; {run.folder / ERRORS} has the traceback, and "
-        f"`raylora finish {run.folder}` does what is missing",
+        f"`raylora finish {told(run.folder)}` does what is missing",
         field="final",
     )

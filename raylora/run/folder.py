@@ -12,11 +12,13 @@ from pathlib import Path
 import yaml
 
 from raylora.errors import UserError
+from raylora.run.stored import clear_stored, is_stored, new_stored, working_copy
 from raylora.spec import Spec, from_dict
 from raylora.spec.text import read_yaml
 from trainables.journal import ERRORS, Journal, Knobs
 from trainables.live import FOLDER as LIVE
 from trainables.stops import FOLDER as STOPS
+from trainables.store import MARK, told
 
 # Made with a run's folder: resuming any other folder that happens to hold a spec.yaml would rearrange its files.
 RUN_MARK = ".raylora"
@@ -39,6 +41,8 @@ REQUESTS = "requests"
 def new_run_folder(spec: Spec) -> Path:
     """Create the run's folder: `storage_path/name`; the default name is the task and the time."""
     name = spec.name or f"{spec.task.name.replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if is_stored(spec.storage()):
+        return new_stored(f"{spec.storage().rstrip('/')}/{name}", name)
     folder = Path(spec.storage()) / name
     if not spec.name and folder.exists():
         folder = folder.with_name(f"{name}-{os.getpid()}")
@@ -82,12 +86,12 @@ def _settled_source(source: object) -> object:
 
 
 def read_run(run_dir: str | Path) -> tuple[Path, Spec]:
-    """The folder of a run and the spec that it was started with.
+    """The folder of a run, `run_dir` or the working folder of one in a store, and the spec that it was started with.
 
     Raises:
         UserError: It is no run folder, or one of a later release whose files mean something else.
     """
-    folder = Path(run_dir).expanduser().absolute()
+    folder = working_copy(run_dir, RUN_MARK)
     if not (folder / "spec.yaml").is_file():
         raise UserError(
             f"RUN_DIR: {folder} holds no spec.yaml; give the folder of a run that `raylora tune` made",
@@ -184,6 +188,7 @@ def clear_workings(folder: Path) -> None:
     """Delete what only a search that goes on needs: checkpoints, live figures, requests, stops."""
     for name in ("checkpoints", LIVE, REQUESTS, STOPS):
         shutil.rmtree(folder / name, ignore_errors=True)
+    clear_stored(folder)
 
 
 def archive_attempt(folder: Path) -> None:
@@ -206,7 +211,7 @@ def archive_attempt(folder: Path) -> None:
     # Of a finished run that is given more trials: they are replaced when those are over.
     kept |= {"summary.json", "best.yaml", "adapter"}
     kept |= {path.name for path in folder.glob("tracker-*.json")}
-    keep = {RUN_MARK, BEGUN, ERRORS, CURVATURE, PLAN, STATE_FILE, STATE_MARK} | kept
+    keep = {MARK, RUN_MARK, BEGUN, ERRORS, CURVATURE, PLAN, STATE_FILE, STATE_MARK} | kept
     left = [path for path in folder.iterdir() if path.name not in keep]
     if left:
         attempts = folder / "attempts"
@@ -237,7 +242,7 @@ def write_best(run_dir: str | Path, spec: Spec, config: Knobs) -> Path:
 def no_adapter(run: Path, spec: Spec) -> str:
     """Why a run has no adapter, and what makes one."""
     if spec.final.enabled:
-        return f"{run} has no adapter yet; finish the run with `raylora resume {run}`"
+        return f"{told(run)} has no adapter yet; finish the run with `raylora resume {told(run)}`"
     return (
         f"{run} has no adapter, as final.enabled is false; `raylora tune {run / 'best.yaml'} final.enabled=true` "
         "trains the recipe that was found"

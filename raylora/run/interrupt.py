@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from raylora.errors import Interrupted
+from trainables.store import told
 
 PATIENCE_S = 7.0
 """After Ctrl-C: how long hosts and Ray may take to end before the process leaves without them."""
@@ -69,4 +70,5 @@ def interruptible(folder: Path, told: str | None = None) -> Iterator[None]:
 
 
 def _of_a_run(folder: Path) -> str:
-    return f"`raylora resume {folder}` goes on, `raylora finish {folder}` ends with what there is"
+    run = told(folder)
+    return f"`raylora resume {run}` goes on, `raylora finish {run}` ends with what there is"

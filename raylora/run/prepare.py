@@ -19,12 +19,14 @@ from raylora.run.heads import labels_told
 from raylora.run.plan.packs import fitting_pack
 from raylora.run.planned import estimated, plan_run
 from raylora.run.rehearsal import first_rows, first_test_rows, rehearse
+from raylora.run.stored import is_stored
 from raylora.spec import Spec
 from trainables.distributed import WorkerGroup
 from trainables.files import replace_text
 from trainables.journal import Knobs
 from trainables.protocols import TrainSettings, TrialSetup
 from trainables.rows import Rows
+from trainables.store import told
 from trainables.variants import declared, start_actors
 
 if TYPE_CHECKING:
@@ -81,12 +83,13 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None,
     from clusters.storage import check_cluster_storage
     from raylora import models
 
-    check_cluster_storage(str(folder))
+    place = told(folder)
+    check_cluster_storage(place)
     if keeper is not None and keeper.plan is not None:
         spec = keeper.plan.apply(spec)
     task = build_task(spec)
     progress = Progress(task.metric, quiet)
-    progress.say(f"run folder: {folder}")
+    progress.say(f"run folder: {place}" + (f"; working folder: {folder}" if is_stored(place) else ""))
     progress.say(f"base model: {spec.model}")
     for note in task.notes:
         progress.say(note)
@@ -119,6 +122,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None,
         # With a budget the plan says how many.
         pack=1 if spec.resources.pack == "auto" else spec.resources.pack,
         head=task.head,
+        store=place if is_stored(place) else "",
     )
     # Their checkpoints lie with those of the trials: on shared storage on a cluster, gone when the run is finished.
     variants = {*spec.space.variant, spec.default_recipe.variant}

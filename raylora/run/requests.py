@@ -19,10 +19,12 @@ from typing import Any, Literal, TypedDict
 from raylora.errors import UserError
 from raylora.run.folder import REQUESTS, read_run
 from raylora.run.state import run_state
+from raylora.run.stored import holder, machine
 from raylora.run.trials import with_both_alphas
 from raylora.spec import Spec, from_dict
 from raylora.spec.text import choose, put
 from trainables.journal import Journal, Knobs, trial_key
+from trainables.store import told
 
 EVENT = "request"
 
@@ -202,6 +204,9 @@ def _open(run_dir: str | Path) -> tuple[Path, Spec]:
             field="RUN_DIR",
             value=str(folder),
         )
+    other = holder(folder)
+    if other is not None and other["machine"] != machine():
+        raise UserError.at("RUN_DIR", f"{told(folder)} is run on {other['machine']}; ask there", value=told(folder))
     return folder, spec
 
 

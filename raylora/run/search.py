@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 from raylora.errors import UserError
 from raylora.progress import Standing
@@ -17,9 +18,11 @@ from raylora.run.keeper import Keeper
 from raylora.run.prepare import Run
 from raylora.run.searcher import build_searcher, scheduler
 from raylora.run.steering import Steering
+from raylora.run.stored import RAY_TRAIN, TUNE, publish
 from raylora.run.tracked import TrackingCallback
 from raylora.run.trials import write_trials
 from trainables.journal import ERRORS, Ending, Journal, Knobs, trial_key
+from trainables.store import store_of, told
 
 
 def search(run: Run, again: bool) -> None:
@@ -73,7 +76,7 @@ def search(run: Run, again: bool) -> None:
         from trainables.distributed import fit_group
 
         trainable = ray_tune.with_parameters(
-            fit_group, setup=setup, group=run.group, storage=str(run.folder / "ray_train")
+            fit_group, setup=setup, group=run.group, storage=f"{told(run.folder)}/{RAY_TRAIN}"
         )
     run.progress.say(
         f"search: {spec.search.searcher}, {run.trials} of {len(run.space or spec.to_space())} configurations, "
@@ -97,8 +100,7 @@ def search(run: Run, again: bool) -> None:
             trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
         ),
         run_config=ray_tune.RunConfig(
-            name=run.folder.name,
-            storage_path=str(run.folder.parent),
+            **tune_storage(run.folder),
             failure_config=ray_tune.FailureConfig(max_failures=spec.search.max_failures),
             callbacks=callbacks,
             verbose=0,
@@ -117,8 +119,16 @@ def search(run: Run, again: bool) -> None:
     if searcher.hopeless:
         failures = [end for end in Journal(run.folder).concluded().values() if end.failed]
         message = failures[-1].message if failures else "unknown error"
-        told = f"the first {searcher.failed} trials" if searcher.failed > 1 else "the first trial"
-        raise UserError(f"search: {told} failed; the last message: {message}", field="search.trials")
+        which = f"the first {searcher.failed} trials" if searcher.failed > 1 else "the first trial"
+        raise UserError(f"search: {which} failed; the last message: {message}", field="search.trials")
+
+
+def tune_storage(folder: Path) -> dict[str, str]:
+    """Where Tune keeps its own records: in the run's folder; in a store, below it, each attempt's apart."""
+    store = store_of(folder)
+    if store is None:
+        return {"name": folder.name, "storage_path": str(folder.parent)}
+    return {"name": time.strftime("%Y%m%d-%H%M%S"), "storage_path": f"{store.uri}/{TUNE}"}
 
 
 def predicted_seconds(run: Run) -> dict[str, object]:
@@ -159,6 +169,8 @@ def show_trial(
     """A trial has ended: its line, and what it says of the others' costs."""
     if run.keeper is not None and not replayed:
         run.keeper.ended(Journal(run.folder))
+    with contextlib.suppress(OSError):  # what counts is in the journal; this is put with the next trial
+        publish(run.folder)
     run.progress.trial(count, max(count, total), config, end, best, replayed)
 
 
@@ -189,10 +201,10 @@ def _log_searcher(run: Run, searcher: JournaledSearcher, seconds: float) -> None
     idle = inner.waited_s / max(seconds * run.spec.resources.hosts * run.setup.pack, 1e-9)
     longest = 1000 * max(inner.suggest_seconds)
     run.figures = {"suggest_calls": len(inner.suggest_seconds), "suggest_max_ms": longest, "idle_share": idle}
-    told = f"suggest(): {len(inner.suggest_seconds)} calls, the longest {longest:.0f} ms; "
-    told += f"slots idle for want of a suggestion {100 * idle:.1f} % of the time"
+    line = f"suggest(): {len(inner.suggest_seconds)} calls, the longest {longest:.0f} ms; "
+    line += f"slots idle for want of a suggestion {100 * idle:.1f} % of the time"
     fresh = getattr(inner, "fresh", [])
     if fresh:
         run.figures["staged"], run.figures["staged_fresh"] = len(fresh), sum(fresh)
-        told += f"; {sum(fresh)} of {len(fresh)} staged proposals knew the newest result"
-    run.progress.say(told)
+        line += f"; {sum(fresh)} of {len(fresh)} staged proposals knew the newest result"
+    run.progress.say(line)

@@ -13,8 +13,10 @@ from typing import IO, Any, Literal, TypedDict
 
 from raylora.errors import UserError
 from raylora.run.folder import RUN_MARK, planned_trials, read_run
+from raylora.run.stored import holder, is_locked, is_stored, stored_runs
 from raylora.run.trials import best_trial, trial_table, with_both_alphas
 from trainables.journal import Journal
+from trainables.store import told
 
 State = Literal["finished", "running", "interrupted", "broken"]
 STATUSES = ("finished", "stopped", "diverged", "infeasible", "failed", "unfinished")
@@ -78,13 +80,8 @@ def _locked(mark: IO[str], patience_s: float = 1.0) -> bool:
 
 def run_state(folder: Path) -> State:
     """What the folder's files say; a run of which no process is alive and that has no summary was interrupted."""
-    with (folder / RUN_MARK).open() as mark:
-        try:
-            fcntl.flock(mark, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return "running"
-        except OSError:
-            pass
+    if is_locked(folder / RUN_MARK) or holder(folder) is not None:
+        return "running"
     return "finished" if (folder / "summary.json").is_file() else "interrupted"
 
 
@@ -105,7 +102,7 @@ def run_status(run_dir: str | Path) -> RunStatus:
     table = trial_table(folder)
     counts = Counter(table["status"]) if len(table) else Counter()
     return {
-        "run_dir": str(folder),
+        "run_dir": told(folder),
         "state": run_state(folder),
         "model": spec.model,
         "task": spec.task.name,
@@ -127,14 +124,17 @@ def list_statuses(folder: str | Path) -> list[RunStatus]:
     Raises:
         UserError: There is no such folder.
     """
+    if is_stored(folder):
+        found = [_status_or_problem(uri) for uri in stored_runs(str(folder), RUN_MARK)]
+        return sorted(found, key=lambda one: one["started"] or 0.0, reverse=True)
     return [_status_or_problem(run) for run in find_runs(folder)]
 
 
-def _status_or_problem(folder: Path) -> RunStatus:
+def _status_or_problem(folder: Path | str) -> RunStatus:
     try:
         return run_status(folder)
     except (UserError, OSError, ValueError, KeyError, TypeError) as error:
-        told = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        problem = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return {
         "run_dir": str(folder),
         "state": "broken",
@@ -148,7 +148,7 @@ def _status_or_problem(folder: Path) -> RunStatus:
         "best": None,
         "started": None,
         "last_event": None,
-        "problem": " ".join(told.split()),
+        "problem": " ".join(problem.split()),
     }
 
 
@@ -156,8 +156,8 @@ def run_aim(folder: Path) -> tuple[str | None, str | None]:
     """The metric and its direction; of a task that cannot be built here (its data are elsewhere), neither."""
     summary = folder / "summary.json"
     if summary.is_file():
-        told = json.loads(summary.read_text())
-        return told["metric"], told["mode"]
+        found = json.loads(summary.read_text())
+        return found["metric"], found["mode"]
     from raylora.build import build_task
 
     try:

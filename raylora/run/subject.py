@@ -11,6 +11,7 @@ from raylora import models
 from raylora.errors import UserError
 from raylora.run.checkpoint import check_checkpoint
 from raylora.run.folder import RUN_MARK, no_adapter, read_run
+from raylora.run.stored import fetch_results, is_stored, working_copy
 from trainables.variants.core.tuned import ABOUT
 
 CONFIG = "adapter_config.json"
@@ -52,9 +53,10 @@ def find_subject(name: str, base: str | None = None, *, quiet: bool = False) -> 
     Raises:
         UserError: no such thing, a run without an adapter, an adapter that cannot be scored or whose base is not here.
     """
-    folder = Path(name).expanduser()
+    folder = working_copy(name, RUN_MARK) if is_stored(name) else Path(name).expanduser()
     if (folder / RUN_MARK).is_file():
         run, spec = read_run(folder)
+        fetch_results(run)
         adapter = run / "adapter"
         if not any((adapter / file).is_file() for file in (CONFIG, ABOUT)):
             raise UserError.at("MODEL", no_adapter(run, spec), value=name)

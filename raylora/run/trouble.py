@@ -10,6 +10,7 @@ from pathlib import Path
 from clusters.errors import ClusterError
 from raylora.errors import RunFailed, user_error_of
 from trainables.journal import ERRORS, log_traceback
+from trainables.store import told as run_of
 
 _LONGEST = 300
 _TRACEBACK = "Traceback (most recent call last)"
@@ -57,7 +58,7 @@ def told_in_one_line(folder: Path, told: str | None = None) -> Iterator[None]:
         # In a folder that cannot be written there is none.
         logged = f"{log} has the traceback, and " if log.is_file() else ""
         raise RunFailed(
-            f"the run stopped: {why(error)}; {logged}" + (told or f"`raylora resume {folder}` goes on"),
+            f"the run stopped: {why(error)}; {logged}" + (told or f"`raylora resume {run_of(folder)}` goes on"),
             field="RUN_DIR",
             value=str(folder),
         ) from error

@@ -23,7 +23,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "_PATIENCE_S", 0.0)
 
 
-def asker(folders: Sequence[Path]) -> Any:
+def asker(folders: Sequence[Path | str]) -> Any:
     """Answers for each node from the folder that it mounts at the storage path."""
 
     def ask(nodes: Any, arguments: Any, timeout_s: float) -> list[str | None]:
@@ -58,12 +58,21 @@ def test_node_that_only_reads_the_shared_folder_is_refused(tmp_path: Path) -> No
         check_cluster_storage(str(tmp_path), nodes=NODES, ask=ask)
 
 
-def test_single_node_and_uri_need_no_question(tmp_path: Path) -> None:
+def test_a_single_node_needs_no_question(tmp_path: Path) -> None:
     def ask(*_: Any) -> list[str | None]:
         raise AssertionError("asked")
 
     check_cluster_storage(str(tmp_path), nodes=NODES[:1], ask=ask)
-    check_cluster_storage("s3://bucket/runs", nodes=NODES, ask=ask)
+
+
+def test_a_store_that_a_node_cannot_reach_is_refused(tmp_path: Path) -> None:
+    shared, own = f"file://{tmp_path}/store", f"file://{tmp_path}/elsewhere"
+    for folder in ("store", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    check_cluster_storage(shared, nodes=NODES, ask=asker([shared, shared]))
+    with pytest.raises(ValueError, match=r"10\.0\.0\.2 does not see the driver's file"):
+        check_cluster_storage(shared, nodes=NODES, ask=asker([shared, own]))
+    assert list((tmp_path / "store").iterdir()) == []
 
 
 def test_storage_that_the_driver_cannot_write_is_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from raylora import __version__
 from trainables.journal import VERSION, Ending, Journal, trial_key
+from trainables.store import mark, store_at
 
 # A journal from each release, by its name.
 RELEASES = sorted((Path(__file__).resolve().parents[1] / "assets" / "journals").glob("*.jsonl"))
@@ -126,3 +127,22 @@ def test_a_journal_of_a_release_opens_with_all_its_trials(tmp_path, file) -> Non
     assert list(journal.started()) == list(ends) and len(ends) == 6
     assert all(trial_key(end.config) == key and end.metrics["validation_loss"] > 0 for key, end in ends.items())
     assert {row["label"] for row in journal.rows() if row["event"] == "final"} == {"base", "default-0", "best-0"}
+
+
+def test_journal_in_a_store_is_one_for_all_working_folders_and_keeps_no_file(tmp_path) -> None:
+    for name in ("one", "two"):
+        mark(tmp_path / name, f"file://{tmp_path}/store")
+    Journal(tmp_path / "one").begin()
+    Journal(tmp_path / "one").append("start", "a", config={"rank": 2})
+    Journal(tmp_path / "two").finish("a", {"rank": 2}, {"accuracy": 0.5})
+    assert [row["event"] for row in Journal(tmp_path / "one").rows()] == ["start", "finish"]
+    assert Journal(tmp_path / "one").concluded()["a"].metrics == {"accuracy": 0.5}
+    assert not Journal(tmp_path / "one").path.exists()
+
+
+def test_journal_in_a_store_of_a_later_version_is_not_read(tmp_path) -> None:
+    mark(tmp_path / "run", f"file://{tmp_path}/later")
+    later = {"event": "journal", "version": VERSION + 1}
+    store_at(f"file://{tmp_path}/later").add_record("journal", later, json.dumps(later).encode())
+    with pytest.raises(ValueError, match="upgrade raylora"):
+        Journal(tmp_path / "run").check_version()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from trainables.journal import ERRORS, Journal, trial_key
 from trainables.protocols import TrainSettings
 from trainables.session import TrialSession, pick_device, pick_dtype
 from trainables.stops import ask_to_stop
+from trainables.store import mark, store_of
 from trainables.variants.core.snapshot import fingerprint
 
 KNOBS = {"variant": "lora", "rank": 4, "alpha_ratio": 2, "learning_rate": 1e-3, "batch_size": 4, "dropout": 0.0}
@@ -53,6 +55,20 @@ def test_a_trial_that_was_put_aside_goes_on_from_its_checkpoint(session, tmp_pat
     rows = Journal(tmp_path).rows()
     assert [row["event"] for row in rows] == ["start", "report", "continue", "finish"]
     assert rows[2]["from_step"] == 2 and not (tmp_path / "checkpoints" / trial_key(KNOBS)).exists()
+
+
+def test_a_trial_of_a_run_in_a_store_goes_on_where_nothing_of_it_is_on_the_disk(session, tmp_path) -> None:
+    mark(tmp_path, f"file://{tmp_path}/store")
+    first = session(reports=2)
+    first.begin(KNOBS)
+    first.advance()
+    first.leave()
+    shutil.rmtree(tmp_path / "checkpoints")
+    second = session(reports=2)
+    second.begin(KNOBS)
+    assert second.advance()["done"]
+    assert [row.get("from_step") for row in Journal(tmp_path).rows()] == [None, None, 2, None]
+    assert not [name for name in store_of(tmp_path).names() if name.startswith("checkpoints")]
 
 
 def test_a_loss_that_is_not_finite_is_recorded_as_diverged_and_the_next_trial_runs(session, tmp_path) -> None:

@@ -41,7 +41,7 @@ class PackedHost(ModelHost):
         return self.pack.unshared
 
     def adopt(self, setup: TrialSetup) -> None:
-        self.setup = setup
+        self.setup = setup = setup.here()
         self.pack.adopt(setup)
         self.pack.call(lambda: super(PackedHost, self).adopt(setup))
 

@@ -18,9 +18,12 @@ from raylora.reports.page import answers, belief, charts, datasets, knob_charts,
 from raylora.reports.page import tables as short
 from raylora.reports.page.facts import RunFacts, clock, number, read_facts
 from raylora.reports.page.importance import METHODS, importances
+from raylora.run.folder import read_run
 from raylora.run.state import STATUSES
+from raylora.run.stored import fetch_results, is_stored
 from raylora.run.trials import with_both_alphas
 from trainables.files import replace_text
+from trainables.store import told
 
 PAGE = "report.html"
 _SCRIPTS = ("vega.min.js", "vega-lite.min.js", "vega-embed.min.js", "page.js")
@@ -36,6 +39,9 @@ def write_page(runs: Sequence[str | Path], to: str | Path, *, rows: bool = True)
     Raises:
         UserError: one is no run, or nothing can be written there.
     """
+    for run in runs:
+        if is_stored(told(run)):
+            fetch_results(read_run(run)[0])
     text = render(runs, rows=rows)
     path = Path(to).expanduser()
     try:

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from raylora.errors import UserError
 from raylora.reports.page.page import render
+from raylora.run.folder import read_run
+from raylora.run.stored import is_stored
+from trainables.journal import OBJECTS
+from trainables.store import store_of
 
 HOST = "127.0.0.1"
 # Names by which a browser may ask: a page elsewhere whose name was turned to this address may not.
@@ -34,7 +38,8 @@ class PageServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, runs: Sequence[str | Path], port: int = 0, *, rows: bool = True, every_s: float = 5.0) -> None:
-        self.runs, self.rows, self.every_s = [Path(run).expanduser() for run in runs], rows, every_s
+        self.runs = [read_run(run)[0] if is_stored(run) else Path(run).expanduser() for run in runs]
+        self.rows, self.every_s = rows, every_s
         self._making = threading.Lock()
         self._page: tuple[str, bytes] = ("", b"")
         self._fresh_until = 0.0
@@ -53,6 +58,8 @@ class PageServer(ThreadingHTTPServer):
         """Of the files as they are."""
         digest = hashlib.sha256()
         for run in self.runs:
+            if (store := store_of(run)) is not None:
+                digest.update(f"{len(store.names(OBJECTS))} ".encode())
             for name in _WATCHED:
                 try:
                     stat = (run / name).stat()

@@ -11,6 +11,7 @@ from typing import Any
 
 from raylora.errors import UserError
 from raylora.run.folder import settled
+from raylora.run.stored import folder_of
 from raylora.spec import Spec
 from trainables.files import replace_text
 from trainables.journal import Ending, Journal, Knobs, trial_key
@@ -74,7 +75,7 @@ def measurement_folder(spec: Spec) -> Path:
     about["task"].pop("proxy", None)
     about["objective"] = spec.search.objective
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
-    return Path(spec.storage()) / f"proxy-{spec.name or spec.task.name.replace('/', '-')}-{digest}"
+    return folder_of(spec, "proxy") / f"proxy-{spec.name or spec.task.name.replace('/', '-')}-{digest}"
 
 
 def read_record(folder: Path) -> Record | None:
