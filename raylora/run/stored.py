@@ -40,7 +40,7 @@ TUNE, RAY_TRAIN = "tune", "ray_train"
 # How often who runs a run says so, and after how long without it nobody does, in seconds.
 _SIGN_S, _SILENT_S = 20.0, 90.0
 # What of a working folder is not among its files in the store: it is kept apart there, or is of this machine alone.
-_APART = ("adapter", "attempts", "checkpoints", "final", "live", "ray_train", "stops", "strategies")
+_APART = ("adapter", "attempts", "checkpoints", "final", "live", "ray_train", "requests", "stops", "strategies")
 _OWN = (MARK, "searcher.pkl", "searcher.json")
 
 
