@@ -129,6 +129,7 @@ def estimated(spec: Spec, task: Task, data: Prepared, model_folder: str) -> Cost
             placement=placement if isinstance(placement, str) else tuple(placement),
             head=task.head,
             recompute=spec.train.gradient_checkpointing,
+            quantization=spec.quantization,
         )
     )
     workers = spec.resources.workers

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylora.run.plan.cost import CostModel
-from raylora.run.plan.memory import GB, Shape, activation_gb
+from raylora.run.plan.memory import GB, QUANTIZED_BYTES, Shape, activation_gb
 from trainables.heads import LANGUAGE, Head
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def estimate(
     placement: str | tuple[str, ...] = "all-linear",
     head: Head = LANGUAGE,
     recompute: bool = False,
+    quantization: str = "none",
 ) -> CostModel:
     """What training and scoring will cost about. Imports torch and multiplies matrices for a moment; trains nothing.
 
@@ -40,6 +41,7 @@ def estimate(
         new_tokens: longest answer that is generated to score a row; 0 where none is.
         head: what the model answers with.
         recompute: whether blocks are computed again in the backward pass (gradient checkpointing).
+        quantization: of the base.
         threads: of torch; 0 for its default.
     """
     import torch
@@ -49,11 +51,11 @@ def estimate(
 
     device = pick_device("auto")
     kind = pick_dtype(dtype, device)
-    shape = model_shape(model_folder, placement, torch.empty(0, dtype=kind).element_size(), head)
+    shape = model_shape(model_folder, placement, torch.empty(0, dtype=kind).element_size(), head, quantization)
     speed, bandwidth = _speed(device, kind, threads)
     token_s = (PASSES + recompute) * 2 * shape.parameters / (TRAINING * speed)
     # An answer's tokens come one after the other, and each reads all weights, for all rows that are scored together.
-    reading = shape.parameters * shape.weight_bytes / (READING * bandwidth)
+    reading = shape.base_bytes / (READING * bandwidth)
     generated = new_tokens * max(reading / SCORED_TOGETHER, 2 * shape.parameters / speed)
     return CostModel(
         shape,
@@ -64,7 +66,7 @@ def estimate(
         rank_token_s=token_s * 2 * shape.adapter_per_rank / shape.parameters,
         evaluation_row_s=generated + tokens_per_row * 2 * shape.parameters / (TRAINING * speed),
         attach_s=1.0,
-        resident_gb=shape.parameters * shape.weight_bytes / GB + PROCESS_GB,
+        resident_gb=shape.base_bytes / GB + PROCESS_GB,
         activation_token_gb=activation_gb(shape, recompute),
         available_gb=available_bytes(device) / GB,
         measured=False,
@@ -72,14 +74,19 @@ def estimate(
 
 
 def model_shape(
-    model_folder: str | Path, placement: str | tuple[str, ...], weight_bytes: int, head: Head = LANGUAGE
+    model_folder: str | Path,
+    placement: str | tuple[str, ...],
+    weight_bytes: int,
+    head: Head = LANGUAGE,
+    quantization: str = "none",
 ) -> Shape:
     """The shape of a model from its configuration, without its weights."""
-    from trainables.variants.core.matrices import select_matrices
+    from trainables.variants.core.matrices import find_matrices, select_matrices
 
     model = head.empty(model_folder)
     config: Any = model.config
     heads = int(config.num_attention_heads)
+    kept = [] if quantization == "none" else find_matrices(model)
     return Shape(
         parameters=sum(p.numel() for p in model.parameters()),
         layers=int(config.num_hidden_layers),
@@ -90,6 +97,8 @@ def model_shape(
         queries=heads * int(getattr(config, "head_dim", None) or config.hidden_size // heads),
         heads=heads,
         feed_forward=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
+        quantized=sum(matrix.rows * matrix.columns for matrix in kept),
+        quantized_bytes=QUANTIZED_BYTES.get(quantization, 0.0),
     )
 
 

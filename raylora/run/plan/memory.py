@@ -20,6 +20,8 @@ from dataclasses import dataclass
 GB = 1e9
 # A weight under Adam in float32: itself, its gradient, two moments.
 ADAM_BYTES = 16.0
+# A weight of a quantised matrix (`trainables.quantization`): 4 bits and a byte per block of 64; 8 bits.
+QUANTIZED_BYTES = {"nf4": 0.516, "int8": 1.005}
 _FLOAT32 = 4
 
 
@@ -33,6 +35,7 @@ class Shape:
         vocabulary: rows of the language-model head.
         adapter_per_rank: weights that one rank of LoRA adds over all adapted matrices, the sum of m + n.
         weight_bytes: bytes of a base weight in memory.
+        quantized: weights of the parameters that are kept in 4 or 8 bits, and quantized_bytes, bytes of one of them.
         queries, heads, feed_forward: width of the queries of all heads, their number, inner width of the feed-forward;
             0 where they are not known: as wide as hidden, heads of 64, 8/3 of hidden.
     """
@@ -46,6 +49,13 @@ class Shape:
     queries: int = 0
     heads: int = 0
     feed_forward: int = 0
+    quantized: int = 0
+    quantized_bytes: float = 0.0
+
+    @property
+    def base_bytes(self) -> float:
+        """Of all weights in memory."""
+        return (self.parameters - self.quantized) * self.weight_bytes + self.quantized * self.quantized_bytes
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ def plan_memory(
         >>> round(plan_memory(shape, rank=16, micro_batch_tokens=4096, recompute=True).weights_gb, 1)
         16.1
     """
-    whole = shape.parameters * shape.weight_bytes / GB
+    whole = shape.base_bytes / GB
     gathered = 0.0 if shards == 1 else 2 * whole / shape.layers
     kept = kept_bytes(shape, recompute=recompute, rank=rank, length=length, dropout=dropout, mask_bytes=mask_bytes)
     return Memory(

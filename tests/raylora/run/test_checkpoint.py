@@ -61,3 +61,12 @@ def test_an_encoder_is_for_a_head_of_labels(tmp_path) -> None:
     with pytest.raises(UserError, match=r"deberta-v2 is an encoder, .* task.head = classifier"):
         check_checkpoint("mine", encoder)
     check_checkpoint("mine", encoder, "classifier")
+
+
+def test_a_quantised_checkpoint_is_not_quantised_again(tmp_path) -> None:
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "fp8"}}')
+    check_checkpoint("mine", tmp_path)
+    with pytest.raises(
+        UserError, match=r"quantised already \(fp8\), with quantization = 'nf4'; set quantization to none"
+    ):
+        check_checkpoint("mine", tmp_path, quantization="nf4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def test_written_yaml_takes_either_budget_as_override(spec_file: Path, tmp_path:
         ("resources.gpus_per_host=1.5", ["resources.gpus_per_host = 1.5", "whole number"]),
         ("resources.accelerator_type=A100", ["resources.accelerator_type = 'A100'", "gpus_per_host"]),
         ("resources.deepspeed_config=zero2", ["resources.deepspeed_config = 'zero2'", "strategy"]),
+        ("quantization=fp4", ["quantization", "fp4", "nf4", "int8"]),
         ("resources.workers=4", ["resources.workers = 4", "smallest batch (2)"]),
         ("search.trials=60000", ["search.trials = 60000", "54432"]),
         ("name=../elsewhere", ["name = '../elsewhere'", "letters"]),
@@ -280,3 +282,17 @@ def test_the_longest_answer_is_said_once() -> None:
     task = {**MINIMAL["task"], "max_new_tokens": 4, "sampling": {"max_new_tokens": 5}}
     with pytest.raises(UserError, match=r"max_new_tokens = 4 and sampling.max_new_tokens = 5 contradict each other"):
         from_dict({**MINIMAL, "task": task})
+
+
+def test_what_a_quantised_base_cannot_have_is_told_before_anything_starts(
+    spec_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ["quantization=int8", "resources.strategy=fsdp"]
+    assert "quantization = 'int8' with resources.strategy = 'fsdp'" in refusal(spec_file, *chosen)
+    line = refusal(spec_file, "quantization=nf4", "space.variant=[lora,full]", check=True)
+    assert line.startswith("space.variant = 'full': it trains the weights themselves") and "nf4" in line
+    line = refusal(spec_file, "space.variant=loftq", check=True)
+    assert line.startswith("space.variant = 'loftq': ") and "use nf4 or int8" in line
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    line = refusal(spec_file, "quantization=nf4", check=True)
+    assert line.endswith("bitsandbytes is not installed; pip install 'raylora[quantization]'")
