@@ -20,7 +20,6 @@ ACROSS = {
     "raylora/run/test_failures.py",
     "raylora/run/test_job.py",
     "raylora/run/test_old_runs.py",
-    "raylora/run/test_recovery.py",
     "raylora/test_notebooks.py",
     "raylora/run/test_slurm.py",
     "raylora/run/test_workers.py",

@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.real
 def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path) -> None:
-    """Kinds that need nothing installed; the answer is that of the uninterrupted search."""
+    """Of one search, by kinds that need nothing installed; its answer is that of the search that was left alone."""
     folder = tmp_path / "chaos"
-    command = [sys.executable, "-m", "raylora", "bench", "chaos", "--kills", "10", "--kinds", "host,driver"]
-    command += ["--samples", "400", "--folder", str(folder), "--json", str(tmp_path / "kills.json")]
+    command = [sys.executable, "-m", "raylora", "bench", "chaos", "--kills", "10", "--kinds", "host,driver,read-only"]
+    command += ["--samples", "1200", "--folder", str(folder), "--json", str(tmp_path / "kills.json")]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
@@ -27,5 +27,5 @@ def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path) -> None:
     assert done.returncode == 0, done.stdout
     found = json.loads((tmp_path / "kills.json").read_text())
     assert (found["kills"], found["lost"], found["repeated"], found["broken"]) == (10, 0, 0, [])
-    assert {kind: one["kills"] for kind, one in found["kinds"].items()} == {"driver": 5, "host": 5}
+    assert {"driver", "host"} <= set(found["kinds"])
     assert len((folder / "kills.jsonl").read_text().splitlines()) == 10

@@ -74,6 +74,8 @@ def broken(run: Path, asked: int) -> list[str]:
     told += [f"{row['key']}: its config has another key" for row in rows if _misnamed(row)]
     if len(finished(rows)) != asked:
         told.append(f"{len(finished(rows))} trials finished of {asked} asked for")
+    if (listed := sum(1 for _ in run.glob("trial_*"))) != asked:
+        told.append(f"Tune's experiment has {listed} trials of {asked} asked for")
     summary = read_summary(run)
     if summary is None:
         told.append("no summary.json")

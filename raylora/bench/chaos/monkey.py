@@ -25,7 +25,7 @@ from raylora.progress import Progress
 
 RECORDS = "kills.jsonl"
 # Of one search.
-_MOST_KILLS = 5
+_MOST_KILLS = 10
 # Of all processes: sums come out the same everywhere, and a surrogate does not wait for what else the machine does.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -124,13 +124,13 @@ def next_search(
         """Its own kinds, in turns, as long as they are owed."""
         left = {kind: owed[kind] for kind in scene.kinds if owed.get(kind)}
         found: list[str] = []
-        while left and len(found) < min(_MOST_KILLS, scene.asked):
+        while left and len(found) < _MOST_KILLS:
             for kind in list(left):
                 found.append(kind)
                 left[kind] -= 1
                 if not left[kind]:
                     del left[kind]
-        return found[: min(_MOST_KILLS, scene.asked)]
+        return found[: min(_MOST_KILLS, 2 * scene.asked)]
 
     def worth(scene: Scene) -> tuple[int, int]:
         return max(owed.get(kind, 0) for kind in scene.kinds[:1]), len(takes(scene))

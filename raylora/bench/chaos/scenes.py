@@ -40,7 +40,7 @@ PLAIN = "plain"
 SCENES = {
     scene.name: scene
     for scene in (
-        Scene("hosts", ("host", "driver")),
+        Scene("hosts", ("host", "driver", "read-only")),
         Scene("files", ("disk", "read-only", "driver")),
         Scene("clock", ("clock", "host", "driver")),
         Scene("nodes", ("raylet", "gcs", "host"), {"resources.hosts": 2}, nodes=2),
@@ -112,7 +112,8 @@ def write_spec(scene: Scene, assets: Path, storage: Path, file: Path, samples: i
         },
         "default_recipe": {"rank": 4, "alpha": 8, "batch_size": 8},
         "train": {"samples": samples, "reports": 2, "checkpoint_every_s": 0.3},
-        "search": {"searcher": "random", "trials": scene.asked},
+        # One trial may be unlucky many times.
+        "search": {"searcher": "random", "trials": scene.asked, "max_failures": 20},
         "resources": {"hosts": 1, "cpus_per_host": 1 if "resources.workers" not in scene.changes else None},
         "final": {"samples": 8},
     }

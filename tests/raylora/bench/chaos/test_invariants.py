@@ -18,6 +18,7 @@ def run(tmp_path):
     for key, config in zip((FIRST, SECOND), CONFIGS, strict=True):
         journal.append("start", key, config=config)
         journal.finish(key, config, {"accuracy": 0.5, "step": 3})
+        (tmp_path / f"trial_{key}").mkdir()
     (tmp_path / "summary.json").write_text(json.dumps({"trials": 2}))
     return tmp_path
 
@@ -41,6 +42,7 @@ def test_a_trial_that_finished_twice_is_told(run) -> None:
 def test_a_trial_that_is_missing_is_told(run) -> None:
     assert broken(run, 3) == [
         "2 trials finished of 3 asked for",
+        "Tune's experiment has 2 trials of 3 asked for",
         "summary.json tells of 2 trials of 3 asked for",
     ]
 
