@@ -18,7 +18,7 @@ def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path) -> None:
     """Of one search, by kinds that need nothing installed; its answer is that of the search that was left alone."""
     folder = tmp_path / "chaos"
     command = [sys.executable, "-m", "raylora", "bench", "chaos", "--kills", "10", "--kinds", "host,driver,read-only"]
-    command += ["--samples", "1200", "--folder", str(folder), "--json", str(tmp_path / "kills.json")]
+    command += ["--samples", "600", "--folder", str(folder), "--json", str(tmp_path / "kills.json")]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
