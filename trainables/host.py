@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.exhausted import NoRoom
 from trainables.heads import LANGUAGE, Head
@@ -307,7 +308,7 @@ def start_hosts(
 
 def start_latest() -> ActorHandle:
     """The actor that restarted hosts ask for their setup; it needs no CPU of its own."""
-    return ray.remote(Latest).options(num_cpus=0, max_restarts=0).remote()
+    return ray.remote(Latest).options(num_cpus=0, max_restarts=0, scheduling_strategy=_beside_the_driver()).remote()
 
 
 def change_setup(hosts: Sequence[ActorHandle], latest: ActorHandle, setup: TrialSetup) -> None:
@@ -317,8 +318,16 @@ def change_setup(hosts: Sequence[ActorHandle], latest: ActorHandle, setup: Trial
 
 
 def start_pool(hosts: Sequence[ActorHandle]) -> ActorHandle:
-    """The pool actor over `hosts`; it needs no CPU of its own."""
-    return ray.remote(HostPool).options(num_cpus=0, max_restarts=0).remote(list(hosts))
+    """The pool actor over `hosts`; it needs no CPU of its own, and outlives every node but the driver's."""
+    again = {"max_restarts": -1, "max_task_retries": -1}
+    return (
+        ray.remote(HostPool).options(num_cpus=0, scheduling_strategy=_beside_the_driver(), **again).remote(list(hosts))
+    )
+
+
+def _beside_the_driver() -> NodeAffinitySchedulingStrategy:
+    """On the node of the process that asks: what is one for all trials must not go with another node."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
 
 
 def quiet_libraries() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from trainables.host import HostPool
+from trainables.host import HostPool, start_pool
 from trainables.journal import Journal, trial_key
 from trainables.protocols import Mark, Outputs, Row, Scorer, TrainSettings, TrialSetup
 from trainables.testing import ExactMatch, make_tiny_tokenizer, tokenised_rows
@@ -77,7 +77,6 @@ def run_hosted(hosts, configs, **tune_config):
     """Run `configs` as HostedTrials under Tune."""
     from ray import tune
 
-    from trainables.host import start_pool
     from trainables.hosted import HostedTrial
 
     trainable = tune.with_parameters(HostedTrial, pool=start_pool(hosts), worst={"accuracy": 0.0})
@@ -174,3 +173,12 @@ def test_tune_runs_trials_over_two_hosts_and_stops_poor_ones_early(start, tmp_pa
     assert set(frame["samples"]) <= {8, 16, 24}
     hosts_used = {row["host"] for row in Journal(tmp_path).rows() if row["event"] == "start"}
     assert hosts_used == {"host-0", "host-1"}
+
+
+def test_a_pool_whose_process_is_killed_gives_hosts_again(ray_local) -> None:
+    import ray
+
+    pool = start_pool(["a", "b"])
+    os.kill(ray.get(pool.__ray_call__.remote(lambda self: os.getpid())), signal.SIGKILL)
+    assert [ray.get(pool.assign.remote(owner)) for owner in ("x", "y", "x")] == ["a", "b", "a"]
+    ray.kill(pool)
