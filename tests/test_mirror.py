@@ -62,6 +62,7 @@ THROUGH = {
     "trainables/variants/core/data_start.py": "trainables/variants/test_data_starts.py",
     "trainables/variants/core/export.py": "trainables/variants/test_contract.py",
     "trainables/variants/core/hyper.py": "trainables/variants/test_hyper_variants.py",
+    "trainables/variants/core/matrices.py": "trainables/test_quantization.py",
     "trainables/variants/core/peft_variant.py": "trainables/variants/test_of_peft.py",
 }
 # Each file there is a method, or the suites that all of them pass.
