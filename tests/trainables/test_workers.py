@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,19 +82,6 @@ def made(strategy: str) -> Parallel:
     return Zero({"zero_optimization": zero}, SETTINGS.max_grad_norm)
 
 
-def brief(model: torch.nn.Module, parallel: Parallel, variant: str) -> list[float]:
-    """The losses of the first steps of a variant: the second and third depend on what was learned in the first."""
-    settings = replace(SETTINGS, samples=18)
-    run = TrialRun(
-        model, KNOBS | {"variant": variant, "batch_size": 6}, rows()[:21], settings, pad_id=0, parallel=parallel
-    )
-    losses = [run.train_step() for _ in range(3)]
-    with parallel.whole(run.adapted):
-        run.variant.state()
-    run.close()
-    return losses
-
-
 def worker(rank: int, world: int, folder: Path, base: Path, tasks: list[tuple[str, str, dict[str, Any]]]) -> None:
     import torch.distributed as dist
     from transformers import AutoModelForCausalLM
@@ -105,11 +91,6 @@ def worker(rank: int, world: int, folder: Path, base: Path, tasks: list[tuple[st
     for name, strategy, more in tasks:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, more.get("dtype", "float32")))
         bits = fingerprint(model)
-        if "variant" in more:
-            losses = brief(model, made(strategy), more["variant"])
-            told = {"losses": losses, "scores": [], "bits": fingerprint(model) == bits}
-            (folder / f"{name}-{rank}.json").write_text(json.dumps(told))
-            continue
         knobs = KNOBS | more.get("knobs", {})
         found = train(model, made(strategy), folder / name, knobs)
         if "state" in more:
@@ -203,30 +184,3 @@ def test_every_stage_of_zero_gives_the_losses_scores_and_adapter_of_one_worker(t
     for name in stages:
         again = resume(model, Parallel(), tmp_path / name / "state", KNOBS)
         assert again == pytest.approx(expected["losses"][2:], abs=1e-3)
-
-
-@pytest.mark.real
-def test_every_variant_that_may_be_partitioned_has_the_losses_of_one_worker(tiny_model, tmp_path) -> None:
-    pytest.importorskip("deepspeed")
-    from transformers import AutoModelForCausalLM
-
-    from trainables.variants import available, get_variant
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
-    zero3 = json.dumps({"stage": 3})
-    variants = {name: get_variant(name) for name in available()}
-    places = {
-        name: variant.runs_on & {"fsdp", "deepspeed"}
-        for name, variant in variants.items()
-        if variant.quantized != "only"
-    }
-    tasks = [
-        (f"{name} {place}", "fsdp" if place == "fsdp" else zero3, {"variant": name})
-        for name, allowed in places.items()
-        for place in sorted(allowed)
-    ]
-    expected = {name: brief(model, Parallel(), name) for name, allowed in places.items() if allowed}
-    for task, found in shared(tmp_path, tiny_model, tasks).items():
-        for each in found:
-            assert each["losses"] == pytest.approx(expected[task.split()[0]], abs=1e-3), task
-            assert each["bits"], task
