@@ -22,6 +22,7 @@ writer goes on, and the order is that of the writers' clocks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -144,6 +145,10 @@ def _plain(value: object) -> Any:
     return value
 
 
+# Between tries to write a line to a disk without room.
+_PAUSES_S = (1, 2, 4, 8, 15)
+
+
 class Journal:
     """Append-only journal; many processes may append to one file."""
 
@@ -154,12 +159,29 @@ class Journal:
     # ---- writing --------------------------------------------------------------------------------------
 
     def append(self, event: str, key: str, **fields: Any) -> dict[str, Any]:
-        """Write one line and return it; when this returns, the line is on disk, or in the store."""
+        """Write one line and return it; when this returns, the line is on disk, or in the store.
+
+        A disk without room is waited for: what the line tells may have taken hours.
+
+        Raises:
+            OSError: it could not be written.
+        """
         row = {"event": event, "key": key, "time": time.time(), **fields}
         line = _line(row)
         if self.store is not None:
             self.store.add_record(OBJECTS, row, line)
             return row
+        for pause in (*_PAUSES_S, None):
+            try:
+                self._append(line)
+                break
+            except OSError as error:
+                if pause is None or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+            time.sleep(pause)
+        return row
+
+    def _append(self, line: bytes) -> None:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -172,7 +194,6 @@ class Journal:
             _write_whole(descriptor, line, size)
         finally:
             os.close(descriptor)
-        return row
 
     def report(self, key: str, metrics: Metrics) -> None:
         """Book a report before the last."""

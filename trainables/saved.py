@@ -8,20 +8,35 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+
+class NotSaved(OSError):
+    """A state could not be written; the one before it is there as it was."""
+
 
 @contextlib.contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A fresh folder to write into, which takes the place of `folder` in the end."""
+    """A fresh folder to write into, which takes the place of `folder` in the end.
+
+    Raises:
+        NotSaved: as on a disk without room; nothing of the fresh folder is left.
+    """
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    yield fresh
-    before = _before(folder)
-    if folder.exists():
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        yield fresh
+        before = _before(folder)
+        if folder.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            os.replace(folder, before)
+        os.replace(fresh, folder)
         shutil.rmtree(before, ignore_errors=True)
-        os.replace(folder, before)
-    os.replace(fresh, folder)
-    shutil.rmtree(before, ignore_errors=True)
+    except (OSError, SafetensorError, RuntimeError) as error:  # the last is what torch.save says of a full disk
+        shutil.rmtree(fresh, ignore_errors=True)
+        told = next(iter(str(error).splitlines()), type(error).__name__)
+        raise NotSaved(f"{folder}: not saved: {told}") from error
 
 
 def saved(folder: str | Path) -> Path | None:

@@ -250,7 +250,7 @@ class TrialSession:
         run, target, late = self._require(), self.next_report(), False
         while not (run.done or late) and run.samples < target:
             run.advance(run.samples + 1)
-            late = self.stepped()
+            late = self.stepped(target)
         self._show("scoring")
         scores: Metrics = self.setup.scorer.worst_figures("validation")
         if not run.diverged:
@@ -280,10 +280,16 @@ class TrialSession:
         reached = int((self._require().samples + 1e-6) / interval)
         return min(settings.samples, round(interval * (reached + 1)))
 
-    def stepped(self) -> bool:
-        """After an optimizer step: say so, and keep it. Returns whether it was the last one: see `advance`."""
+    def stepped(self, due: int) -> bool:
+        """After an optimizer step: say so, and keep it. Returns whether it was the last one: see `advance`.
+
+        Args:
+            due: samples after which the next report is due. A state that is kept between that step and its report would
+                go on without the report: it is kept after it.
+        """
         self._show("training")
-        self._maybe_checkpoint()
+        if self._require().samples < due:
+            self._maybe_checkpoint()
         return self.parallel.any(time.time() >= self.setup.deadline or asked_to_stop(self.setup.run_dir, self.key))
 
     def report(self, scores: Metrics, late: bool) -> Metrics:
@@ -331,7 +337,12 @@ class TrialSession:
     def _maybe_checkpoint(self) -> None:
         # All workers save together: their clocks differ.
         if self.parallel.any(time.monotonic() - self._checkpointed >= self.setup.settings.checkpoint_every_s):
-            self.checkpoint()
+            try:
+                self.checkpoint()
+            except OSError as error:
+                # What was saved before holds, and the trial needs no disk to go on.
+                log_traceback(self.setup.run_dir, f"{self.key}  its state could not be saved", error)
+                self._checkpointed = time.monotonic()
 
     def _close(self) -> None:
         run, self.run, self.key = self.run, None, ""

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -109,10 +110,27 @@ def test_a_line_that_the_disk_has_no_room_for_is_an_error_and_leaves_no_part_of_
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(descriptor, bytes(data)[: room.pop()])
 
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
     monkeypatch.setattr(os, "write", filling)
     with pytest.raises(OSError, match="No space left"):
         journal.append("finish", "a", config={})
+    assert sum(waited) == 30
     assert journal.path.read_bytes() == before
+
+
+def test_a_line_waits_for_room_on_the_disk(tmp_path, monkeypatch) -> None:
+    journal, write, full = Journal(tmp_path), os.write, [True, True]
+
+    def filling(descriptor, data):
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", filling)
+    monkeypatch.setattr(time, "sleep", lambda seconds: full.pop())
+    journal.append("finish", "a", config={})
+    assert [row["key"] for row in journal.rows()] == ["a"]
 
 
 def test_there_is_a_journal_of_this_release() -> None:

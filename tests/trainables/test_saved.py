@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.saved import replacing, saved
+from trainables.saved import NotSaved, replacing, saved
 
 
 def save(folder: Path, step: int) -> None:
@@ -46,3 +46,20 @@ def test_a_state_is_found_whichever_rename_a_kill_came_before(tmp_path, monkeypa
     assert step_of(saved(folder)) == 1
     save(folder, 3)
     assert saved(folder) == folder and step_of(folder) == 3
+
+
+FULL = [OSError(28, "No space left on device"), RuntimeError("No space left on device\nat line 7")]
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_what_cannot_be_written_leaves_the_state_before_and_no_rest(tmp_path, error) -> None:
+    def fill(folder: Path) -> None:
+        with replacing(folder) as fresh:
+            (fresh / "adapter").write_text("a part")
+            raise error
+
+    folder = tmp_path / "state"
+    save(folder, 1)
+    with pytest.raises(NotSaved, match=r"not saved: .*No space left on device$"):
+        fill(folder)
+    assert step_of(saved(folder)) == 1 and [path.name for path in tmp_path.iterdir()] == ["state"]

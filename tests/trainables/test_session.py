@@ -57,6 +57,46 @@ def test_a_trial_that_was_put_aside_goes_on_from_its_checkpoint(session, tmp_pat
     assert rows[2]["from_step"] == 2 and not (tmp_path / "checkpoints" / trial_key(KNOBS)).exists()
 
 
+def test_a_state_that_cannot_be_saved_costs_the_trial_nothing(session, tmp_path, monkeypatch) -> None:
+    undisturbed = session(checkpoint_every_s=1e9)
+    undisturbed.begin({**KNOBS, "dropout": 0.1})
+    told = undisturbed.advance()
+    (tmp_path / "trials.jsonl").unlink()
+
+    def full(*_) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("trainables.run.save_file", full)
+    other = session(checkpoint_every_s=0.0)
+    other.begin({**KNOBS, "dropout": 0.1})
+    metrics = other.advance()
+    assert metrics["done"] and metrics["validation_loss"] == told["validation_loss"]
+    assert "its state could not be saved" in (tmp_path / ERRORS).read_text()
+
+
+def test_a_trial_that_is_cut_before_its_report_reports_when_it_goes_on(session, tmp_path, monkeypatch) -> None:
+    undisturbed = session(reports=2, checkpoint_every_s=1e9)
+    undisturbed.begin(KNOBS)
+    undisturbed.advance()
+    told = undisturbed.advance()
+    (tmp_path / "trials.jsonl").unlink()
+    cut = session(reports=2, checkpoint_every_s=0.0)
+    cut.begin(KNOBS)
+    monkeypatch.setattr(cut, "report", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        cut.advance()
+    cut._close()
+    on = session(reports=2)
+    on.begin(KNOBS)
+    assert not on.advance()["done"]
+    metrics = on.advance()
+    assert metrics["done"] and metrics["loss"] == told["loss"]
+
+
+def _killed(*_) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_trial_of_a_run_in_a_store_goes_on_where_nothing_of_it_is_on_the_disk(session, tmp_path) -> None:
     mark(tmp_path, f"file://{tmp_path}/store")
     first = session(reports=2)

@@ -362,7 +362,7 @@ class Pack:
         try:
             member.run.train_step()
             member.served += member.run.tokens - before
-            member.late = member.session.stepped()
+            member.late = member.session.stepped(member.target)
         except Exception as error:
             self._fail(member, error)
 
@@ -382,7 +382,7 @@ class Pack:
             try:
                 member.run.took(loss, own * seconds)
                 if not member.run.in_step:
-                    member.late = member.session.stepped()
+                    member.late = member.session.stepped(member.target)
             except Exception as error:
                 self._fail(member, error)
 

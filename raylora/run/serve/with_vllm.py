@@ -16,6 +16,8 @@ from raylora.run.serve.listening import Address
 from raylora.run.subject import Subject
 from raylora.run.vllm import ENVIRONMENT, vllm_python
 
+_SERVE = Path(__file__).parents[1] / "engine" / "inside" / "serve.py"
+
 
 def run(subject: Subject, address: Address, dtype: str, say: Callable[[str], None]) -> None:
     """Serve until Ctrl-C.
@@ -27,8 +29,7 @@ def run(subject: Subject, address: Address, dtype: str, say: Callable[[str], Non
     python = vllm_python("--engine")
     port = listening.free_port(address.host, address.port)
     with tempfile.TemporaryDirectory(prefix="raylora-serve-") as work:
-        command = [python, "-m", "vllm.entrypoints.cli.main", "serve"]
-        command += arguments(subject, address, Path(work), say)
+        command = [python, str(_SERVE), *arguments(subject, address, Path(work), say)]
         command += ["--host", address.host, "--port", str(port), "--dtype", dtype]
         # Not among the arguments, which all users of the machine can read.
         secret = {"VLLM_API_KEY": address.key} if address.key else {}
