@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from raylora.tasks.sandbox.program import parse
+
 # A fence that is never closed runs to the end: a model may stop, or be stopped, before it closes it.
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _MARKED = re.compile(r"\[BEGIN\][ \t]*\n?(.*?)(?:\[DONE\]|\Z)", re.DOTALL)
@@ -184,4 +186,4 @@ def _parse_quietly(code: str) -> ast.Module:
     # A model's odd escapes are no news for the person who measures it.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ast.parse(code)
+        return parse(code)

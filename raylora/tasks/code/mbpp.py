@@ -10,6 +10,7 @@ from typing import Any
 from raylora.errors import UserError
 from raylora.tasks.code.answer import extract_program
 from raylora.tasks.sandbox import Program
+from raylora.tasks.sandbox.program import parse
 
 # Where the published prompt has a model end its code.
 STOP = ("[DONE]",)
@@ -47,7 +48,7 @@ def tested_names(tests: Sequence[str]) -> list[str]:
     names: list[str] = []
     for test in tests:
         try:
-            tree = ast.parse(_lines(test))
+            tree = parse(_lines(test))
         except SyntaxError as error:
             raise UserError.at(
                 "test_list", f"{test[:60]!r} is not Python ({error.msg}); mend or drop the row", value=test

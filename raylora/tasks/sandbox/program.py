@@ -5,13 +5,23 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
+import threading
 from dataclasses import dataclass
+
+# Python 3.11 counts the depth of the trees that it makes once for all threads: two at a time may fail.
+_PARSING = threading.Lock()
+
+
+def parse(source: str) -> ast.Module:
+    """`ast.parse`, in one thread at a time. Raises what that raises for a source that is no program."""
+    with _PARSING:
+        return ast.parse(source)
 
 
 def imported(source: str) -> set[str]:
     """The top-level names of the modules that a source imports anywhere; empty where it does not parse."""
     try:
-        tree = ast.parse(source)
+        tree = parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     found: set[str] = set()
@@ -50,7 +60,7 @@ class Program:
         `set` or `abs` to the comparison; so do modules of the standard library.
         """
         try:
-            tree = ast.parse(self.tests)
+            tree = parse(self.tests)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             # The tests' process says what is wrong with them.
             return [], []

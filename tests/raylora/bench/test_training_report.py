@@ -11,8 +11,6 @@ import pytest
 from raylora.bench.training_report import found_after, read_searches, share_to, training_table, write_training
 from raylora.errors import UserError
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "training"
-
 
 def trial(validation: float | None, test: float | None, diverged: bool = False) -> dict[str, Any]:
     figures = {"validation": {"loss": validation}, "test": {"loss": test, "accuracy": test, "accuracy_se": 0.1}}
@@ -55,9 +53,3 @@ def test_searches_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "random", 0, trial(1.0, 1.0), about="n")
     with pytest.raises(UserError, match="the searches of sums differ"):
         read_searches(tmp_path)
-
-
-@pytest.mark.skipif(not DOCS.is_dir(), reason="no committed searches")
-def test_the_table_in_the_documentation_is_that_of_its_searches(tmp_path: Path) -> None:
-    table, _ = write_training(DOCS, tmp_path / "again")
-    assert table.read_text() == Path(f"{DOCS}.md").read_text()

@@ -49,6 +49,7 @@ def run(write_spec, tmp_path) -> Any:
         group=None,
         keeper=None,
         hosts=[],
+        setup=SimpleNamespace(run_dir=str(tmp_path)),
     )
 
 
