@@ -281,7 +281,10 @@ def import_peft() -> None:
     layers for bitsandbytes' are of no use here: see `QuantizedLinear`.
     """
     with _absent("bitsandbytes"):
-        import peft  # noqa: F401
+        from peft.import_utils import is_bnb_4bit_available, is_bnb_available
+
+        # It asks when the first adapter is attached, and remembers the answer.
+        is_bnb_available(), is_bnb_4bit_available()
 
 
 @contextmanager
