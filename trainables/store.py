@@ -196,7 +196,7 @@ class Store:
             place = folder / file
             if not _inside(place, folder):
                 raise OSError(f"{self.uri}: {file!r} lies outside its folder")
-            if _stamp(place) != stamp:
+            if stamp_of(place) != stamp:
                 self._fetch(_join(name, file), place, stamp)
         return bool(wanted)
 
@@ -285,7 +285,8 @@ def _inside(file: Path, folder: Path) -> bool:
     return Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder))
 
 
-def _stamp(file: Path) -> Stamp | None:
+def stamp_of(file: Path) -> Stamp | None:
+    """The stamp of a file here; None where there is none."""
     try:
         told = file.stat()
     except OSError:
@@ -297,7 +298,7 @@ def _stamps(folder: Path) -> dict[str, Stamp]:
     """The files below a folder, by their path in it."""
     found = {}
     for file in sorted(folder.rglob("*")):
-        stamp = _stamp(file) if file.is_file() and not file.is_symlink() else None
+        stamp = stamp_of(file) if file.is_file() and not file.is_symlink() else None
         if stamp is not None:
             found[file.relative_to(folder).as_posix()] = stamp
     return found

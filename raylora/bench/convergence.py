@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raylora.bench.arms import Arm
+from raylora.bench.records import check_about, read_record
 from raylora.errors import UserError
 from raylora.progress import Progress
 from raylora.spec.paths import writable_folder
-from raylora.spec.text import short
 from trainables.files import replace_text
 
 if TYPE_CHECKING:
@@ -80,15 +80,8 @@ def bench_convergence(
 
 def read_run(file: Path) -> dict[str, Any]:
     """One run's record. Raises UserError where the file is none."""
-    try:
-        run = json.loads(file.read_text())
-        return {**run, "arm": str(run["arm"]), "about": dict(run["about"]), "loss": list(run["loss"])}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{file}: no run of `raylora bench convergence`; remove it, or name another folder",
-            field="--to",
-            value=str(file),
-        ) from None
+    fields = {"arm": str, "about": dict, "loss": list}
+    return read_record(file, "run of `raylora bench convergence`", fields)
 
 
 def best_rate(runs: Mapping[float, Mapping[str, object]]) -> float:
@@ -111,15 +104,7 @@ class _Runner:
     def run(self, arm: Arm, rate: float, seed: int) -> Path:
         file = self.folder / f"{arm.label.replace(':', '_').replace('=', '-')}_rate-{rate:g}_seed-{seed}.json"
         if file.is_file():
-            about, found = self.about(), read_run(file)["about"]
-            for name in {**about, **found}:
-                if found.get(name) != about.get(name):
-                    raise UserError(
-                        f"--to {self.folder}: {file.name} has {name} = {short(found.get(name))}, not "
-                        f"{short(about.get(name))}; name another folder",
-                        field="--to",
-                        value=str(self.folder),
-                    )
+            check_about(file, read_run(file)["about"], self.about())
         else:
             record = self._train(arm, rate, seed)
             replace_text(file, json.dumps(record) + "\n")

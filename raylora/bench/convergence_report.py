@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raylora.bench.convergence import best_rate, read_run
+from raylora.bench.records import markdown, mean, with_error
 from raylora.errors import UserError
-from raylora.metrics.statistics import standard_error
 from raylora.spec.paths import output_stem
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def quarters_less(curve: Curve, plain: Curve) -> list[list[float]]:
     for run in curve.finished:
         if run["seed"] in others:
             pairs = zip(run["loss"], others[run["seed"]]["loss"], strict=True)
-            rows.append([_mean(part) for part in _quarters([x - y if None not in (x, y) else None for x, y in pairs])])
+            rows.append([mean(part) for part in _quarters([x - y if None not in (x, y) else None for x, y in pairs])])
     return rows
 
 
@@ -198,27 +198,27 @@ def convergence_table(curves: Sequence[Curve]) -> list[list[str]]:
     for curve in curves:
         plain = by_label[plain_counterpart(curve.label, list(by_label)) or curve.label]
         finals = plain.finals
-        targets = [finals.get(run["seed"], _mean(list(finals.values()))) for run in curve.finished]
+        targets = [finals.get(run["seed"], mean(list(finals.values()))) for run in curve.finished]
         reached = [steps_to(losses, target) for losses, target in zip(curve.losses, targets, strict=True)]
 
         def told(name: str, curve: Curve = curve) -> str:
-            return _with_error([float(run[name]) for run in curve.runs if name in run])
+            return _told([float(run[name]) for run in curve.runs if name in run])
 
         rows.append(
             [
                 curve.label,
                 f"{curve.rate:g}" + (" (edge)" if curve.edge else ""),
                 ", ".join(f"{rate:g}" for rate in curve.rates),
-                _with_error([losses[-1] for losses in curve.losses]),
+                _told([losses[-1] for losses in curve.losses]),
                 told("validation_loss"),
                 told(metric),
                 f"{_steps(reached)} of {len(curve.losses[0]) if curve.losses else 0}",
                 "" if curve is plain else _quarterly(quarters_less(curve, plain)),
                 "; ".join(filter(None, (_steps(validation_steps(curve, plain, part)) for part in (0.5, 1)))),
                 "" if curve is plain else _quarterly(validation_less(curve, plain)),
-                *(f"{_mean([float(run[n]) for run in curve.runs]):.0f}" for n in ("train_s", "hypernetwork_s")),
-                f"{_mean([float(run['peak_memory_gb']) for run in curve.runs]):.2f}",
-                f"{_mean([float(run['optimizer_mb']) for run in curve.runs]):.1f}",
+                *(f"{mean([float(run[n]) for run in curve.runs]):.0f}" for n in ("train_s", "hypernetwork_s")),
+                f"{mean([float(run['peak_memory_gb']) for run in curve.runs]):.2f}",
+                f"{mean([float(run['optimizer_mb']) for run in curve.runs]):.1f}",
                 *(f"{int(curve.runs[0][n]):,}" for n in ("adapter_parameters", "hypernetwork_parameters")),
             ]
         )
@@ -231,19 +231,11 @@ def _steps(found: Sequence[int | None]) -> str:
 
 def _quarterly(rows: Sequence[Sequence[float]]) -> str:
     """A row per seed, a column per quarter."""
-    return ", ".join(_with_error(column, sign="+") for column in zip(*rows, strict=True))
+    return ", ".join(_told(column, sign="+") for column in zip(*rows, strict=True))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
-def _with_error(values: Sequence[float], sign: str = "-") -> str:
-    """Mean ± standard error, where there are several; `sign` as in a format specification."""
-    if not values:
-        return "diverged"
-    mean = f"{_mean(values):{sign}.3f}"
-    return mean if len(values) == 1 else f"{mean} ± {standard_error(values):.3f}"
+def _told(values: Sequence[float], sign: str = "-") -> str:
+    return with_error(values, sign) if values else "diverged"
 
 
 def write_convergence(folder: str | Path, stem: str | Path) -> list[Path]:
@@ -255,9 +247,7 @@ def write_convergence(folder: str | Path, stem: str | Path) -> list[Path]:
     curves = read_curves(folder)
     stem = output_stem(stem)
     table, plot = Path(f"{stem}.md"), Path(f"{stem}.svg")
-    head, *rows = convergence_table(curves)
-    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
-    table.write_text("\n".join(lines) + "\n")
+    table.write_text(markdown(convergence_table(curves)))
     _plot(curves, plot)
     return [table, plot]
 
@@ -299,6 +289,6 @@ def _family(curve: Curve) -> str:
 def _band(axis: Axes, steps: Sequence[int], losses: Sequence[Sequence[float]], number: int, label: str) -> None:
     """Mean over the seeds, and the range of them."""
     columns = list(zip(*losses, strict=True))
-    axis.plot(steps, [_mean(c) for c in columns], color=f"C{number}", label=label)
+    axis.plot(steps, [mean(c) for c in columns], color=f"C{number}", label=label)
     low, high = [min(c) for c in columns], [max(c) for c in columns]
     axis.fill_between(steps, low, high, color=f"C{number}", alpha=0.15, linewidth=0)

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raylora.bench.records import check_about, read_record
 from raylora.bench.searchers import Entry
 from raylora.errors import UserError
 from raylora.progress import Progress
 from raylora.spec.paths import writable_folder
-from raylora.spec.text import short
 from trainables.files import replace_text
 
 if TYPE_CHECKING:
@@ -70,15 +70,8 @@ def bench_training(
 
 def read_search(file: Path) -> dict[str, Any]:
     """One search's record. Raises UserError where the file is none."""
-    try:
-        found = json.loads(file.read_text())
-        return {**found, "searcher": str(found["searcher"]), "about": dict(found["about"]), "trials": found["trials"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{file}: no search of `raylora bench training`; remove it, or name another folder",
-            field="--to",
-            value=str(file),
-        ) from None
+    fields = {"searcher": str, "about": dict, "trials": list}
+    return read_record(file, "search of `raylora bench training`", fields)
 
 
 @dataclass(frozen=True)
@@ -89,6 +82,7 @@ class _Loaded:
     tokenizer: Any
     task: Task
     data: Prepared
+    split: str  # of its test rows
     test: Sequence[Row]
     settings: TrainSettings
     space: Space
@@ -139,14 +133,7 @@ class _Task:
             shared = {"task": self.name, "searcher": entry.label, "seed": self.spec.seed, "about": about}
             return {**shared, "metric": task.metric, "mode": task.mode, "trials": []}
         record = read_search(file)
-        for name in {**about, **record["about"]}:
-            if record["about"].get(name) != about.get(name):
-                raise UserError.at(
-                    f"--to {self.folder}",
-                    f"{file.name} has {name} = {short(record['about'].get(name))}, not {short(about.get(name))}; "
-                    "name another folder",
-                    value=str(self.folder),
-                )
+        check_about(file, record["about"], about)
         return record
 
     def _about(self) -> dict[str, Any]:
@@ -200,10 +187,11 @@ class _Task:
             source = models.resolve(spec.model)
             with connected():
                 data = build_data(spec, task, str(source))
-                test, _ = data.tests[next(iter(data.tests))]()
+                split, read = next(iter(data.tests.items()))
+                test, _ = read()
                 settings = train_settings(spec, len(data.proxy))
                 space = fit_space(spec, settings, str(source), (), task.head).space
-            self._loaded = _Loaded(*load_model(source, **how_loaded(spec)), task, data, test, settings, space)
+            self._loaded = _Loaded(*load_model(source, **how_loaded(spec)), task, data, split, test, settings, space)
         return self._loaded
 
     def _train(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,7 +206,7 @@ class _Task:
         try:
             run.advance(loaded.settings.samples)
             trained = time.process_time()
-            splits = {"validation": ("validation", data.validation), "test": (next(iter(data.tests)), loaded.test)}
+            splits = {"validation": ("validation", data.validation), "test": (loaded.split, loaded.test)}
             figures = {}
             for kind, (split, rows) in splits.items():
                 scores: Mapping[str, Any] = scoring.worst_figures(split)
@@ -250,7 +238,7 @@ def _finite(scores: Mapping[str, Any]) -> dict[str, float | None]:
 def _told(trial: Mapping[str, Any]) -> dict[str, Any]:
     """What the searcher hears of a trial, as Tune would tell it."""
     scores = {name: math.nan if value is None else value for name, value in trial["validation"].items()}
-    return {**scores, "samples": trial["samples"], "diverged": trial["diverged"], "training_iteration": 1}
+    return {**scores, "samples": trial["samples"], "diverged": trial["diverged"]}
 
 
 def _shown(trial: Mapping[str, Any], metric: str) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from raylora.bench.records import markdown, mean, with_error
 from raylora.bench.training import read_search
 from raylora.errors import UserError
-from raylora.metrics.statistics import standard_error
 from raylora.spec.paths import output_stem
 
 # What others are compared with.
@@ -95,7 +95,7 @@ def _searches(records: Sequence[Mapping[str, Any]], length: int) -> Searches:
     flat = [trial for trials in cut for trial in trials]
     ends = [trials[best_so_far(trials, first["metric"], first["mode"])[-1] or 0]["test"] for trials in cut]
     names = [name for name in ends[0] if f"{name}_se" in ends[0] and name != first["metric"]]
-    trial_s = _mean([trial["train_s"] + trial["score_s"] for trial in flat])
+    trial_s = mean([trial["train_s"] + trial["score_s"] for trial in flat])
     return Searches(
         task=first["task"],
         searcher=first["searcher"],
@@ -105,7 +105,7 @@ def _searches(records: Sequence[Mapping[str, Any]], length: int) -> Searches:
         found=np.array([found_after(trials, first["metric"], first["mode"]) for trials in cut]),
         also={name: [float("nan" if end.get(name) is None else end[name]) for end in ends] for name in names},
         samples=np.cumsum([[trial["samples"] for trial in trials] for trials in cut], axis=1),
-        seconds=(trial_s, _mean([trial["suggest_s"] for trial in flat])),
+        seconds=(trial_s, mean([trial["suggest_s"] for trial in flat])),
     )
 
 
@@ -147,18 +147,10 @@ def _share(share: float | None) -> str:
     return "never" if share is None else f"{share:.2f}"
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
 def _told(values: Sequence[float] | np.ndarray, sign: str = "-") -> str:
-    """Mean ± standard error, where there are several; `sign` as in a format specification."""
     if not len(values):
         return ""
-    if not np.isfinite(values).all():
-        return "none found"
-    mean = f"{_mean(list(values)):{sign}.3f}"
-    return mean if len(values) == 1 else f"{mean} ± {standard_error(list(values)):.3f}"
+    return with_error(list(values), sign) if np.isfinite(values).all() else "none found"
 
 
 def write_training(folder: str | Path, stem: str | Path) -> list[Path]:
@@ -170,9 +162,7 @@ def write_training(folder: str | Path, stem: str | Path) -> list[Path]:
     searches = read_searches(folder)
     stem = output_stem(stem)
     table, plot = Path(f"{stem}.md"), Path(f"{stem}.svg")
-    head, *rows = training_table(searches)
-    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
-    table.write_text("\n".join(lines) + "\n")
+    table.write_text(markdown(training_table(searches)))
     _plot(searches, plot)
     return [table, plot]
 

@@ -48,7 +48,7 @@ def check_world(spec: Spec) -> None:
     check_model("model", spec.model)
     _check_flash(spec)
     _check_deepspeed(spec)
-    _check_engine(spec)
+    check_engine(spec)
     check_storage(spec.storage_path)
     make_trackers(spec)
 
@@ -317,7 +317,8 @@ def _check_offload(zero: dict[str, Any], refused: Callable[[str], UserError]) ->
             raise refused(f"{name}.device = 'nvme': its operator is compiled on first use; install g++ and libaio")
 
 
-def _check_engine(spec: Spec) -> None:
+def check_engine(spec: Spec) -> None:
+    """What writes the answers has to be there. Errors: UserError, one line."""
     if spec.evaluate.engine == "vllm":
         vllm_python("evaluate.engine")
 

@@ -19,7 +19,7 @@ from raylora.data.tokenise import model_positions, tokenizer_files
 from raylora.data.tokens import Tokenising
 from raylora.errors import UserError, user_error_of
 from raylora.progress import Progress
-from raylora.run.checks import check_quantization
+from raylora.run.checks import check_engine, check_quantization
 from raylora.run.engine.start import start_engine
 from raylora.run.final import headline, is_figure, over_seeds, part_of, sample_rows
 from raylora.run.folder import read_run
@@ -30,7 +30,6 @@ from raylora.run.quantized import laid_over
 from raylora.run.rehearsal import first_rows, rehearse
 from raylora.run.subject import Subject, check_adapter, find_subject
 from raylora.run.trouble import why
-from raylora.run.vllm import vllm_python
 from raylora.spec import Spec, from_dict
 from raylora.spec.text import put
 from raylora.tasks import TASKS, Task
@@ -129,8 +128,7 @@ def evaluate(
     asked, keeper = _spec(subject, spec, data, changes or {}, split, rows)
     check_adapter(subject, asked.task.head, asked.quantization)
     check_quantization(asked)
-    if asked.evaluate.engine == "vllm":
-        vllm_python("evaluate.engine")
+    check_engine(asked)
     task = build_task(asked)
     check_rows(asked, task, _splits_given(task) if data else _splits_read(task, split))
     progress = Progress(task.metric, quiet)

@@ -31,7 +31,7 @@ from raylora.spec import Spec
 from raylora.spec.paths import URI
 from trainables.home import stored_folder
 from trainables.journal import Journal
-from trainables.store import FILES, MARK, Store, mark, store_at, store_of, told
+from trainables.store import FILES, MARK, Store, mark, stamp_of, store_at, store_of, told
 
 HOLDER = "holder.json"
 ADAPTER, FINAL = "adapter", "final"
@@ -113,7 +113,7 @@ def working_copy(place: str | Path, run_mark: str) -> Path:
                 field="RUN_DIR",
                 value=uri,
             )
-        if not _same_run(folder / run_mark, files[run_mark]):
+        if stamp_of(folder / run_mark) != files[run_mark]:
             # Of an earlier run at this address.
             shutil.rmtree(folder, ignore_errors=True)
         mark(folder, uri)
@@ -137,14 +137,6 @@ def is_locked(file: Path) -> bool:
     except OSError:
         pass
     return False
-
-
-def _same_run(file: Path, stamp: tuple[int, int]) -> bool:
-    try:
-        found = file.stat()
-    except OSError:
-        return False
-    return (found.st_size, found.st_mtime_ns) == stamp
 
 
 def _forget(folder: Path, files: set[str]) -> None:

@@ -39,6 +39,11 @@ def is_vllm_here() -> bool:
     return bool(os.environ.get(VARIABLE)) or importlib.util.find_spec("vllm") is not None
 
 
+def last_line(said: str) -> str:
+    """The last thing that a process said; "" where it said nothing."""
+    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
+
+
 def refusals(adapters: Sequence[Path], option: str) -> list[str]:
     """Why vLLM's own check refuses each of these adapters, "" where it takes it, `(n,)`; needs vLLM.
 
@@ -49,18 +54,18 @@ def refusals(adapters: Sequence[Path], option: str) -> list[str]:
         UserError: vLLM is not there.
         RunFailed: it does not come up.
     """
-    told = {"adapters": [str(one) for one in adapters], "rank": LARGEST_OF_VLLM}
+    asked = {"adapters": [str(one) for one in adapters], "rank": LARGEST_OF_VLLM}
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [vllm_python(option), str(_CHECK)],
-        input=json.dumps(told),
+        input=json.dumps(asked),
         env={**ENVIRONMENT, **inherited},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "")
-        raise RunFailed(f"{option}: vLLM does not come up: status {done.returncode}: {last}", field=option)
+        told = f"status {done.returncode}: {last_line(done.stderr)}"
+        raise RunFailed(f"{option}: vLLM does not come up: {told}", field=option)
     words: list[str] = json.loads(done.stdout.splitlines()[-1])
     return words

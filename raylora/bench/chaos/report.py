@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, TypedDict, cast
 
 from raylora.bench.chaos.harms import KINDS
+from raylora.bench.records import markdown as table_of
 
 
 class Kill(TypedDict):
@@ -86,5 +87,4 @@ COLUMNS = ["kind", "what", "kills", "lost", "repeated", "resumed", "seconds to g
 
 def markdown(figures: Mapping[str, Any]) -> str:
     """The table for documentation."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows(figures)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return table_of([COLUMNS, *rows(figures)])

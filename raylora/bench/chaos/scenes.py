@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import yaml
 
+from raylora.spec.text import put
+
 Promise = Literal["answer", "trials", "nothing"]
 
 
@@ -117,7 +119,4 @@ def write_spec(scene: Scene, assets: Path, storage: Path, file: Path, samples: i
         "resources": {"hosts": 1, "cpus_per_host": 1 if "resources.workers" not in scene.changes else None},
         "final": {"samples": 8},
     }
-    for name, value in scene.changes.items():
-        section, key = name.split(".")
-        spec[section][key] = value
-    file.write_text(yaml.safe_dump(spec))
+    file.write_text(yaml.safe_dump(put(spec, scene.changes)))

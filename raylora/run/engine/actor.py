@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -73,7 +74,6 @@ class Engine:
         self._work = tempfile.TemporaryDirectory(prefix="raylora-engine-")
         self._child: Child | None = None
         self._loaded: _Loaded | None = None
-        self._merged = 0
 
     def start(self, dtype: str) -> str:
         """Load the base model, in a type as specs name it; returns vLLM's version. Errors: see `write`."""
@@ -121,8 +121,8 @@ class Engine:
             if not asked.merge:
                 return None
             self.close()  # two models may not fit
-            self._merged += 1
-            target = Path(self._work.name) / f"merged-{self._merged}"
+            target = Path(self._work.name) / "merged"
+            shutil.rmtree(target, ignore_errors=True)  # of the adapter before
             merge_to(target, self._base, adapter, tokenizer=Path(self.setup.tokenizer or self._base))
             # Rounded to less, the update would be lost.
             return _Loaded(target, 0, "float32"), ""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from raylora.run.vllm import ENVIRONMENT
+from raylora.run.vllm import ENVIRONMENT, last_line
 
 SCRIPT = Path(__file__).parent / "inside" / "write.py"
 # One process, and files of this machine alone.
@@ -114,6 +114,5 @@ class Child:
         if status == -signal.SIGKILL:
             return "it was killed, as happens where memory runs out"
         with suppress(OSError):
-            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-            return f"status {status}: " + next((line.strip() for line in reversed(lines) if line.strip()), "")
+            return f"status {status}: {last_line(self._log.read_text(encoding='utf-8', errors='replace'))}"
         return f"status {status}"

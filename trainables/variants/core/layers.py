@@ -51,7 +51,7 @@ class DeltaLinear(AdaptedLinear):
 
     def __init__(self, matrix: Matrix, delta: Tensor) -> None:
         super().__init__(matrix)
-        self.register_buffer("delta", delta.to(matrix.device, matrix.weight.dtype), persistent=False)
+        self.register_buffer("delta", delta.to(matrix.device, matrix.dtype), persistent=False)
 
     def update(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.delta)

@@ -38,6 +38,11 @@ class Matrix:
         return next(chain(self.module.parameters(), self.module.buffers())).device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of `weight`."""
+        return self.weight.dtype if self.quantized is None else self.quantized.dtype
+
+    @property
     def quantized(self) -> QuantizedLinear | None:
         """The module, where its weight is quantised."""
         return self.module if isinstance(self.module, QuantizedLinear) else None
