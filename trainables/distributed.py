@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables.exhausted import Crowded, ended_for_memory, oom_kills
 from trainables.journal import Knobs
 from trainables.protocols import TrialSetup
 
@@ -84,6 +85,8 @@ def train_worker(arguments: dict[str, Any]) -> None:
     while over is None:
         try:
             metrics = session.advance()
+        except Crowded:
+            raise  # the group begins again, see `_fit`
         except Exception as error:
             over = session.abandon(knobs, error)
             break
@@ -118,9 +121,9 @@ def fit_group(knobs: Knobs, setup: TrialSetup, group: WorkerGroup, storage: str)
         tune.report(dict(ending.replay(worst)))
         return
     trial_id = tune.get_context().get_trial_id()
-    arguments = {"setup": setup, "group": group, "knobs": knobs, "trial_id": trial_id}
+    arguments = {"group": group, "knobs": knobs, "trial_id": trial_id}
     try:
-        _fit(train_worker, arguments, group, f"train-{trial_id}", storage, [TuneReportCallback()])
+        _fit(train_worker, arguments, setup, group, f"train-{trial_id}", storage, [TuneReportCallback()])
     except Exception:
         ending = over()
         if ending is None or not ending.failed:
@@ -155,14 +158,54 @@ def fit_recipes(jobs: Sequence[RecipeJob], setup: TrialSetup, group: WorkerGroup
     """Train and score recipes of the final stage (`RecipeJob`s), one after the other on one worker group."""
     from trainables.recipe import RecipeResult
 
-    arguments = {"setup": setup, "group": group, "jobs": list(jobs)}
-    _fit(recipe_worker, arguments, group, "final", storage, [])
+    _fit(recipe_worker, {"group": group, "jobs": list(jobs)}, setup, group, "final", storage, [])
     for job in jobs:
         job.fetch(setup)
     return [RecipeResult.from_row(json.loads((Path(job.folder) / RESULT_FILE).read_text())) for job in jobs]
 
 
 def _fit(
+    body: Callable[[dict[str, Any]], None],
+    arguments: dict[str, Any],
+    setup: TrialSetup,
+    group: WorkerGroup,
+    name: str,
+    storage: str,
+    callbacks: list[Any],
+) -> None:
+    """Fit a worker group; where memory runs out at a worker, once more with smaller micro-batches."""
+    attempt = 0
+    while True:
+        before = oom_kills()
+        try:
+            # A name of its own for each: Ray Train goes on with what it knows of an earlier one.
+            _fit_once(
+                body, {**arguments, "setup": setup}, group, f"{name}-{attempt}" if attempt else name, storage, callbacks
+            )
+            return
+        except Exception as error:
+            tokens = tokens_that_may_fit(error, setup.settings.micro_batch_tokens, oom_kills() > before)
+            if tokens is None:
+                raise
+        attempt += 1
+        setup = replace(setup, settings=replace(setup.settings, micro_batch_tokens=tokens))
+
+
+def tokens_that_may_fit(error: Exception, micro_batch_tokens: int, killed: bool = False) -> int | None:
+    """The size of micro-batches that a group may go on with, after an error of Ray Train; None if it is another.
+
+    Args:
+        micro_batch_tokens: what it had.
+        killed: whether the kernel has meanwhile ended a process for want of memory.
+    """
+    found = list(getattr(error, "worker_failures", {}).values())
+    told = [failure.micro_batch_tokens for failure in found if isinstance(failure, Crowded)]
+    if not told and (killed or any(map(ended_for_memory, [error, *found]))):
+        told = [micro_batch_tokens // 2]
+    return min(told) if told and 0 < min(told) < micro_batch_tokens else None
+
+
+def _fit_once(
     body: Callable[[dict[str, Any]], None],
     arguments: dict[str, Any],
     group: WorkerGroup,

@@ -22,6 +22,21 @@ class NoRoom(MemoryError):
     """Not even one row at a time fits into the memory that there is."""
 
 
+class Crowded(MemoryError):
+    """Memory has run out at one worker of a group, which can repeat the step only with all the others.
+
+    Args:
+        micro_batch_tokens: that the group may go on with.
+    """
+
+    def __init__(self, micro_batch_tokens: int) -> None:
+        super().__init__(micro_batch_tokens)
+        self.micro_batch_tokens = micro_batch_tokens
+
+    def __str__(self) -> str:
+        return f"memory ran out; micro-batches of {self.micro_batch_tokens} tokens may fit"
+
+
 def is_exhausted(error: BaseException) -> bool:
     """Whether an error says that memory has run out: of a GPU, of the machine, of a cgroup or of an address space."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

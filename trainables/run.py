@@ -19,7 +19,7 @@ from trainables.batching import Batch, count_steps, global_batches, length, micr
 from trainables.checkpointing import recompute_blocks
 from trainables.decode import mean_loss
 from trainables.evaluation import evaluate_model
-from trainables.exhausted import NoRoom, is_exhausted
+from trainables.exhausted import Crowded, NoRoom, is_exhausted
 from trainables.heads import LANGUAGE, Head
 from trainables.journal import Knobs, Metrics
 from trainables.memory import peak_memory_gb, reset_peak_memory
@@ -124,6 +124,7 @@ class TrialRun:
 
     Raises:
         NoRoom: Not even one row at a time fits (when it is made, and in training).
+        Crowded: Memory has run out at this worker of several, in training.
     """
 
     def __init__(
@@ -282,16 +283,18 @@ class TrialRun:
     def _backward_that_fits(self, rows: Sequence[Row]) -> float:
         """`_backward`, again from the same random numbers and with smaller micro-batches where memory runs out.
 
-        Workers of a group cannot repeat a step alone: there the error stands.
+        Workers of a group cannot repeat a step alone: all are to begin again, see `Crowded`.
         """
         before = random_state(self.device)
         while True:
             try:
                 return self._backward(rows)
             except Exception as error:
-                if not is_exhausted(error) or self.parallel.world > 1:
+                if not is_exhausted(error):
                     raise
-                self._halve(rows, error)
+                self._halve(self._mine(rows), error)
+                if self.parallel.world > 1:
+                    raise Crowded(self.micro_batch_tokens) from error
             set_random_state(self.device, before)
             self._forget_gradients()
 
@@ -305,9 +308,8 @@ class TrialRun:
     def _backward(self, rows: Sequence[Row]) -> float:
         """Accumulate gradients of the mean loss over the global batch's trained tokens."""
         total = sum(self.head.count(row) for row in rows)
-        mine = list(rows[self.parallel.rank :: self.parallel.world])
         # A worker without a row in this batch still joins the gradient exchange, with weight zero.
-        groups, weight = self._micro_batches(mine or rows[:1]), float(bool(mine))
+        groups, weight = self._micro_batches(self._mine(rows)), float(self.parallel.rank < len(rows))
         loss_sum = 0.0
         for i, group in enumerate(groups):
             last = i == len(groups) - 1
@@ -322,6 +324,10 @@ class TrialRun:
                     loss = loss + extra
                 self.parallel.backward(self.module, loss)
         return self.parallel.sum([loss_sum])[0]
+
+    def _mine(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """This worker's share of a global batch; where there is none left for it, one row of another."""
+        return rows[self.parallel.rank :: self.parallel.world] or rows[:1]
 
     def _micro_batches(self, rows: Sequence[Row]) -> list[list[Row]]:
         """The rows in groups that go through the model one after the other, the longest row of each first."""

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from trainables.batching import collate
-from trainables.exhausted import NoRoom
+from trainables.exhausted import Crowded, NoRoom
 from trainables.heads import LanguageHead
+from trainables.parallel import Parallel
 from trainables.protocols import TrainSettings
 from trainables.run import TrialRun, adapter_config, rate_factor
 from trainables.testing import ExactMatch, tokenised_rows
@@ -39,9 +41,9 @@ def tokenizer(tiny_model):
     return AutoTokenizer.from_pretrained(tiny_model)
 
 
-def make(base, tokenizer, knobs=KNOBS, **settings) -> TrialRun:
+def make(base, tokenizer, knobs=KNOBS, parallel=None, **settings) -> TrialRun:
     rows = tokenised_rows(tokenizer, 24)
-    return TrialRun(base, knobs, rows, TrainSettings(**{"samples": 48, **settings}), pad_id=0)
+    return TrialRun(base, knobs, rows, TrainSettings(**{"samples": 48, **settings}), pad_id=0, parallel=parallel)
 
 
 def test_alpha_wins_over_alpha_ratio_and_a_variant_gets_its_own_knobs() -> None:
@@ -230,6 +232,19 @@ def test_without_dropout_smaller_micro_batches_give_the_same_gradients(base, tok
     fits_at_most(monkeypatch, 3, MemoryError())
     halved = make(base, tokenizer, knobs)
     assert [halved.train_step() for _ in range(4)] == pytest.approx(expected, rel=1e-5)
+
+
+class OneOfTwo(Parallel):
+    world = 2
+
+
+def test_a_worker_of_a_group_asks_all_to_begin_again_with_what_fits(base, tokenizer, monkeypatch) -> None:
+    fits_at_most(monkeypatch, 1)
+    run = make(base, tokenizer, parallel=OneOfTwo())
+    with pytest.raises(Crowded, match="micro-batches of") as caught:
+        run.train_step()
+    assert 0 < caught.value.micro_batch_tokens < TrainSettings(samples=1).micro_batch_tokens
+    assert pickle.loads(pickle.dumps(caught.value)).micro_batch_tokens == caught.value.micro_batch_tokens
 
 
 def test_where_not_even_one_row_fits_the_error_says_so(base, tokenizer, monkeypatch) -> None:
