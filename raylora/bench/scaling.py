@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -23,6 +23,9 @@ WAYS = {
     "gradient_checkpointing, pack_sequences": Way(settings=CHECKPOINTING | PACKING),
     "adapter_dtype: bfloat16": Way(settings={"adapter_dtype": "bfloat16"}),
     "pack: 4": Way(pack=4),
+    "nf4": Way(quantization="nf4"),
+    "nf4, gradient_checkpointing": Way(quantization="nf4", settings=CHECKPOINTING),
+    "int8": Way(quantization="int8"),
     "ddp": Way(strategy="ddp"),
     "fsdp": Way(strategy="fsdp"),
     "zero1": Way(strategy="deepspeed", deepspeed_config="zero1"),
@@ -61,7 +64,8 @@ def bench_scaling(
         `about`; `left_out`, ways that do not run here and why; and `ways`: of each its `workers`, as ratios to plain
         `step_time` (of one trial), `cpu_time` (of all processes, which says more on a busy machine) and `peak_memory`
         (of the worker that needs most, the base model included, after loading and attaching), and `loss`, the largest
-        relative difference from plain's losses.
+        relative difference from plain's losses. Over quantised bases `loss` is that from training over a dense base
+        of the same values, and `loss_from_plain` what quantising changes; elsewhere that is None.
 
     Raises:
         UserError: no such way, or more workers than rows.
@@ -81,6 +85,8 @@ def bench_scaling(
     peaks: dict[str, float] = {}
     found: dict[str, _Turns] = {name: _Turns() for name in chosen}
     with Crew(workers) as crew:
+        # Libraries that a process loads with its first model are no part of what the first way needs.
+        crew.run(train_in, WAYS["ddp"], task, True)
         for name, way in chosen.items():
             progress.say(f"memory: {name}")
             peaks[name] = max(one.peak for one in crew.run(train_in, way, task, True) if one is not None)
@@ -88,6 +94,7 @@ def bench_scaling(
             for name, way in chosen.items():
                 progress.say(f"time: {name} (turn {turn + 1} of {turns})")
                 found[name].add([one for one in crew.run(train_in, way, task, False) if one is not None])
+        dense = {kind: _over_dense(crew, kind, task, progress) for kind in _kinds(chosen.values())}
     plain = found["plain"]
     return {
         "about": {
@@ -109,11 +116,23 @@ def bench_scaling(
                 "step_time": median(found[name].seconds) / median(plain.seconds),
                 "cpu_time": median(found[name].cpu_s) / median(plain.cpu_s),
                 "peak_memory": peaks[name] / peaks["plain"],
-                "loss": max(_apart(losses, plain.losses[0]) for losses in found[name].losses),
+                "loss": found[name].apart(dense.get(way.quantization, plain.losses[0])),
+                "loss_from_plain": found[name].apart(plain.losses[0]) if way.quantization in dense else None,
             }
             for name, way in chosen.items()
         },
     }
+
+
+def _kinds(ways: Iterable[Way]) -> list[str]:
+    return sorted({way.quantization for way in ways} - {"none"})
+
+
+def _over_dense(crew: Crew, kind: str, task: Task, progress: Progress) -> list[float]:
+    """The losses of the timed steps over a dense base of the values that this kind of quantising leaves."""
+    progress.say(f"losses: a dense base of {kind}'s values")
+    taken = crew.run(train_in, Way(quantization=kind, dense=True), task, False)
+    return next(one for one in taken if one is not None).losses[0]
 
 
 @dataclass
@@ -130,6 +149,10 @@ class _Turns:
         self.device, self.dtype, self.losses = workers[0].device, workers[0].dtype, workers[0].losses
         self.seconds.append(max(one.seconds for one in workers))
         self.cpu_s.append(sum(one.cpu_s for one in workers))
+
+    def apart(self, losses: Sequence[float]) -> float:
+        """Largest relative difference of any trial's losses from these."""
+        return max(_apart(own, losses) for own in self.losses)
 
 
 def _apart(losses: Sequence[float], plain: Sequence[float]) -> float:
@@ -152,4 +175,6 @@ def _why_not(way: Way) -> str | None:
     """What this machine lacks for a way; None where it runs."""
     if way.strategy == "deepspeed" and importlib.util.find_spec("deepspeed") is None:
         return "not installed; pip install 'raylora[deepspeed]'"
+    if way.quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        return "bitsandbytes is not installed; pip install 'raylora[quantization]'"
     return None

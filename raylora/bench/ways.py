@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -29,12 +30,16 @@ class Way:
         settings: fields of `TrainSettings`.
         strategy, deepspeed_config: as the spec's `resources` has them, for several workers; empty for one alone.
         pack: trials that go through the model in one pass.
+        quantization: of the base, as the spec has it. dense: its matrices are then made dense again, so that it has the
+            values of a quantised base and the arithmetic of another one.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     strategy: str = ""
     deepspeed_config: str = ""
     pack: int = 1
+    quantization: str = "none"
+    dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,14 @@ def train_in(rank: int, way: Way, task: Task, memory: bool) -> Taken | None:
     torch.set_num_threads(max(1, task.cores // (dist.get_world_size() if way.strategy else 1)))
     device = pick_device("auto")
     _give_back_at_once(memory)
-    before = _held(device)
+    # Libraries are no part of what a way needs: which way pays for them would depend on the order.
     parallel = _parallel(way)
-    base, _ = load_model(task.folder, task.dtype, where=parallel.loads_on)
+    if way.quantization != "none":
+        importlib.import_module("bitsandbytes")
+    before = _held(device)
+    base, _ = load_model(task.folder, task.dtype, where=parallel.loads_on, quantization=way.quantization)
+    if way.dense:
+        make_dense(base)
     train, close = _trials(way, task, base, parallel)
     try:
         gc.collect()
@@ -156,6 +166,20 @@ def _trials(
             run.close()
 
     return step, close
+
+
+def make_dense(model: torch.nn.Module) -> None:
+    """Puts dense layers with the same values in the place of quantised ones."""
+    from torch import nn
+
+    from trainables.quantization import QuantizedLinear
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, QuantizedLinear):
+            dense = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+            dense.weight, dense.bias = nn.Parameter(layer.weight, requires_grad=False), layer.bias
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, dense)
 
 
 def make_rows(count: int, longest: int, vocabulary: int) -> list[Mapping[str, Any]]:

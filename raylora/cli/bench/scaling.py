@@ -9,7 +9,7 @@ from typing import Any
 from raylora.cli._output import add_json, add_quiet, answer, at_least_one, print_table
 from raylora.errors import UserError
 
-HELP = "step time, memory and losses of checkpointing, packing and strategies for workers, against plain training"
+HELP = "step time, memory and losses of checkpointing, packing, quantised bases and strategies for workers"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,13 +52,22 @@ def _show(figures: Mapping[str, Any]) -> None:
         f"{about['plain_peak_mb']:.0f} MB at most, base model included. All times and peaks are ratios to it."
     )
     print_table(
-        ["way", "workers", "step time", "processor time", "peak memory per worker", "losses differ by"],
+        [
+            "way",
+            "workers",
+            "step time",
+            "processor time",
+            "peak memory per worker",
+            "losses differ by",
+            "from plain's by",
+        ],
         [
             [
                 name,
                 str(way["workers"]),
                 *(f"{way[figure]:.2f}" for figure in ("step_time", "cpu_time", "peak_memory")),
                 f"{way['loss']:.0e}",
+                "" if way["loss_from_plain"] is None else f"{way['loss_from_plain']:.0e}",
             ]
             for name, way in figures["ways"].items()
         ],
