@@ -60,7 +60,7 @@ def written(
     told = present or {}
     path = f"  path: {_quoted(data)}\n" if data else ""
     longest, placement = told.get("task", {}).get("max_length"), told.get("space", {}).get("placement")
-    rest = {name: told[name] for name in ("seed", "train", "final") if name in told}
+    rest = {name: told[name] for name in ("quantization", "seed", "train", "final") if name in told}
     return TEMPLATE.format(
         model=_quoted(model),
         budget=_quoted(budget),

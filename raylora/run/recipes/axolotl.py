@@ -32,7 +32,10 @@ class Axolotl(Toolkit):
             "pad_to_sequence_len": False,
             "shuffle_merged_datasets": False,
             "curriculum_sampling": True,
-            "adapter": "lora",
+            # Over 4 bits its name is another; they are nf4 with double quantisation.
+            "adapter": "qlora" if recipe.quantization == "nf4" else "lora",
+            "load_in_4bit": True if recipe.quantization == "nf4" else None,
+            "load_in_8bit": True if recipe.quantization == "int8" else None,
             "lora_r": recipe.rank,
             "lora_alpha": int(recipe.alpha),
             "lora_dropout": recipe.dropout,

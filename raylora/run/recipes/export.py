@@ -16,6 +16,7 @@ from raylora.run.export import new_folder
 from raylora.run.folder import read_run
 from raylora.run.recipes import TOOLKITS
 from raylora.run.recipes.core.base import CONFIG, Toolkit
+from raylora.run.recipes.core.notes import quantized_notes
 from raylora.run.recipes.core.recipe import Recipe, micro_batch
 from raylora.run.recipes.core.rows import Example, example_of
 from raylora.run.summary import read_summary
@@ -57,18 +58,18 @@ def export_recipe(run_dir: str | Path, toolkit: str, to: str | Path) -> tuple[Pa
             "RUN_DIR", f"{folder} is not finished; `raylora resume {folder}` finishes it", value=str(folder)
         )
     kit, config = TOOLKITS[toolkit](), dict(summary["best"]["config"])
-    check_recipe(kit, config)
+    check_recipe(kit, config, spec.quantization)
     target = new_folder(to)
     with connected():
         recipe, examples = _found(folder, spec, config)
     _check_alpha(kit, recipe)
-    notes = kit.write(recipe, examples, target)
+    notes = kit.write(recipe, examples, target) + quantized_notes(recipe)
     (target / "README.md").write_text(_readme(kit, recipe, len(examples), notes), encoding="utf-8")
     return target, notes
 
 
-def check_recipe(kit: Toolkit, config: Mapping[str, object]) -> None:
-    """Raises UserError for a variant that the toolkit lacks."""
+def check_recipe(kit: Toolkit, config: Mapping[str, object], quantization: str = "none") -> None:
+    """Raises UserError for a variant that the toolkit lacks, or does not train over a base that is quantised so."""
     variant = str(config.get("variant", "lora"))
     if variant not in kit.variants:
         others = [name for name, one in TOOLKITS.classes().items() if variant in one.variants]
@@ -78,6 +79,15 @@ def check_recipe(kit: Toolkit, config: Mapping[str, object]) -> None:
             field="--recipe",
             value=variant,
             allowed=sorted(kit.variants),
+        )
+    if quantization != "none" and variant not in kit.over_quantized:
+        trained = sorted(kit.variants & kit.over_quantized)
+        raise UserError(
+            f"--recipe: variant = {variant!r} with quantization = {quantization!r}: {kit.name} does not start it over "
+            f"a quantised base; allowed: {', '.join(trained)}, or quantization = 'none'",
+            field="--recipe",
+            value=variant,
+            allowed=trained,
         )
 
 
@@ -126,6 +136,7 @@ def _found(folder: Path, spec: Spec, config: Mapping[str, Any]) -> tuple[Recipe,
         max_length=max_length(spec, str(model)),
         dtype=_dtype(spec, model),
         turns=spec.task.train_on,
+        quantization=spec.quantization,
     )
     return recipe, examples
 
@@ -164,8 +175,12 @@ def _readme(kit: Toolkit, recipe: Recipe, rows: int, notes: list[str]) -> str:
     what = f"{recipe.variant}, rank {recipe.rank}, alpha {recipe.alpha:g}, dropout {recipe.dropout:g}, "
     what += f"rate {recipe.learning_rate:g}, batches of {recipe.batch_size} "
     what += f"({recipe.micro_batch} x {recipe.accumulation}), {recipe.steps} steps"
+    packages = f"'{kit.requirement}'"
+    if recipe.quantization != "none":
+        what += f", over a base in {recipe.quantization}"
+        packages += " bitsandbytes"
     lines = [f"# A recipe for {kit.name}", "", f"{what}. Found by raylora {__version__}.", ""]
-    lines += ["```sh", f"pip install '{kit.requirement}'", kit.command, "```", ""]
+    lines += ["```sh", f"pip install {packages}", kit.command, "```", ""]
     lines += [f"Run it in this folder; the adapter is written to `adapter/`. Written for {kit.requirement}.", ""]
     turns = "all assistant turns" if recipe.turns == "all" else "the last turns"
     lines += [f"`{CONFIG}` is the recipe. `train.jsonl` has {rows} rows, rendered by the model's chat template, in the"]

@@ -45,6 +45,7 @@ class LlamaFactory(Toolkit):
             "stage": "sft",
             "do_train": True,
             "finetuning_type": "lora",
+            **_bits(recipe),
             **adapter_settings(recipe),
             "lora_target": "all" if isinstance(placement, str) else ",".join(placement),
             "pissa_init": bool(recipe.pissa),
@@ -73,3 +74,12 @@ class LlamaFactory(Toolkit):
                 "it was held in float32."
             )
         return notes
+
+
+def _bits(recipe: Recipe) -> dict[str, object]:
+    if recipe.quantization == "none":
+        return {}
+    told: dict[str, object] = {"quantization_method": "bnb", "quantization_bit": 8}
+    if recipe.quantization == "nf4":
+        told |= {"quantization_bit": 4, "quantization_type": "nf4", "double_quantization": True}
+    return told

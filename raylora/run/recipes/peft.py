@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raylora.run.recipes.core.base import Toolkit, lora_settings, trainer_settings, write_yaml
+from raylora.run.recipes.core.base import Toolkit, bits_settings, lora_settings, trainer_settings, write_yaml
 from raylora.run.recipes.core.notes import schedule_notes
 from raylora.run.recipes.core.recipe import Recipe
 from raylora.run.recipes.core.rows import Example, write_tokens
@@ -23,6 +23,7 @@ class Peft(Toolkit):
         settings = {
             "model": recipe.model,
             "dtype": recipe.dtype,
+            "quantization": bits_settings(recipe),
             "lora": lora_settings(recipe),
             "loraplus_lr_ratio": recipe.rate_ratio,
             "training": {**trainer_settings(recipe), "train_sampling_strategy": "sequential", "bf16": False},

@@ -23,8 +23,8 @@ def recipe_from(path: str | Path) -> dict[str, object]:
         path: an Axolotl or LLaMA-Factory YAML file, or a PEFT `adapter_config.json` (or the folder that holds it).
 
     Returns:
-        Of `model`, `task`, `train`, `space`, `default_recipe`, `final`, `seed` what is told: `raylora.spec.from_dict`
-        takes it once it has a model and a task.
+        Of `model`, `quantization`, `task`, `train`, `space`, `default_recipe`, `final`, `seed` what is told:
+        `raylora.spec.from_dict` takes it once it has a model and a task.
 
     Raises:
         UserError: no such file, another form, or a recipe that is no LoRA.
@@ -83,6 +83,7 @@ def _axolotl(told: Told, file: Path) -> dict[str, object]:
     sets = told.get("datasets") or [{}]
     return {
         "model": told["base_model"],
+        "quantization": _quantization(told.get("load_in_4bit"), told.get("load_in_8bit")),
         "seed": _whole(told.get("seed")),
         "task": {"path": _local(sets[0].get("path"), file), "max_length": _whole(told.get("sequence_len"))},
         "train": _training(told),
@@ -107,6 +108,7 @@ def _llamafactory(told: Told, file: Path) -> dict[str, object]:
     start = f"pissa_niter_{told.get('pissa_iter', 16)}" if told.get("pissa_init") else None
     return {
         "model": told["model_name_or_path"],
+        "quantization": _quantization(told.get("quantization_bit") == 4, told.get("quantization_bit") == 8),
         "seed": _whole(told.get("seed")),
         "task": {"path": _dataset(told, file), "max_length": _whole(told.get("cutoff_len"))},
         "train": _training(told),
@@ -143,6 +145,10 @@ def _variant(rslora: object, dora: object, start: object = None, ratio: object =
     if isinstance(start, str) and start.startswith(_PISSA):
         return "pissa"
     return "lora_plus" if ratio else "lora"
+
+
+def _quantization(four: object, eight: object) -> str | None:
+    return "nf4" if four else "int8" if eight else None
 
 
 def _start_options(start: object) -> dict[str, object]:

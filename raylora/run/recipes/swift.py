@@ -54,6 +54,7 @@ class Swift(Toolkit):
             "use_hf": True,
             "torch_dtype": recipe.dtype,
             "tuner_type": "lora",
+            **_bits(recipe),
             **adapter_settings(recipe),
             "target_modules": [recipe.placement] if isinstance(recipe.placement, str) else list(recipe.placement),
             "init_weights": recipe.pissa or "true",
@@ -77,6 +78,15 @@ class Swift(Toolkit):
         write_yaml(folder, settings, self.command)
         notes.append(f"The adapter is in `{settings['output_dir']}/checkpoint-{recipe.steps}`.")
         return notes
+
+
+def _bits(recipe: Recipe) -> dict[str, object]:
+    if recipe.quantization == "none":
+        return {}
+    told: dict[str, object] = {"quant_method": "bnb", "quant_bits": 8}
+    if recipe.quantization == "nf4":
+        told |= {"quant_bits": 4, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    return told
 
 
 def _model_type(model: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raylora.run.recipes.core.base import Toolkit, lora_settings, trainer_settings, write_yaml
+from raylora.run.recipes.core.base import Toolkit, bits_settings, lora_settings, trainer_settings, write_yaml
 from raylora.run.recipes.core.notes import schedule_notes
 from raylora.run.recipes.core.recipe import Recipe
 from raylora.run.recipes.core.rows import Example, write_tokens
@@ -27,7 +27,16 @@ class Trl(Toolkit):
             "bf16": False,
             "model_init_kwargs": {"dtype": recipe.dtype},
         }
-        write_yaml(folder, {"model": recipe.model, "lora": lora_settings(recipe), "training": training}, self.command)
+        settings = {
+            "model": recipe.model,
+            "quantization": bits_settings(recipe),
+            "lora": lora_settings(recipe),
+            "training": training,
+        }
+        write_yaml(folder, settings, self.command)
         write_tokens(examples, folder / "train.jsonl")
         copy_script("trl_sft", folder)
-        return schedule_notes(recipe)
+        notes = schedule_notes(recipe)
+        if recipe.quantization != "none":
+            notes.append("Over a quantised base its adapter is in bf16; here it was in float32.")
+        return notes

@@ -25,7 +25,9 @@ class Unsloth(Toolkit):
                 "model_name": recipe.model,
                 "max_seq_length": recipe.max_length,
                 "dtype": recipe.dtype,
-                "load_in_4bit": False,
+                # In nf4 with double quantisation.
+                "load_in_4bit": recipe.quantization == "nf4",
+                "load_in_8bit": recipe.quantization == "int8",
             },
             "lora": {
                 "r": recipe.rank,

@@ -24,6 +24,7 @@ class Toolkit(ABC):
         command: what to run in the folder.
         variants: those that it trains as raylora does.
         whole_alpha: whether alpha has to be a whole number.
+        over_quantized: which of the variants it trains over a quantised base, too.
     """
 
     name: ClassVar[str] = ""
@@ -31,6 +32,8 @@ class Toolkit(ABC):
     command: ClassVar[str] = ""
     variants: ClassVar[frozenset[str]] = frozenset({"lora", "rslora", "dora", "pissa"})
     whole_alpha: ClassVar[bool] = False
+    # PiSSA's start, as PEFT has it, takes its factors out of a dense weight.
+    over_quantized: ClassVar[frozenset[str]] = frozenset({"lora", "rslora", "dora", "lora_plus"})
 
     @abstractmethod
     def write(self, recipe: Recipe, examples: list[Example], folder: Path) -> list[str]:
@@ -83,6 +86,20 @@ def adapter_settings(recipe: Recipe) -> dict[str, object]:
         "lora_dropout": recipe.dropout,
         "use_rslora": recipe.variant == "rslora",
         "use_dora": recipe.variant == "dora",
+    }
+
+
+def bits_settings(recipe: Recipe) -> dict[str, object] | None:
+    """The base's quantisation in the words of `transformers.BitsAndBytesConfig`; None for a base without."""
+    if recipe.quantization == "none":
+        return None
+    if recipe.quantization == "int8":
+        return {"load_in_8bit": True}
+    return {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": recipe.dtype,
     }
 
 

@@ -21,6 +21,13 @@ def schedule_notes(recipe: Recipe) -> list[str]:
     return notes
 
 
+def quantized_notes(recipe: Recipe) -> list[str]:
+    """What bitsandbytes' layers do otherwise."""
+    if recipe.quantization != "int8":
+        return []
+    return ["Its 8-bit layers quantise their inputs too; here the weights alone were quantised."]
+
+
 def changed_rows_note(count: int, rows: int) -> list[str]:
     """That the toolkit reads text, where that changes rows."""
     if not count:

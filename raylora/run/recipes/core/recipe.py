@@ -22,6 +22,7 @@ class Recipe:
         warmup_steps: of them, with a rate that rises.
         max_length: longest row, in tokens.
         dtype: of the base weights: `bfloat16` or `float32`.
+        quantization: of the base: `none`, `nf4` with double quantisation, or `int8`.
         turns: `all` assistant turns are trained on, or the `last`.
     """
 
@@ -45,6 +46,7 @@ class Recipe:
     max_length: int
     dtype: str
     turns: str
+    quantization: str = "none"
 
     @property
     def accumulation(self) -> int:

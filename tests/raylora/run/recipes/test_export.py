@@ -38,9 +38,15 @@ SPACE = {"rank": 2, "alpha_ratio": 2, "learning_rate": 5e-3, "batch_size": 8, "d
 
 @pytest.fixture
 def run(write_spec, ray_local, tmp_path, request):
-    """A run of one trial whose batches are of several micro-batches, without a warm-up; of PiSSA unless asked."""
+    """A run of one trial whose batches are of several micro-batches, without a warm-up; of PiSSA unless asked.
+
+    Asked for by the name of a variant, or by that of a quantisation, which is of LoRA.
+    """
+    asked = getattr(request, "param", "pissa")
+    bits = asked in ("nf4", "int8")
     file = write_spec(
-        space={**SPACE, "variant": getattr(request, "param", "pissa")},
+        space={**SPACE, "variant": "lora" if bits else asked},
+        quantization=asked if bits else "none",
         search__trials=1,
         train={"micro_batch_tokens": 64, "warmup_ratio": 0.0},
         final={"samples": 32},
@@ -51,24 +57,23 @@ def run(write_spec, ray_local, tmp_path, request):
 
 def our_losses(run, steps: int) -> tuple[list[float], int]:
     """The losses of the first steps of the final stage's best recipe, and its trainable parameters."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     from raylora.build import build_data, build_task, train_settings
     from trainables.evaluation import pad_token
     from trainables.run import TrialRun
+    from trainables.session import load_model
 
     spec = run.spec
     rows = build_data(spec, build_task(spec), spec.model).train
     settings = train_settings(
         spec.model_copy(update={"train": spec.train.model_copy(update={"samples": 32})}), len(rows)
     )
-    model = AutoModelForCausalLM.from_pretrained(spec.model)
+    model, tokenizer = load_model(spec.model, "float32", "cpu", quantization=spec.quantization)
     trial = TrialRun(
         model,
         run.summary["best"]["config"],
         rows,
         settings,
-        pad_id=pad_token(AutoTokenizer.from_pretrained(spec.model)),
+        pad_id=pad_token(tokenizer),
     )
     trial.module.train()
     return [trial.train_step() for _ in range(steps)], trial.variant.parameter_count()
@@ -91,6 +96,19 @@ def test_trl_and_peft_train_as_the_run_did(run, tmp_path) -> None:
         assert told["count"] == count
         assert told["losses"] == pytest.approx(losses, rel=0.02)
         assert (folder / "adapter" / "adapter_config.json").is_file()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("run", ["nf4"], indirect=True)
+def test_trl_and_peft_train_over_a_base_in_4_bits_as_the_run_did(run, tmp_path) -> None:
+    losses, count = our_losses(run, 4)
+    for toolkit in ("trl", "peft"):
+        folder, notes = export_recipe(run.folder, toolkit, tmp_path / toolkit)
+        assert "over a base in nf4" in (folder / "README.md").read_text()
+        assert any("in bf16" in note for note in notes) == (toolkit == "trl")
+        told = train(folder)
+        assert told["count"] == count
+        assert told["losses"] == pytest.approx(losses, rel=0.02)
 
 
 def train_elsewhere(folder: Path, command: str, python: str) -> dict:
@@ -152,6 +170,8 @@ def test_a_variant_that_the_toolkit_lacks_is_one_line_with_the_nearest() -> None
         check_recipe(TOOLKITS["unsloth"](), {"variant": "pissa"})
     with pytest.raises(UserError, match="'vera': trl does not train it; allowed: variant = 'lora'"):
         check_recipe(TOOLKITS["trl"](), {"variant": "vera"})
+    with pytest.raises(UserError, match=r"'pissa' with quantization = 'nf4': trl .*; allowed: dora, lora, rslora, or"):
+        check_recipe(TOOLKITS["trl"](), {"variant": "pissa"}, "nf4")
 
 
 def test_a_run_that_is_not_finished_says_how_to_finish_it(old_run, tmp_path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -21,6 +22,14 @@ def test_what_was_exported_is_read_back(name, recipe, examples, tmp_path) -> Non
         "variant": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.1, "learning_rate": 1e-3, "batch_size": 8,
     }  # fmt: skip
     assert from_dict(told).default_recipe.rank == 4
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+@pytest.mark.parametrize("name", ["axolotl", "llamafactory"])
+def test_a_quantised_base_is_read_back(name, kind, recipe, examples, tmp_path) -> None:
+    TOOLKITS[name]().write(replace(recipe, quantization=kind), examples, tmp_path)
+    told = recipe_from(tmp_path / "recipe.yaml")
+    assert told["quantization"] == kind and from_dict(told).quantization == kind
 
 
 def test_an_adapter_is_read_from_its_folder(tmp_path) -> None:

@@ -171,6 +171,41 @@ def test_a_variant_is_told_in_the_toolkits_words_where_it_has_it(name, variant, 
     assert flat[key] == value
 
 
+BITS = {
+    "peft": {
+        "quantization.load_in_4bit": True,
+        "quantization.bnb_4bit_quant_type": "nf4",
+        "quantization.bnb_4bit_use_double_quant": True,
+    },
+    "axolotl": {"adapter": "qlora", "load_in_4bit": True},
+    "llamafactory": {"quantization_bit": 4, "quantization_type": "nf4", "double_quantization": True},
+    "swift": {"quant_bits": 4, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
+    "unsloth": {"model.load_in_4bit": True, "model.load_in_8bit": False},
+}
+BITS["trl"] = BITS["peft"]
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_base_in_4_bits_is_told_in_the_toolkits_words(name, recipe, examples, tmp_path) -> None:
+    settings, _, _ = written(name, dataclasses.replace(recipe, quantization="nf4"), examples, tmp_path)
+    assert {key: at(settings, key) for key in BITS[name]} == BITS[name]
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_base_in_8_bits_is_told_and_a_plain_one_is_not(name, recipe, examples, tmp_path) -> None:
+    key = {"llamafactory": "quantization_bit", "swift": "quant_bits", "axolotl": "load_in_8bit"}.get(name)
+    for kind in ("int8", "none"):
+        (tmp_path / kind).mkdir()
+    eight, _, _ = written(name, dataclasses.replace(recipe, quantization="int8"), examples, tmp_path / "int8")
+    plain, _, _ = written(name, recipe, examples, tmp_path / "none")
+    if key is not None:
+        assert eight[key] == (True if name == "axolotl" else 8) and key not in plain
+    elif name == "unsloth":
+        assert [settings["model"]["load_in_8bit"] for settings in (eight, plain)] == [True, False]
+    else:
+        assert eight["quantization"] == {"load_in_8bit": True} and "quantization" not in plain
+
+
 @pytest.mark.parametrize("name", KEYS)
 def test_matrix_types_are_named_where_the_placement_names_them(name, recipe, examples, tmp_path) -> None:
     few = dataclasses.replace(recipe, placement=("q_proj", "v_proj"), modules=("q_proj", "v_proj"))

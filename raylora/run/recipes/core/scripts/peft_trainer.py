@@ -5,14 +5,22 @@ import yaml
 from datasets import load_dataset
 from peft import LoraConfig, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    DataCollatorForSeq2Seq,
+    Trainer,
+    TrainingArguments,
+)
 
 if __name__ == "__main__":
     with open("recipe.yaml", encoding="utf-8") as file:
         recipe = yaml.safe_load(file)
     arguments = TrainingArguments(**recipe["training"])
     torch.manual_seed(arguments.seed)
-    base = AutoModelForCausalLM.from_pretrained(recipe["model"], dtype=recipe["dtype"])
+    bits = BitsAndBytesConfig(**recipe["quantization"]) if "quantization" in recipe else None
+    base = AutoModelForCausalLM.from_pretrained(recipe["model"], dtype=recipe["dtype"], quantization_config=bits)
     model = get_peft_model(base, LoraConfig(**recipe["lora"]))
     model.print_trainable_parameters()
     optimizer = None

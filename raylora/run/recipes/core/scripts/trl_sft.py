@@ -3,7 +3,7 @@
 import yaml
 from datasets import load_dataset
 from peft import LoraConfig
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
 if __name__ == "__main__":
@@ -15,6 +15,7 @@ if __name__ == "__main__":
         train_dataset=load_dataset("json", data_files="train.jsonl", split="train"),
         processing_class=AutoTokenizer.from_pretrained(recipe["model"]),
         peft_config=LoraConfig(**recipe["lora"]),
+        quantization_config=BitsAndBytesConfig(**recipe["quantization"]) if "quantization" in recipe else None,
     )
     trainer.model.print_trainable_parameters()
     trainer.train()
