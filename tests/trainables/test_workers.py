@@ -14,6 +14,7 @@ import torch
 from trainables.parallel import Parallel
 from trainables.protocols import TrainSettings
 from trainables.run import TrialRun
+from trainables.session import load_model
 from trainables.testing import ExactMatch, make_tiny_tokenizer, tokenised_rows
 from trainables.variants.core.snapshot import fingerprint
 
@@ -84,12 +85,11 @@ def made(strategy: str) -> Parallel:
 
 def worker(rank: int, world: int, folder: Path, base: Path, tasks: list[tuple[str, str, dict[str, Any]]]) -> None:
     import torch.distributed as dist
-    from transformers import AutoModelForCausalLM
 
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
     for name, strategy, more in tasks:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, more.get("dtype", "float32")))
+        model = loaded(base, more.get("dtype", "float32"), more.get("quantization", "none"))
         bits = fingerprint(model)
         knobs = KNOBS | more.get("knobs", {})
         found = train(model, made(strategy), folder / name, knobs)
@@ -126,11 +126,14 @@ def shared(folder: Path, base: Path, tasks: list[tuple[str, str, dict[str, Any]]
     }
 
 
-def alone(base: Path, folder: Path, dtype: str = "float32", **knobs: object) -> dict[str, Any]:
-    from transformers import AutoModelForCausalLM
+def loaded(base: Path, dtype: str = "float32", quantization: str = "none") -> torch.nn.Module:
+    return load_model(base, dtype, "cpu", quantization=quantization)[0]
 
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
-    return train(model, Parallel(), folder, KNOBS | knobs)
+
+def alone(
+    base: Path, folder: Path, dtype: str = "float32", quantization: str = "none", **knobs: object
+) -> dict[str, Any]:
+    return train(loaded(base, dtype, quantization), Parallel(), folder, KNOBS | knobs)
 
 
 def assert_equal(found: list[dict[str, Any]], expected: dict[str, Any], near: float = 1e-3) -> None:
@@ -156,11 +159,23 @@ def test_a_partitioned_base_gives_the_losses_scores_and_adapter_of_one_worker(ti
     whole = adapter(tmp_path / "alone")
     for name, tensor in adapter(tmp_path / "fsdp").items():
         torch.testing.assert_close(tensor, whole[name], atol=1e-3, rtol=0)
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    model = loaded(tiny_model)
     again = resume(model, Parallel(), tmp_path / "fsdp" / "state", KNOBS)
     assert again == pytest.approx(expected["losses"][2:], abs=1e-3)
+
+
+@pytest.mark.real
+def test_workers_over_a_quantised_base_have_the_losses_and_scores_of_one(tiny_model, tmp_path) -> None:
+    """Also from one worker's checkpoint."""
+    kinds = ("nf4", "int8")
+    expected = {kind: alone(tiny_model, tmp_path / f"alone-{kind}", quantization=kind) for kind in kinds}
+    tasks = [
+        (kind, "ddp", {"quantization": kind, "state": str(tmp_path / f"alone-{kind}" / "state")}) for kind in kinds
+    ]
+    found = shared(tmp_path, tiny_model, tasks)
+    for kind in kinds:
+        assert_equal(found[kind], expected[kind])
+    assert expected["nf4"]["losses"] != pytest.approx(expected["int8"]["losses"], abs=1e-6)
 
 
 @pytest.mark.real
@@ -178,9 +193,7 @@ def test_every_stage_of_zero_gives_the_losses_scores_and_adapter_of_one_worker(t
         assert_equal(found[name], expected)
         for matrix, tensor in adapter(tmp_path / name).items():
             torch.testing.assert_close(tensor, whole[matrix], atol=1e-3, rtol=0)
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    model = loaded(tiny_model)
     for name in stages:
         again = resume(model, Parallel(), tmp_path / name / "state", KNOBS)
         assert again == pytest.approx(expected["losses"][2:], abs=1e-3)

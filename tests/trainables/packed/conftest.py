@@ -38,7 +38,7 @@ def train_rows() -> list[dict[str, Any]]:
 
 @pytest.fixture
 def make_run(base, trunk, train_rows):
-    """A trial with some knobs; packed unless `alone`, with rows and settings of its own where given."""
+    """A trial with some knobs; packed unless `alone`, with rows, settings and a trunk of its own where given."""
     from trainables.packed.run import PackedRun
     from trainables.packed.twin import twin
     from trainables.protocols import TrainSettings
@@ -46,14 +46,15 @@ def make_run(base, trunk, train_rows):
 
     made: list[TrialRun] = []
 
-    def make(knobs: dict[str, Any], *, alone: bool = False, rows: Any = None, **settings: Any) -> Any:
+    def make(knobs: dict[str, Any], *, alone: bool = False, rows: Any = None, over: Any = None, **settings: Any) -> Any:
         asked = TrainSettings(**{"samples": 400, "max_grad_norm": 0.5, **settings})
         configuration, train = KNOBS | knobs, train_rows if rows is None else rows
+        model, shared = (base, trunk) if over is None else over
         if alone:
-            run = TrialRun(twin(base), configuration, train, asked, pad_id=PAD)
+            run = TrialRun(twin(model), configuration, train, asked, pad_id=PAD)
             run.module.train()
         else:
-            run = PackedRun(twin(base), configuration, train, asked, pad_id=PAD, trunk=trunk)
+            run = PackedRun(twin(model), configuration, train, asked, pad_id=PAD, trunk=shared)
         made.append(run)
         return run
 
@@ -64,7 +65,7 @@ def make_run(base, trunk, train_rows):
 
 
 @pytest.fixture
-def train_packed(trunk) -> Callable[..., list[list[float]]]:
+def train_packed() -> Callable[..., list[list[float]]]:
     """Trains runs side by side, a pass with the next micro-batch of each; the losses of each one's steps."""
     from trainables.packed.passes import make_pass
 
@@ -72,7 +73,7 @@ def train_packed(trunk) -> Callable[..., list[list[float]]]:
         losses: list[list[float]] = [[] for _ in runs]
         while any(run.step < steps for run in runs):
             going = [run for run in runs if run.step < steps]
-            for run, loss in zip(going, make_pass(trunk, going, PAD), strict=True):
+            for run, loss in zip(going, make_pass(runs[0].trunk, going, PAD), strict=True):
                 run.took(loss, 0.0)
                 if not run.in_step:
                     losses[list(runs).index(run)].append(run.last_loss)

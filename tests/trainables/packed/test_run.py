@@ -22,17 +22,38 @@ def knobs_of(place: int, variant: str) -> dict:
 
 @pytest.mark.parametrize("steps", [10, pytest.param(50, marks=pytest.mark.real)])
 def test_every_variant_has_in_one_pack_the_losses_that_it_has_alone(make_run, train_packed, steps) -> None:
-    configurations = [knobs_of(place, variant) for place, variant in enumerate(PACKABLE)]
+    assert not apart(make_run, train_packed, PACKABLE, steps)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_variants_have_in_one_pack_over_a_quantised_base_the_losses_that_they_have_alone(
+    kind, make_run, train_packed, tiny_model
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from trainables.packed.trunk import Trunk
+    from trainables.variants.core.snapshot import fingerprint
+    from trainables.variants.core.tiny import quantize
+
+    base = quantize(AutoModelForCausalLM.from_pretrained(tiny_model), kind)
+    bits = fingerprint(base)
+    # Updates of all kinds: factors, factors out of the base, a layer around the matrix, whole matrices.
+    assert not apart(make_run, train_packed, ["lora", "pissa", "dora", "mora"], 3, over=(base, Trunk(base)))
+    assert fingerprint(base) == bits
+
+
+def apart(make_run, train_packed, variants, steps, **how) -> dict[str, float]:
+    """Of the variants whose losses in one pack are not those that they have alone, by how much."""
+    configurations = [knobs_of(place, variant) for place, variant in enumerate(variants)]
     expected = []
     for knobs in configurations:
-        run = make_run(knobs, alone=True, **SETTINGS)
+        run = make_run(knobs, alone=True, **SETTINGS, **how)
         expected.append([run.train_step() for _ in range(steps)])
-    packed = [make_run(knobs, **SETTINGS) for knobs in configurations]
+    packed = [make_run(knobs, **SETTINGS, **how) for knobs in configurations]
     assert all(run.shares for run in packed)
     losses = train_packed(packed, steps)
-    far = {
+    return {
         knobs["variant"]: max(abs(a - b) for a, b in zip(own, alone, strict=True))
         for knobs, own, alone in zip(configurations, losses, expected, strict=True)
         if own != pytest.approx(alone, abs=1e-4)
     }
-    assert not far
