@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from raylora.data.sources import FileSource
 from raylora.errors import UserError
@@ -31,6 +31,7 @@ class LoadedAs(TypedDict):
     dtype: str
     attention: str
     quantization: str
+    liger: bool | Literal["auto"]
 
 
 def build_task(spec: Spec) -> Task:
@@ -239,12 +240,18 @@ def train_settings(spec: Spec, rows: int) -> TrainSettings:
         gradient_checkpointing=spec.train.gradient_checkpointing,
         pack_sequences=spec.train.pack_sequences,
         adapter_dtype=spec.train.adapter_dtype,
+        compile=spec.train.compile,
     )
 
 
 def how_loaded(spec: Spec) -> LoadedAs:
     """How the base model is loaded, as keyword arguments of a `TrialSetup` or of `trainables.session.load_model`."""
-    return {"dtype": spec.dtype, "attention": spec.train.attention, "quantization": spec.quantization}
+    return {
+        "dtype": spec.dtype,
+        "attention": spec.train.attention,
+        "quantization": spec.quantization,
+        "liger": spec.train.liger,
+    }
 
 
 def threads_per_host(spec: Spec) -> int:

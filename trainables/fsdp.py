@@ -21,6 +21,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from trainables.compiling import blocks
 from trainables.lockstep import in_step
 from trainables.workers import Workers, failing
 
@@ -121,7 +122,7 @@ class _Sharded:
         for parameter in whole:
             parameter.data = parameter.data.to(device)
         options: dict[str, Any] = {"mesh": mesh, "ignored_params": whole}
-        for block in _blocks(module):
+        for block in blocks(module):
             fully_shard(block, **options)
         fully_shard(module, **options)
         for parameter in self._frozen.values():
@@ -146,10 +147,3 @@ class _Sharded:
         for name, parameter in self._frozen.items():
             value = now[name].detach()
             parameter.data = (value.full_tensor() if isinstance(value, DTensor) else value).to(self._home[name])
-
-
-def _blocks(module: nn.Module) -> list[nn.Module]:
-    """The parts of the outermost lists of layers: a transformer's blocks."""
-    lists = {name: part for name, part in module.named_modules() if isinstance(part, nn.ModuleList)}
-    outermost = [part for name, part in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
-    return [block for part in outermost for block in part]

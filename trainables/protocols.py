@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from trainables.heads import LANGUAGE, Head
 from trainables.home import lent_folder
@@ -114,6 +114,7 @@ class TrainSettings:
         checkpoint_every_s: Seconds between checkpoints within a trial.
         gradient_checkpointing: Blocks are computed again in the backward pass (`trainables.checkpointing`).
         pack_sequences: Rows of a micro-batch share sequences (`trainables.sequences`).
+        compile: Blocks are compiled for training (`trainables.compiling`).
         adapter_dtype: Of the trained weights and of the optimizer's state.
     """
 
@@ -130,6 +131,7 @@ class TrainSettings:
     gradient_checkpointing: bool = False
     pack_sequences: bool = False
     adapter_dtype: str = "float32"
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class TrialSetup:
         device: `auto`, `cpu` or `cuda`.
         attention: `auto`, `sdpa`, `flash` or `eager`; see `trainables.attention`.
         quantization: `none`, `nf4` or `int8`; see `trainables.quantization`.
+        liger: whether Liger's kernels are used, or `auto`; see `trainables.liger`.
         threads: Torch threads of the process; 0 leaves torch's default.
         train: `Rows` to train on (the proxy subset), or object references of Arrow tables.
         validation: `Rows` that score a trial, or object references of Arrow tables.
@@ -168,6 +171,7 @@ class TrialSetup:
     device: str = "auto"
     attention: str = "auto"
     quantization: str = "none"
+    liger: bool | Literal["auto"] = False
     threads: int = 0
     actors: Mapping[str, object] = field(default_factory=dict)
     deadline: float = math.inf

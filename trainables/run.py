@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from trainables.batching import Batch, count_steps, global_batches, length, micro_batches
 from trainables.checkpointing import recompute_blocks
+from trainables.compiling import as_written, compile_blocks, forget_compiled
 from trainables.decode import mean_loss
 from trainables.evaluation import evaluate_model
 from trainables.exhausted import Crowded, NoRoom, is_exhausted
@@ -167,6 +169,8 @@ class TrialRun:
         try:
             if settings.gradient_checkpointing:
                 recompute_blocks(model)
+            if settings.compile:
+                compile_blocks(self.adapted)
             own = self.head.free(self.model, self.variant.snapshot)
             self.head_optimizer = _adamw(own, config) if own else None
             added = [parameter for parameter in self.adapted.parameters() if parameter not in base]
@@ -350,7 +354,7 @@ class TrialRun:
         self, rows: Sequence[Row], scorer: Scorer, tokenizer: PreTrainedTokenizerBase, writer: Writer | None = None
     ) -> Metrics:
         """The figures of the scorer on validation; see `evaluate_model`. Workers share the rows."""
-        with evaluating(self.adapted), self.parallel.serving(self.adapted):
+        with self._as_written(), evaluating(self.adapted), self.parallel.serving(self.adapted):
             return evaluate_model(
                 self.adapted,
                 rows,
@@ -364,7 +368,11 @@ class TrialRun:
 
     def validation_loss(self, rows: Sequence[Row]) -> float:
         """Nats per completion token of the reference answers, as `evaluate` has it, without generating any."""
-        return mean_loss(self.adapted, self._labelled_rows(rows))
+        with self._as_written():
+            return mean_loss(self.adapted, self._labelled_rows(rows))
+
+    def _as_written(self) -> AbstractContextManager[object]:
+        return as_written() if self.settings.compile else nullcontext()
 
     def metrics(self) -> dict[str, float]:
         """Training figures since the last call of this method, and totals: `Figures` and those of the variant."""
@@ -482,6 +490,8 @@ class TrialRun:
         self.adapted = None
         self.parameters = []
         self.variant.detach()
+        if self.settings.compile:
+            forget_compiled()
 
 
 def _adamw(parameters: list[nn.Parameter], config: AdapterConfig) -> torch.optim.Optimizer:

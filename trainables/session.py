@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainables.attention import pick_attention
+from trainables.compiling import check_compiler
 from trainables.errors import OptionError
 from trainables.evaluation import pad_token
 from trainables.exhausted import is_exhausted
 from trainables.heads import LANGUAGE, Head
 from trainables.journal import Ending, Journal, Knobs, Metrics, log_traceback, trial_key
+from trainables.liger import Wanted, apply_liger
 from trainables.live import FOLDER as LIVE
 from trainables.live import Beacon, Phase
 from trainables.parallel import Parallel
@@ -66,6 +68,8 @@ def load_base(setup: TrialSetup, where: str | None = None) -> tuple[torch.nn.Mod
     """The base model in evaluation mode, on its device or `where`, and its tokenizer."""
     if setup.threads:
         torch.set_num_threads(setup.threads)
+    if setup.settings.compile:
+        check_compiler(pick_device(setup.device))
     folder = str(setup.resolve_model(setup.model_folder) if setup.resolve_model else setup.model_folder)
     return load_model(
         folder,
@@ -75,6 +79,7 @@ def load_base(setup: TrialSetup, where: str | None = None) -> tuple[torch.nn.Mod
         setup.head,
         attention=setup.attention,
         quantization=setup.quantization,
+        liger=setup.liger,
         where=where,
     )
 
@@ -88,6 +93,7 @@ def load_model(
     *,
     attention: str = "auto",
     quantization: str = "none",
+    liger: Wanted = False,
     where: str | None = None,
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
     """A model in evaluation mode on its device, and its tokenizer, by default of the same folder.
@@ -96,10 +102,11 @@ def load_model(
         dtype, device, attention: names, as `pick_dtype`, `pick_device` and `pick_attention` take them.
         head: what the model answers with.
         quantization: of the base's matrices; `none` leaves them as they are.
+        liger: as `apply_liger` takes it.
         where: the weights lie there, though they are to be used on the device.
 
     Raises:
-        ValueError: attention of a kind that this machine or this model does not have.
+        ValueError: attention of a kind, or kernels, that this machine or this model does not have; no compiler.
     """
     from transformers import AutoTokenizer
 
@@ -119,6 +126,7 @@ def load_model(
             if attention != "auto":
                 kind = type(model).__name__
                 raise ValueError(f"train.attention = {attention!r}: {kind} does not have it; choose auto") from None
+    apply_liger(model, liger, place)
     return model.to(where or place).eval(), tokenizer
 
 

@@ -23,6 +23,7 @@ WAYS = {
     "gradient_checkpointing, pack_sequences": Way(settings=CHECKPOINTING | PACKING),
     "adapter_dtype: bfloat16": Way(settings={"adapter_dtype": "bfloat16"}),
     "pack: 4": Way(pack=4),
+    "compile": Way(settings={"compile": True}),
     "nf4": Way(quantization="nf4"),
     "nf4, gradient_checkpointing": Way(quantization="nf4", settings=CHECKPOINTING),
     "int8": Way(quantization="int8"),
@@ -177,4 +178,9 @@ def _why_not(way: Way) -> str | None:
         return "not installed; pip install 'raylora[deepspeed]'"
     if way.quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
         return "bitsandbytes is not installed; pip install 'raylora[quantization]'"
+    if way.settings.get("compile"):
+        from trainables.compiling import why_no_compiler
+        from trainables.session import pick_device
+
+        return why_no_compiler(pick_device("auto"))
     return None

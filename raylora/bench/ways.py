@@ -92,8 +92,12 @@ def train_in(rank: int, way: Way, task: Task, memory: bool) -> Taken | None:
     _give_back_at_once(memory)
     # Libraries are no part of what a way needs: which way pays for them would depend on the order.
     parallel = _parallel(way)
-    if way.quantization != "none":
-        importlib.import_module("bitsandbytes")
+    for wanted, name in (
+        (way.quantization != "none", "bitsandbytes"),
+        (way.settings.get("compile"), "torch._inductor"),
+    ):
+        if wanted:
+            importlib.import_module(name)
     before = _held(device)
     base, _ = load_model(task.folder, task.dtype, where=parallel.loads_on, quantization=way.quantization)
     if way.dense:

@@ -46,7 +46,8 @@ def check_world(spec: Spec) -> None:
     _check_task(spec)
     _check_searcher(spec)
     check_model("model", spec.model)
-    _check_flash(spec)
+    _check_kernels(spec)
+    _check_compile(spec)
     _check_deepspeed(spec)
     check_engine(spec)
     check_storage(spec.storage_path)
@@ -249,15 +250,54 @@ def _looks_local(name: str) -> bool:
     return name.startswith(("/", ".", "~")) or Path(name).suffix in (".parquet", ".jsonl", ".json", ".gguf")
 
 
-def _check_flash(spec: Spec) -> None:
+def _check_kernels(spec: Spec) -> None:
     """What the GPUs and their nodes have is seen by the hosts; that there is none is seen here."""
-    if spec.train.attention == "flash" and not spec.resources.gpus_per_host:
+    if spec.resources.gpus_per_host:
+        return
+    if spec.train.attention == "flash":
         raise UserError(
             "train.attention = 'flash': it needs a GPU; allowed: auto, sdpa, eager, or gpus_per_host above 0",
             field="train.attention",
             value="flash",
             allowed=["auto", "sdpa", "eager"],
         )
+    if spec.train.liger is True:
+        raise UserError(
+            "train.liger = true: it needs a GPU; allowed: auto, false, or gpus_per_host above 0",
+            field="train.liger",
+            value=True,
+            allowed=["auto", False],
+        )
+
+
+def _check_compile(spec: Spec) -> None:
+    if not spec.train.compile:
+        return
+
+    def refused(told: str) -> UserError:
+        return UserError(f"train.compile = true: {told}", field="train.compile", value=True, allowed=False)
+
+    resources = spec.resources
+    if resources.strategy != "ddp":
+        raise refused(
+            f"resources.strategy = {resources.strategy!r} puts weights together and parts them within what would be "
+            "compiled; allowed: false, or strategy = 'ddp'"
+        )
+    if resources.pack != 1:
+        raise refused(
+            f"resources.pack = {resources.pack!r} has another program for each set of trials in a pass; allowed: "
+            "false, or pack = 1"
+        )
+    if resources.gpus_per_host:
+        return
+    # Only here: it imports torch.
+    import torch
+
+    from trainables.compiling import why_no_compiler
+
+    why = why_no_compiler(torch.device("cpu"))
+    if why is not None:
+        raise refused(f"{why}, or set it to false")
 
 
 def check_quantization(spec: Spec) -> None:

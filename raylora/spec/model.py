@@ -82,6 +82,10 @@ class TrainSpec(_Budget):
     adapter_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the trained weights and the optimizer's state."
     )
+    compile: bool = Field(False, description="torch.compile of the blocks for training; needs a compiler.")
+    liger: bool | Literal["auto"] = Field(
+        False, description="Liger's kernels; auto: where there is a GPU and they are."
+    )
 
 
 class KnowledgeSpec(Part):

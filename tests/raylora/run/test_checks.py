@@ -25,6 +25,9 @@ from raylora.spec import load
         ({"task__path": "/nowhere.jsonl"}, "task.path", "/nowhere.jsonl", None),
         ({"model": "/nowhere"}, "model", "/nowhere", "smollm2-135m"),
         ({"train__attention": "flash"}, "train.attention", "flash", "sdpa"),
+        ({"train__liger": True}, "train.liger", True, "auto"),
+        ({"train__compile": True, "resources": {"pack": 2}}, "train.compile", True, None),
+        ({"train__compile": True, "resources": {"workers": 2, "strategy": "fsdp"}}, "train.compile", True, None),
         (
             {"train__adapter_dtype": "bfloat16", "space__variant": ["loft"]},
             "train.adapter_dtype",
@@ -40,6 +43,14 @@ def test_a_mistake_says_its_field_its_value_and_what_would_do(write_spec, change
     assert (error.field, error.value) == (field, value)
     assert allowed is None or allowed in error.allowed
     assert str(error).startswith(field) and "\n" not in str(error)
+
+
+def test_what_compiles_has_to_be_there(write_spec, monkeypatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(
+        UserError, match=r"train.compile = true: it needs a C\+\+ compiler; install g\+\+, or set it to false"
+    ):
+        check_world(load(write_spec(train__compile=True)))
 
 
 def test_what_is_right_passes(write_spec, tmp_path) -> None:
