@@ -15,7 +15,7 @@ from trainables.modes import evaluating
 from trainables.protocols import Scorer, TrialSetup
 from trainables.rows import Rows, as_rows
 from trainables.run import TrialRun
-from trainables.variants.core.matrices import select_matrices
+from trainables.variants.core.matrices import find_matrices, select_matrices
 from trainables.written import Writer
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def calibrate(
             scored = _score(setup, model, tokenizer, validation, started + limit_s)
     config = model.config
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters())
+        + sum(matrix.rows * matrix.columns for matrix in find_matrices(model) if matrix.quantized is not None),
         "layers": int(config.num_hidden_layers),
         "hidden": int(config.hidden_size),
         "vocabulary": int(config.vocab_size),

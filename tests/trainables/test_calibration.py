@@ -17,6 +17,18 @@ def test_points_are_measured_and_the_model_is_left_as_it_was(setup) -> None:
     assert fingerprint(model) == before and not hasattr(model, "peft_config")
 
 
+def test_weights_in_4_bits_are_counted_as_those_that_they_stand_for(setup) -> None:
+    from dataclasses import replace
+
+    from trainables.session import load_base
+
+    counts = []
+    for kind in ("none", "nf4"):
+        told = replace(setup, quantization=kind)
+        counts.append(calibrate(told, *load_base(told), ranks=[2], batch_sizes=[2], limit_s=0)["parameters"])
+    assert counts[0] == counts[1]
+
+
 def test_no_time_leaves_the_cheapest_point(setup) -> None:
     from trainables.session import load_base
 

@@ -81,14 +81,19 @@ def model_shape(
     quantization: str = "none",
 ) -> Shape:
     """The shape of a model from its configuration, without its weights."""
+    return shape_of(head.empty(model_folder), placement, weight_bytes, quantization)
+
+
+def shape_of(model: Any, placement: str | tuple[str, ...], weight_bytes: int, quantization: str = "none") -> Shape:
+    """The shape of a transformers model that is not quantised, as it will be with `quantization`."""
+    from trainables.compiling import blocks
     from trainables.variants.core.matrices import find_matrices, select_matrices
 
-    model = head.empty(model_folder)
-    config: Any = model.config
-    heads = int(config.num_attention_heads)
+    config = model.config
+    heads, in_all = int(config.num_attention_heads), sum(p.numel() for p in model.parameters())
     kept = [] if quantization == "none" else find_matrices(model)
     return Shape(
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=in_all,
         layers=int(config.num_hidden_layers),
         hidden=int(config.hidden_size),
         vocabulary=int(config.vocab_size),
@@ -99,6 +104,7 @@ def model_shape(
         feed_forward=int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size),
         quantized=sum(matrix.rows * matrix.columns for matrix in kept),
         quantized_bytes=QUANTIZED_BYTES.get(quantization, 0.0),
+        outside=in_all - sum(p.numel() for block in blocks(model) for p in block.parameters()),
     )
 
 

@@ -36,6 +36,7 @@ class Shape:
         adapter_per_rank: weights that one rank of LoRA adds over all adapted matrices, the sum of m + n.
         weight_bytes: bytes of a base weight in memory.
         quantized: weights of the parameters that are kept in 4 or 8 bits, and quantized_bytes, bytes of one of them.
+        outside: weights that are in no block: of the embedding, the head where it has its own, the last norm.
         queries, heads, feed_forward: width of the queries of all heads, their number, inner width of the feed-forward;
             0 where they are not known: as wide as hidden, heads of 64, 8/3 of hidden.
     """
@@ -51,6 +52,7 @@ class Shape:
     feed_forward: int = 0
     quantized: int = 0
     quantized_bytes: float = 0.0
+    outside: int = 0
 
     @property
     def base_bytes(self) -> float:
@@ -121,6 +123,7 @@ def plan_memory(
     trained: float = 1.0,
     recompute: bool = False,
     shards: int = 1,
+    strategy: str = "zero3",
     length: int = 512,
     dropout: bool = True,
     mask_bytes: int = 1,
@@ -132,6 +135,7 @@ def plan_memory(
         trained: part of the tokens that the loss counts: their logits are computed.
         recompute: whether blocks are computed again (`train.gradient_checkpointing`).
         shards: processes that the base's weights are divided among; each gathers two blocks at a time.
+        strategy: `zero3`, or `fsdp`, which keeps what is outside of the blocks whole in a step.
         others: as in `block_bytes`.
 
     Example:
@@ -140,7 +144,8 @@ def plan_memory(
         16.1
     """
     whole = shape.base_bytes / GB
-    gathered = 0.0 if shards == 1 else 2 * whole / shape.layers
+    outside = shape.outside * shape.weight_bytes / GB
+    gathered = 0.0 if shards == 1 else 2 * (whole - outside) / shape.layers + (outside if strategy == "fsdp" else 0.0)
     kept = kept_bytes(shape, recompute=recompute, rank=rank, length=length, dropout=dropout, mask_bytes=mask_bytes)
     return Memory(
         weights_gb=whole / shards + gathered,
