@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from trainables.protocols import TrainSettings
 from trainables.run import TrialRun
 from trainables.session import load_model
 from trainables.testing import ExactMatch, make_tiny_tokenizer, tokenised_rows
+from trainables.variants import available, get_variant
 from trainables.variants.core.snapshot import fingerprint
 
 KNOBS = {"variant": "lora", "rank": 4, "alpha_ratio": 2, "learning_rate": 5e-3, "batch_size": 5, "dropout": 0.0}
 # Batches of 5 over 2 workers: unequal shares, and a last batch of one row that one worker has none of.
+LIMIT_S = 400  # of two workers, on a machine that has other work to do
 SETTINGS = TrainSettings(samples=21, reports=5, micro_batch_tokens=32)
 
 
@@ -83,6 +86,33 @@ def made(strategy: str) -> Parallel:
     return Zero({"zero_optimization": zero}, SETTINGS.max_grad_norm)
 
 
+def brief(model: torch.nn.Module, parallel: Parallel, variant: str) -> list[float]:
+    """The losses of the first steps of a variant: the second and third depend on what was learned before."""
+    settings = replace(SETTINGS, samples=18, micro_batch_tokens=512)
+    knobs = KNOBS | {"variant": variant, "batch_size": 6}
+    run = TrialRun(model, knobs, rows()[:21], settings, pad_id=0, parallel=parallel)
+    losses = [run.train_step() for _ in range(3)]
+    run.close()
+    return losses
+
+
+def each_variant(rank: int, world: int, folder: Path, base: Path, strategy: str, variants: list[str]) -> None:
+    """Body of a worker: the losses of variants, one after the other over one base, which is then as it was."""
+    import torch.distributed as dist
+
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    model = loaded(base)
+    bits = fingerprint(model)
+    found = {}
+    for variant in variants:
+        found[variant] = brief(model, made(strategy), variant)
+        assert fingerprint(model) == bits, f"{variant}: the base model is not what it was"
+    (folder / f"losses-{rank}.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
 def worker(rank: int, world: int, folder: Path, base: Path, tasks: list[tuple[str, str, dict[str, Any]]]) -> None:
     import torch.distributed as dist
 
@@ -104,18 +134,23 @@ def worker(rank: int, world: int, folder: Path, base: Path, tasks: list[tuple[st
 
 
 def fork(body: Callable[..., None], *arguments: Any) -> None:
-    """Two workers, forked, so that they need not import what is there: `body(rank, 2, *arguments)`."""
+    """Two workers, forked, so that they need not import what is there: `body(rank, 2, *arguments)`.
+
+    Fails where one of them does, or where they take too long.
+    """
     context = multiprocessing.get_context("fork")
     group = [context.Process(target=body, args=(rank, 2, *arguments)) for rank in range(2)]
     for process in group:
         process.start()
-    until = time.monotonic() + 300
+    until = time.monotonic() + LIMIT_S
     # One that has failed leaves the other waiting for it.
     while any(p.is_alive() for p in group) and not any(p.exitcode for p in group) and time.monotonic() < until:
         time.sleep(0.05)
+    codes = [process.exitcode for process in group]
     for process in group:
-        process.terminate()
+        process.kill()
         process.join()
+    assert codes == [0, 0], f"exit codes of the workers after {LIMIT_S} s at most: {codes}"
 
 
 def shared(folder: Path, base: Path, tasks: list[tuple[str, str, dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
@@ -197,3 +232,26 @@ def test_every_stage_of_zero_gives_the_losses_scores_and_adapter_of_one_worker(t
     for name in stages:
         again = resume(model, Parallel(), tmp_path / name / "state", KNOBS)
         assert again == pytest.approx(expected["losses"][2:], abs=1e-3)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("place", "strategy", "others"),
+    [("fsdp", "fsdp", set()), ("deepspeed", '{"stage": 3}', {"adalora", "dylora", "loft", "lora_fa"})],
+    ids=["fsdp", "zero3"],
+)
+def test_every_variant_over_a_base_in_parts_has_the_losses_of_one_worker(
+    place: str, strategy: str, others: set[str], tiny_model, tmp_path
+) -> None:
+    """All but those that docs/scaling.md leaves out."""
+    pytest.importorskip(place if place == "deepspeed" else "torch")
+    hyper = {name for name in available() if name.startswith("hyper_")}
+    variants = sorted(name for name in set(available()) - hyper - {"lelora", "loftq"} - others)
+    assert variants == sorted(n for n in available() if place in get_variant(n).runs_on and n != "loftq")
+    model = loaded(tiny_model)
+    expected = {name: brief(model, Parallel(), name) for name in variants}
+    fork(each_variant, tmp_path, tiny_model, strategy, variants)
+    for rank in range(2):
+        found = json.loads((tmp_path / f"losses-{rank}.json").read_text())
+        far = {name: found[name] for name in variants if found[name] != pytest.approx(expected[name], abs=1e-3)}
+        assert not far, {name: (losses, expected[name]) for name, losses in far.items()}
