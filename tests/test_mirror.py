@@ -53,7 +53,6 @@ THROUGH = {
     "searchers/surrogate/reading/model.py": "searchers/surrogate/reading/test_embed.py",
     "searchers/surrogate/reading/shared.py": "searchers/surrogate/reading/test_embed.py",
     "searchers/testing.py": "test_plugin.py",
-    "trainables/fsdp.py": "trainables/test_workers.py",
     "trainables/hypernet/factors.py": "trainables/variants/test_hyper_variants.py",
     "trainables/protocols.py": "trainables/test_session.py",
     "trainables/testing.py": "trainables/test_run.py",

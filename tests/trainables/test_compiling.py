@@ -105,6 +105,6 @@ def test_blocks_that_are_computed_again_have_traced_the_losses_that_they_have_as
 @pytest.mark.skipif(why_no_compiler(CPU) is not None, reason="a C++ compiler")
 def test_trials_one_after_the_other_have_compiled_the_losses_that_they_have_as_written() -> None:
     """Of another rank, scale and dropout each, in micro-batches of several lengths."""
-    base = make_base()
-    for knobs in ({}, {"rank": 2, "alpha_ratio": 1}, {"dropout": 0.1}, {"variant": "dora"}):
+    base = make_base(layers=1)
+    for knobs in ({}, {"rank": 2, "alpha_ratio": 1, "dropout": 0.1}):
         assert losses(base, compile=True, **knobs) == pytest.approx(losses(base, **knobs), abs=1e-4)
