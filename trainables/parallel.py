@@ -39,6 +39,10 @@ class Parallel:
         """
         return module, optimizer
 
+    def lost(self, error: Exception) -> bool:
+        """Whether an error says that another worker is gone, rather than what is wrong with the trial."""
+        return False
+
     def release(self) -> None:
         """Undo `prepare`: each worker has the base model whole again, with the bits that it had."""
 

@@ -236,8 +236,11 @@ class TrialSession:
     def abandon(self, knobs: Knobs, error: Exception) -> Ending:
         """Record that a trial failed, so that it is not tried again, and drop its adapter.
 
-        One line in the journal, the traceback in the run's ERRORS file. Every worker of a group may be the first.
+        One line in the journal, the traceback in the run's ERRORS file. Every worker of a group may be the first. One
+        that has lost another raises the error again: the trial is not over, its group is.
         """
+        if self.parallel.lost(error):
+            raise error
         key = trial_key(knobs)
         known = self.journal.concluded().get(key)
         told = str(error) if isinstance(error, OptionError) else f"{type(error).__name__}: {error}"

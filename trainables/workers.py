@@ -27,6 +27,10 @@ class Workers(Parallel):
     def __init__(self) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
 
+    def lost(self, error: Exception) -> bool:
+        # NCCL's errors have a class, gloo's only a text, which names its sources.
+        return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/" in str(error))
+
     def sum(self, values: Sequence[float]) -> list[float]:
         if self.before is not None:
             self.before()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -100,6 +103,43 @@ def test_where_memory_runs_out_at_one_worker_all_go_on_with_smaller_micro_batche
     assert [row["event"] for row in rows][-1] == "finish" and "error" not in {row["event"] for row in rows}
     losses = [row["loss"] for row in rows if row["event"] in ("report", "finish")]
     assert losses[-5:] == pytest.approx(expected, abs=1e-3)
+
+
+def mortal_worker(arguments: dict[str, Any]) -> None:
+    """The second of two workers is killed in its second step, once."""
+    import ray.train
+
+    killed, original = Path(arguments["setup"].run_dir, "killed"), TrialRun.train_step
+
+    def train_step(run):
+        if ray.train.get_context().get_world_rank() == 1 and run.step == 1 and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(run)
+
+    TrialRun.train_step = train_step
+    train_worker(arguments)
+
+
+@pytest.mark.real
+def test_a_worker_that_is_killed_ends_the_group_and_not_the_trial(tiny_model, ray_local, tmp_path) -> None:
+    import ray
+    from ray.train import WorkerGroupError
+
+    rows = ragged_rows(29)
+    setup = trial_setup(tiny_model, tmp_path, rows[:21], rows[21:])
+    arguments = {"group": WorkerGroup(workers=2, cpus=0.1), "knobs": KNOBS, "trial_id": "t"}
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        for again in (False, True):
+            ended = contextlib.nullcontext() if again else pytest.raises(WorkerGroupError)
+            storage = str(tmp_path / f"ray_train-{again}")
+            with ended:
+                _fit(mortal_worker, arguments, setup, arguments["group"], "train-t", storage, [])
+            assert bool(Journal(tmp_path).concluded()) is again
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert "error" not in {row["event"] for row in Journal(tmp_path).rows()}
 
 
 @pytest.mark.real

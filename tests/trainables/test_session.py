@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from trainables.journal import ERRORS, Journal, trial_key
+from trainables.parallel import Parallel
 from trainables.protocols import TrainSettings
 from trainables.session import TrialSession, pick_device, pick_dtype
 from trainables.stops import ask_to_stop
 from trainables.store import mark, store_of
 from trainables.variants.core.snapshot import fingerprint
+from trainables.workers import Workers
 
 KNOBS = {"variant": "lora", "rank": 4, "alpha_ratio": 2, "learning_rate": 1e-3, "batch_size": 4, "dropout": 0.0}
 
@@ -128,6 +130,27 @@ def test_what_the_model_cannot_have_is_an_error_line_and_is_not_tried_again(sess
     assert made.begin(wide).message == first.message
     assert events(tmp_path) == ["start", "error"]
     assert "Traceback" in (tmp_path / ERRORS).read_text()
+
+
+class Left(Parallel):
+    """A worker whose others are gone."""
+
+    def sum(self, values):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:17840")
+
+    def lost(self, error: Exception) -> bool:
+        return Workers.lost(self, error)
+
+
+def test_a_worker_that_has_lost_another_books_nothing(loaded, setup, tmp_path) -> None:
+    session = TrialSession(setup, *loaded, parallel=Left())
+    assert session.begin(KNOBS) is None
+    with pytest.raises(RuntimeError, match="closed by peer") as caught:
+        session.advance()
+    with pytest.raises(RuntimeError, match="closed by peer"):
+        session.abandon(KNOBS, caught.value)
+    assert "error" not in {row["event"] for row in Journal(tmp_path).rows()} and not (tmp_path / ERRORS).exists()
+    session._close()
 
 
 def test_past_the_deadline_a_trial_is_scored_as_it_is(session, tmp_path) -> None:

@@ -156,20 +156,29 @@ def faketime() -> str | None:
     return next((str(path) for pattern in _FAKETIME for path in Path("/").glob(pattern.lstrip("/"))), None)
 
 
+# Python's own sleep waits until a moment of the monotonic clock, which libfaketime takes for one of the clock that it
+# fakes: the call fails, or does not return. A wait for nothing at all is left alone.
+_SLEEP = "import select\nimport time\n\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
+
+
 class Clock:
     """A clock that can be made to jump, for processes with its environment; time intervals go on as they were.
 
     Args:
-        file: which the processes read it from, once a second.
+        file: which the processes read it from, once a second. A folder beside it has what they import as they start.
     """
 
     def __init__(self, file: Path) -> None:
         self._file, self._seconds = file, 0
         file.write_text("+0")
+        self._python = file.with_name(f"{file.name}-python")
+        self._python.mkdir(exist_ok=True)
+        (self._python / "sitecustomize.py").write_text(_SLEEP)
 
     @property
     def environment(self) -> dict[str, str]:
         return {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(self._python), os.environ.get("PYTHONPATH")])),
             "LD_PRELOAD": str(faketime()),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_CACHE_DURATION": "1",

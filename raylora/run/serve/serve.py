@@ -10,6 +10,7 @@ from raylora.errors import UserError
 from raylora.run.folder import read_run
 from raylora.run.serve import listening, with_llamacpp, with_vllm
 from raylora.run.serve.listening import Address
+from raylora.run.stored import is_stored
 from raylora.run.subject import CONFIG, Subject, check_adapter, find_subject
 from raylora.spec import Spec
 
@@ -68,7 +69,9 @@ def serve(
 
 
 def _name(target: str) -> str:
-    """Of a folder its own name, of anything else what it is called."""
+    """Of a folder and of a run in a store its own name, of anything else what it is called."""
+    if is_stored(target):
+        return target.rstrip("/").rpartition("/")[2]
     folder = Path(target).expanduser()
     return folder.resolve().name if folder.exists() else target
 

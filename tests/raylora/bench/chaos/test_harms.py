@@ -42,6 +42,16 @@ def test_there_is_nothing_to_kill_where_no_search_runs(tmp_path) -> None:
     assert not harms.kill_one(str(tmp_path), "host", random.Random(0))
 
 
+def test_processes_with_another_clock_sleep_as_long_as_they_are_told(tmp_path) -> None:
+    """libfaketime breaks Python's own sleep."""
+    environment = {**os.environ, **harms.Clock(tmp_path / "clock").environment}
+    del environment["LD_PRELOAD"]  # not everywhere
+    code = "import time; a = time.monotonic(); told = time.sleep(0.2); print(told, time.monotonic() - a, time.sleep)"
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    told, slept, function = printed.stdout.split(maxsplit=2)
+    assert told == "None" and float(slept) >= 0.2 and "built-in" not in function
+
+
 def test_the_clock_jumps_from_where_it_was(tmp_path) -> None:
     clock, draw = harms.Clock(tmp_path / "clock"), random.Random(0)
     told = []

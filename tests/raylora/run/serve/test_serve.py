@@ -7,7 +7,7 @@ import json
 import pytest
 
 from raylora.errors import UserError
-from raylora.run.serve.serve import serve
+from raylora.run.serve.serve import _name, serve
 
 
 def refused(target, **options) -> str:
@@ -36,3 +36,11 @@ def test_an_engine_that_is_not_there_says_how_to_get_it(old_run, monkeypatch, en
     monkeypatch.setenv(variable, "/bin/false")
     told = refused(old_run("finished"), engine=engine)
     assert told.startswith(f"{variable} = /bin/false: it is no Python that has ") and "install" in told
+
+
+@pytest.mark.parametrize(
+    ("target", "name"), [("s3://bucket/runs/first/", "first"), ("org/model", "org/model"), ("FOLDER", "given")]
+)
+def test_a_model_is_called_after_its_folder_or_its_id(tmp_path, target, name) -> None:
+    (tmp_path / "given").mkdir()
+    assert _name(target.replace("FOLDER", str(tmp_path / "given"))) == name
