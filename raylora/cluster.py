@@ -75,13 +75,21 @@ def _start(address: str, options: Mapping[str, object], tries: int = 5) -> None:
     import ray
 
     for left in reversed(range(tries)):
+        refusals: list[bytes] = []
         try:
-            with _without_start_notes(), _to_itself(address == "local"):
+            with _without_start_notes(refusals), _to_itself(address == "local"):
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # Ray raises bare Exceptions here
             ray.shutdown()
             if left and address == "local":
                 continue
+            if refusals:
+                raise UserError(
+                    f"RAY_ADDRESS = {address!r}: the cluster does not take this token, or there is none; allowed: "
+                    "RAY_AUTH_MODE=token and the cluster's own token in RAY_AUTH_TOKEN or ~/.ray/auth_token",
+                    field="RAY_ADDRESS",
+                    value=address,
+                ) from None
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             what = "does not start" if address == "local" else f"cannot be reached at {address}"
             raise UserError(
@@ -143,11 +151,11 @@ def _to_itself(alone: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_start_notes() -> Iterator[None]:
+def _without_start_notes(refusals: list[bytes]) -> Iterator[None]:
     """Hold back what Ray's core writes to standard error while it starts.
 
     All is passed on but its remark that it took its log level from the environment, which it makes before that level
-    holds.
+    holds, and its lines, one a second, that a cluster takes no such token: these are put into `refusals`.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
@@ -160,6 +168,8 @@ def _without_start_notes() -> Iterator[None]:
             os.dup2(original, 2)
             held.seek(0)
             for line in held:
-                if b"Set ray log level from environment variable" not in line:
+                if b"InvalidAuthToken" in line:
+                    refusals.append(line)
+                elif b"Set ray log level from environment variable" not in line:
                     os.write(original, line)
             os.close(original)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from raylora.cluster import _check_reachable
+from raylora.cluster import _check_reachable, _start
 from raylora.errors import UserError
 
 
@@ -25,6 +25,19 @@ def test_a_cluster_that_is_gone_is_one_line() -> None:
 @pytest.mark.parametrize("address", ["local", "auto"])
 def test_addresses_that_ray_finds_by_itself_are_left_to_it(address) -> None:
     _check_reachable(address)
+
+
+def test_a_cluster_that_takes_no_such_token_is_one_line(monkeypatch, capfd) -> None:
+    import ray
+
+    def init(**options: object) -> None:
+        os.write(2, b"W gcs_client.cc:210: Unauthenticated: RPC error: InvalidAuthToken: missing or incorrect\n" * 3)
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(UserError, match=r"^RAY_ADDRESS = '10.0.0.1:6379': the cluster does not take this token"):
+        _start("10.0.0.1:6379", {})
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.real

@@ -1,4 +1,4 @@
-"""`ray job submit` on a head node of its own."""
+"""A head node of its own that wants a token: `ray job submit`, and who has no token."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from ray.util import get_node_ip_address
 
 # The head and whoever submits to it share a token.
 AUTHENTICATION = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -29,7 +30,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def head():
-    """A Ray head with its dashboard in a session of its own; yields the dashboard's address."""
+    """A Ray head with its dashboard in a session of its own; yields the dashboard's address, and the head's."""
     ray = str(Path(sys.executable).with_name("ray"))
     # Every port is its own: another Ray on this machine, an earlier test's for one, may hold the default ones, and
     # an agent that cannot listen never takes a job.
@@ -47,7 +48,7 @@ def head():
     url = f"http://127.0.0.1:{dashboard}"
     try:
         wait_for(url, process)
-        yield url
+        yield url, f"{get_node_ip_address()}:{port}"
     finally:
         process.terminate()
         try:
@@ -77,7 +78,7 @@ def test_a_submitted_job_runs_a_spec_and_writes_nothing_into_its_working_directo
         shutil.copytree(ROOT / package, work / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(write_spec(search__trials=2, final={"enabled": False}), work / "spec.yaml")
     ray = str(Path(sys.executable).with_name("ray"))
-    command = [ray, "job", "submit", f"--address={head}", "--working-dir", str(work), "--"]
+    command = [ray, "job", "submit", f"--address={head[0]}", "--working-dir", str(work), "--"]
     command += ["python", "-m", "raylora", "tune", "spec.yaml", "search.trials=1"]
     for _ in range(30):
         done = subprocess.run(command, env=os.environ | AUTHENTICATION, text=True, capture_output=True, timeout=240)
@@ -88,3 +89,39 @@ def test_a_submitted_job_runs_a_spec_and_writes_nothing_into_its_working_directo
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout
     assert (tmp_path / "runs" / "run" / "summary.json").is_file()
+
+
+@pytest.mark.real
+def test_who_has_not_the_clusters_token_is_refused_in_one_line_and_who_has_it_is_let_in(
+    head, write_spec, tmp_path
+) -> None:
+    """As docs/clusters.md says it of tokens: from the environment, else from the file in the home folder."""
+    dashboard, address = head
+    spec = write_spec(search__trials=1, final={"enabled": False})
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    plain |= {"HOME": str(tmp_path / "home"), "RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)}
+    (tmp_path / "home" / ".ray").mkdir(parents=True)
+
+    def called(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "raylora", *map(str, arguments)]
+        return subprocess.run(command, env=plain | environment, text=True, capture_output=True, timeout=300)
+
+    another = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    refused = (
+        "the cluster does not take this token, or there is none; allowed: RAY_AUTH_MODE=token and the cluster's own"
+    )
+    for arguments, environment, field in (
+        (("tune", spec, "--quiet"), {}, "RAY_ADDRESS"),
+        (("tune", spec, "--quiet"), another, "RAY_ADDRESS"),
+        (("submit", spec, "--address", dashboard, "--working-dir", tmp_path), {}, "address"),
+    ):
+        done = called(*arguments, **environment)
+        lines = done.stderr.strip().splitlines()
+        assert (done.returncode, len(lines)) == (2, 1), done.stderr
+        assert lines[0].startswith(f"raylora: {field} = ") and refused in lines[0]
+    assert not (tmp_path / "runs" / "run" / "summary.json").exists()
+
+    (tmp_path / "home" / ".ray" / "auth_token").write_text(AUTHENTICATION["RAY_AUTH_TOKEN"])
+    done = called("tune", spec, "name=let-in", "--quiet", RAY_AUTH_MODE="token")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "let-in" / "summary.json").is_file()
