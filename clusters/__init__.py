@@ -1,12 +1,14 @@
 """Where raylora runs: cluster files, job files, DeepSpeed configurations, submission, shared storage.
 
     aws.yaml, gcp.yaml   Ray cluster launcher: one CPU head, nodes of eight A100
+    local.yaml           the same on machines that ssh reaches
     kuberay/             the same as a KubeRay RayJob and RayCluster, and their image
     slurm/*.sbatch       batch scripts for Slurm: one node; a Ray head and workers on several
     deepspeed/*.json     configurations for `resources.strategy: deepspeed`
     submit.py            `raylora submit --address`
     sbatch.py            `raylora submit --slurm`
     nodes.py             are all nodes of a job there?
+    places.py            how many hosts do the nodes have room for?
     storage.py           is the storage shared by all nodes?
 
 Nothing here imports torch.

@@ -40,7 +40,7 @@ def test_own_deepspeed_file_is_taken_and_a_missing_one_refused(tmp_path: Path) -
         deepspeed_config("zero9")
 
 
-@pytest.fixture(params=["aws", "gcp"])
+@pytest.fixture(params=["aws", "gcp", "local"])
 def launcher(request: pytest.FixtureRequest) -> dict[str, Any]:
     return yaml.safe_load((clusters.FOLDER / f"{request.param}.yaml").read_text())
 
@@ -54,10 +54,12 @@ def test_launcher_file_is_what_ray_up_takes(launcher: dict[str, Any]) -> None:
 
 
 def test_launcher_gives_every_node_the_token_and_nothing_that_is_this_machines_own(launcher: dict[str, Any]) -> None:
-    assert launcher["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
+    home = "~" if launcher["provider"]["type"] == "local" else "/home/ubuntu"
+    assert launcher["file_mounts"][f"{home}/.ray/auth_token"] == "~/.ray/auth_token"
     for commands in (launcher["head_start_ray_commands"], launcher["worker_start_ray_commands"]):
         assert "RAY_AUTH_MODE=token ray start" in commands[-1]
-    assert launcher["rsync_filter"] == [".gitignore"]
+    # Of the checkout, where it is copied, without what git leaves out.
+    assert launcher.get("rsync_filter", []) == ([".gitignore"] if "." in launcher["file_mounts"].values() else [])
 
 
 def test_importing_clusters_imports_no_torch() -> None:
