@@ -111,15 +111,15 @@ def test_who_has_not_the_clusters_token_is_refused_in_one_line_and_who_has_it_is
         "the cluster does not take this token, or there is none; allowed: RAY_AUTH_MODE=token and the cluster's own"
     )
     for arguments, environment, field in (
-        (("tune", spec, "--quiet"), {}, "RAY_ADDRESS"),
-        (("tune", spec, "--quiet"), another, "RAY_ADDRESS"),
-        (("submit", spec, "--address", dashboard, "--working-dir", tmp_path), {}, "address"),
+        (("tune", spec, "name=none", "--quiet"), {}, "RAY_ADDRESS"),
+        (("tune", spec, "name=another", "--quiet"), another, "RAY_ADDRESS"),
+        (("submit", spec, "--address", dashboard, "--working-dir", tmp_path), {"RAY_ADDRESS": ""}, "address"),
     ):
         done = called(*arguments, **environment)
         lines = done.stderr.strip().splitlines()
         assert (done.returncode, len(lines)) == (2, 1), done.stderr
         assert lines[0].startswith(f"raylora: {field} = ") and refused in lines[0]
-    assert not (tmp_path / "runs" / "run" / "summary.json").exists()
+    assert not list((tmp_path / "runs").glob("*/summary.json"))
 
     (tmp_path / "home" / ".ray" / "auth_token").write_text(AUTHENTICATION["RAY_AUTH_TOKEN"])
     done = called("tune", spec, "name=let-in", "--quiet", RAY_AUTH_MODE="token")

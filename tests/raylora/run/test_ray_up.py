@@ -42,6 +42,8 @@ ray get-auth-token --generate > /dev/null
 # `ray start` gives up a node that is not there in half a minute, as on a machine that does much else.
 ray up -y /mnt/given/local.yaml || ray up -y /mnt/given/local.yaml
 cp /mnt/given/spec.yaml /mnt/work/
+# The job imports what travels with it, whichever checkout is installed.
+for package in raylora searchers trainables clusters; do ln -s "$PYTHONPATH/$package" /mnt/work/; done
 cd /mnt/work
 RAY_AUTH_MODE=token python -m raylora submit spec.yaml --address http://127.0.0.1:8265
 grep -q '"trials": 2' /mnt/runs/run/summary.json
