@@ -8,6 +8,7 @@
     submit.py            `raylora submit --address`
     sbatch.py            `raylora submit --slurm`
     nodes.py             are all nodes of a job there?
+    places.py            how many hosts do the nodes have room for?
     storage.py           is the storage shared by all nodes?
 
 Nothing here imports torch.

@@ -258,7 +258,7 @@ def threads_per_host(spec: Spec) -> int:
     """Torch threads of a host or worker: as told, or an even share of this machine's cores."""
     if spec.resources.cpus_per_host:
         return spec.resources.cpus_per_host
-    side_by_side = spec.resources.hosts * (spec.resources.workers if spec.mode == "train" else 1)
+    side_by_side = spec.resources.at_a_time * (spec.resources.workers if spec.mode == "train" else 1)
     return max(1, (os.cpu_count() or 1) // side_by_side)
 
 

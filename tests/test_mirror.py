@@ -19,6 +19,7 @@ ACROSS = {
     "raylora/run/test_defaults.py",
     "raylora/run/test_failures.py",
     "raylora/run/test_job.py",
+    "raylora/run/test_multinode.py",
     "raylora/run/test_old_runs.py",
     "raylora/run/test_ray_up.py",
     "raylora/test_notebooks.py",

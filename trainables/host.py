@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -40,6 +42,7 @@ class Readiness(TypedDict):
 
     pid: int
     index: int
+    node: str
     device: str
     dtype: str
 
@@ -64,7 +67,7 @@ class ModelHost:
         attempts = _count_loading(setup.run_dir, index)
         if latest is not None:
             # A restarted host is made from its first arguments: the run may have changed its setup since.
-            setup = (ray.get(latest.get.remote()) or setup).here()
+            setup = replace(ray.get(latest.get.remote()) or setup, threads=setup.threads).here()
         self.setup, self.index = setup, index
         self.model, self.tokenizer = load_base(setup)
         import_peft()
@@ -74,11 +77,12 @@ class ModelHost:
         attempts.unlink(missing_ok=True)
 
     def ready(self) -> Readiness:
-        """Process id, device and dtype; returns once the model is loaded."""
+        """Process id, node, device and dtype; returns once the model is loaded."""
         parameter = next(self.model.parameters())
         return {
             "pid": os.getpid(),
             "index": self.index,
+            "node": ray.get_runtime_context().get_node_id(),
             "device": str(parameter.device),
             "dtype": str(parameter.dtype).removeprefix("torch."),
         }
@@ -250,20 +254,68 @@ class Latest:
 
 
 class HostPool:
-    """Which HostedTrial uses which host: the least used one, and the same again when it asks again."""
+    """Which HostedTrial uses which host: the least used one, and the same again while no other has less to do."""
 
     def __init__(self, hosts: Sequence[ActorHandle]) -> None:
-        self.hosts = list(hosts)
-        self.owners: dict[str, int] = {}
+        self.hosts = dict(enumerate(hosts))
+        # Owner -> number of its host, and the trial that it is for.
+        self.owners: dict[str, tuple[int, str]] = {}
 
-    def assign(self, owner: str) -> ActorHandle:
-        if owner not in self.owners:
-            load = [list(self.owners.values()).count(i) for i in range(len(self.hosts))]
-            self.owners[owner] = load.index(min(load))
-        return self.hosts[self.owners[owner]]
+    def assign(self, owner: str, trial: str = "") -> ActorHandle | None:
+        """The owner's host; None as long as there is none.
+
+        A trial that another owner had comes back after that one was lost, with its node for one: it has the same host,
+        which may still be at it, and no second one trains it as well.
+        """
+        gone = [one for one, (_, of) in self.owners.items() if trial and of == trial and one != owner]
+        for one in gone:
+            self.owners[owner] = self.owners.pop(one)
+        index, _ = self.owners.pop(owner, (None, ""))
+        if not self.hosts:
+            return None
+        load = Counter(used for used, _ in self.owners.values())
+        least = min(self.hosts, key=lambda number: load[number])
+        if index is None or (load[index] > load[least] and not gone):
+            index = least
+        self.owners[owner] = index, trial
+        return self.hosts[index]
 
     def release(self, owner: str) -> None:
         self.owners.pop(owner, None)
+
+    def put(self, hosts: Mapping[int, ActorHandle]) -> None:
+        """These are the hosts from now on, by number; owners of others are given one of them when they ask."""
+        self.hosts = dict(hosts)
+        self.owners = {owner: place for owner, place in self.owners.items() if place[0] in self.hosts}
+
+
+def start_host(
+    setup: TrialSetup,
+    index: int,
+    *,
+    cpus: float = 0,
+    gpus: float = 0,
+    latest: ActorHandle | None = None,
+    packs: bool = False,
+    node: str | None = None,
+    **options: Any,
+) -> ActorHandle:
+    """Create one ModelHost actor, which loads its model; arguments as `start_hosts`.
+
+    Args:
+        node: id of the one that it is for: it ends with that one. Without it, Ray spreads them.
+    """
+    kind: type[ModelHost] = ModelHost
+    if packs:
+        from trainables.packed.host import CALLS, PackedHost
+
+        kind, options = PackedHost, {"max_concurrency": CALLS, **options}
+    where = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=False)
+    remote = ray.remote(kind).options(
+        num_cpus=cpus, num_gpus=gpus, max_restarts=-1, scheduling_strategy=where, **options
+    )
+    _loading_file(setup.run_dir, index).unlink(missing_ok=True)
+    return remote.remote(setup, index, latest)
 
 
 def start_hosts(
@@ -274,7 +326,7 @@ def start_hosts(
     gpus: float = 0,
     latest: ActorHandle | None = None,
     packs: bool | None = None,
-    **options: object,
+    **options: Any,
 ) -> list[ActorHandle]:
     """Create `count` ModelHost actors, spread over the nodes, and wait until their models are loaded.
 
@@ -286,17 +338,7 @@ def start_hosts(
         RayActorError: a model cannot be loaded; what was started is ended.
     """
     packs = setup.pack > 1 if packs is None else packs
-    kind: type[ModelHost] = ModelHost
-    if packs:
-        from trainables.packed.host import CALLS, PackedHost
-
-        kind, options = PackedHost, {"max_concurrency": CALLS, **options}
-    remote = ray.remote(kind).options(
-        num_cpus=cpus, num_gpus=gpus, max_restarts=-1, scheduling_strategy="SPREAD", **options
-    )
-    for index in range(count):
-        _loading_file(setup.run_dir, index).unlink(missing_ok=True)
-    hosts = [remote.remote(setup, i, latest) for i in range(count)]
+    hosts = [start_host(setup, i, cpus=cpus, gpus=gpus, latest=latest, packs=packs, **options) for i in range(count)]
     try:
         ray.get([host.ready.remote() for host in hosts])
     except RayError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import ActorDiedError, RayActorError
+from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayActorError
 
 from trainables.exhausted import ended_for_memory, oom_kills
 from trainables.journal import Ending, Metrics
@@ -45,26 +45,35 @@ class HostedTrial(tune.Trainable):
         self.most_exhausted = pack.bit_length()
         self.pool, self.worst, self.most_deaths = pool, dict(worst or {}), deaths
         self.owner = uuid.uuid4().hex
-        self.host = ray.get(pool.assign.remote(self.owner))
         self.over = False
+        self._join()
         self.deaths = self.exhausted = 0
+
+    def _join(self) -> None:
+        trial = self.trial_id if self._trial_info else ""  # without Tune, all are called the same
+        self.host = ray.get(self.pool.assign.remote(self.owner, trial))
 
     @property
     def _knobs(self) -> dict[str, Any]:
         return dict(self.config)
 
     def _call(self, method: str, *args: object, **kwargs: object) -> object:
-        """Call the host; wait for its restart where it died."""
+        """Call the host; wait for its restart where it died. Nothing is to be had of one whose node has left."""
         for attempt in range(RETRIES):
             try:
                 return ray.get(getattr(self.host, method).remote(self.owner, *args, **kwargs))
+            except ActorUnschedulableError:
+                return None
             except RayActorError:
                 if attempt == RETRIES - 1:
                     raise
-                await_host(self.host)
+                with contextlib.suppress(ActorUnschedulableError):
+                    await_host(self.host)
         raise AssertionError("unreachable")
 
     def step(self) -> dict[str, Any]:
+        if self.host is None and (gone := self._not_back()):
+            return self._ended(gone)
         before = oom_kills()
         try:
             call = self.host.advance.remote(self.owner, self._knobs, self.trial_id, self.exhausted)
@@ -73,6 +82,9 @@ class HostedTrial(tune.Trainable):
             self.deaths += 1
             self.exhausted += ended_for_memory(error) or oom_kills() > before
             gone = self._given_up(error) or self._not_back()
+            return self._ended(gone) if gone else self.step()
+        except ActorUnschedulableError:
+            gone = self._not_back()
             return self._ended(gone) if gone else self.step()
         if isinstance(answer, Ending):
             return self._ended(answer.replay(self.worst))
@@ -84,12 +96,28 @@ class HostedTrial(tune.Trainable):
         return dict(metrics)
 
     def _not_back(self) -> dict[str, Any] | None:
-        """Waits until the host is back; the trial's ending where it does not come."""
-        try:
-            await_host(self.host)
-        except RayActorError as error:
-            return self._failed(f"its host died and does not come back: {last_line(error)}", "failed")
-        return None
+        """Waits until the host is back, or, where its node has left, another is there for the trial.
+
+        Returns:
+            The trial's ending where none comes.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            if self.host is not None:
+                try:
+                    await_host(self.host)
+                    return None
+                except ActorUnschedulableError:
+                    self.host = None  # the pool will have heard of it
+                except RayActorError as error:
+                    gone = self.host
+                    self._join()
+                    if self.host == gone:
+                        return self._failed(f"its host died and does not come back: {last_line(error)}", "failed")
+                    continue
+            time.sleep(WAIT_S)
+            self._join()
+        return self._failed("its host's node has left, and no other has room", "failed")
 
     def _given_up(self, error: RayActorError) -> dict[str, Any] | None:
         """The ending of a trial whose hosts die too often; nobody else has booked it."""
@@ -109,18 +137,22 @@ class HostedTrial(tune.Trainable):
         self.config = new_config
         self.over = False
         self.deaths = self.exhausted = 0
+        self._join()
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, object] | None:
-        self._call("save", checkpoint_dir)
+        if self.host is not None:
+            self._call("save", checkpoint_dir)
         return None
 
     def load_checkpoint(self, checkpoint: object) -> None:
-        self._call("load", self._knobs, str(checkpoint), self.trial_id)
+        # Without a host for now, it goes on from the one in the run's folder, which is never older.
+        if self.host is not None:
+            self._call("load", self._knobs, str(checkpoint), self.trial_id)
 
     def _leave(self) -> None:
         """Put an unfinished trial aside. Whether that is its end is for the driver to say (see `journal`)."""
-        if not self.over:
+        if not self.over and self.host is not None:
             self._call("end")
 
     def cleanup(self) -> None:
@@ -134,6 +166,7 @@ def await_host(host: Any, patience_s: float = PATIENCE_S) -> None:
 
     Raises:
         RayActorError: it does not come back, or not within `patience_s` seconds.
+        ActorUnschedulableError: it was for a node that has left.
     """
     deadline, died = time.monotonic() + patience_s, 0
     while True:

@@ -48,7 +48,7 @@ def tune(
     variants: str | Sequence[str] | None = None,
     trials: int | None = None,
     searcher: str | None = None,
-    hosts: int | None = None,
+    hosts: int | Literal["auto"] | None = None,
     seed: int | None = None,
     name: str | None = None,
     storage_path: str | Path | None = None,
@@ -68,7 +68,7 @@ def tune(
         variants: `space.variant`.
         trials: `search.trials`.
         searcher: `search.searcher`; the options of the spec's own searcher are left out where another one is named.
-        hosts: `resources.hosts`: trials at a time.
+        hosts: `resources.hosts`: trials at a time, or `auto`.
         seed: of everything that is drawn.
         name: the run's folder below `storage_path`.
         storage_path: folder or URI above the run's folder.

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,22 @@ FLAGS: dict[str, tuple[str, str, str]] = {
     "variants": ("space.variant", "A,B,..", "LoRA variants to search"),
     "trials": ("search.trials", "N", "configurations to train"),
     "searcher": ("search.searcher", "NAME", "`raylora searchers` lists them"),
-    "hosts": ("resources.hosts", "N", "trials at a time"),
+    "hosts": ("resources.hosts", "N", "trials at a time; or auto, as the cluster has room"),
     "seed": ("seed", "N", "of everything that is drawn"),
     "name": ("name", "NAME", "of the run's folder"),
     "to": ("storage_path", "FOLDER", "above the run's folder (default: runs)"),
 }
-_NUMBERS = ("trials", "hosts", "seed")
+
+
+def number_or_auto(text: str) -> int | str:
+    """`auto`, or a number, as argparse is to read it."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: auto, or a whole number") from None
+
+
+_KINDS: dict[str, Callable[[str], object]] = {"trials": int, "hosts": number_or_auto, "seed": int}
 
 
 def add_asked(parser: argparse.ArgumentParser, *without: str) -> None:
@@ -38,7 +49,7 @@ def add_asked(parser: argparse.ArgumentParser, *without: str) -> None:
     parser.add_argument("overrides", nargs="*", metavar="dotted.key=value", help="changes to the spec")
     for flag, (field, placeholder, what) in FLAGS.items():
         if flag not in without:
-            kind = int if flag in _NUMBERS else str
+            kind = _KINDS.get(flag, str)
             parser.add_argument(f"--{flag}", type=kind, metavar=placeholder, help=f"{what} ({field})")
 
 

@@ -63,6 +63,10 @@ def _through_slurm(options: argparse.Namespace) -> int:
 
     # A mistake is told now, not when the queue has come to the job.
     asked = load(options.spec, options.overrides).resources
+    if asked.hosts == "auto":
+        raise UserError.at(
+            "resources.hosts", "'auto': Slurm has to be told what a job takes; set it to a number", value="auto"
+        )
     command = batch_command(
         ["tune", str(Path(options.spec).expanduser().resolve()), *options.overrides],
         nodes=options.nodes,

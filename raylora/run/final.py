@@ -241,16 +241,17 @@ def _run_jobs(run: Run, jobs: Mapping[str, RecipeJob]) -> dict[str, RecipeResult
 def _on_hosts(run: Run, jobs: Mapping[str, RecipeJob], book: Callable[[str, RecipeResult], None]) -> dict[str, str]:
     """Do the jobs side by side over the hosts; those that failed, each with why.
 
-    A job whose host died is done again once the host is back, with half the micro-batch where memory had run out.
+    A job whose host died is done again, on it once it is back, or on another, with half the micro-batch where memory
+    had run out.
     """
     import ray
-    from ray.exceptions import RayActorError, RayError
+    from ray.exceptions import ActorUnschedulableError, RayActorError, RayError
 
     waiting, free = list(jobs), list(run.hosts)
+    failed: dict[str, str] = {}
     deaths: Counter[str] = Counter()
     halvings: Counter[str] = Counter()
     busy: dict[ObjectRef[RecipeResult], tuple[ActorHandle, str, int]] = {}
-    failed: dict[str, str] = {}
     while waiting or busy:
         while waiting and free:
             host, label = free.pop(), waiting.pop(0)
@@ -271,10 +272,15 @@ def _on_hosts(run: Run, jobs: Mapping[str, RecipeJob], book: Callable[[str, Reci
             problem: RayError = error
             if _is_back(host):
                 free.append(host)
-                if deaths[label] < _DEATHS:
-                    run.progress.say(f"  {label}: its host died ({why(error)}); once more")
-                    waiting.insert(0, label)
-                    continue
+            if (free or busy) and deaths[label] < _DEATHS:
+                run.progress.say(f"  {label}: its host died ({why(error)}); once more")
+                waiting.insert(0, label)
+                continue
+        except ActorUnschedulableError as error:
+            problem = error
+            if free or busy:
+                waiting.insert(0, label)
+                continue
         except RayError as error:
             problem = error
             free.append(host)
@@ -285,13 +291,13 @@ def _on_hosts(run: Run, jobs: Mapping[str, RecipeJob], book: Callable[[str, Reci
 
 
 def _is_back(host: ActorHandle) -> bool:
-    from ray.exceptions import RayActorError
+    from ray.exceptions import ActorUnschedulableError, RayActorError
 
     from trainables.hosted import await_host
 
     try:
         await_host(host)
-    except RayActorError:
+    except (RayActorError, ActorUnschedulableError):  # the second: its node has left
         return False
     return True
 

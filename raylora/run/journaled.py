@@ -62,6 +62,8 @@ class JournaledSearcher(Searcher):
         self._passive: set[str] = set()
         # Asked before a new trial: whether there is to be none.
         self.enough: Callable[[], bool] | None = None
+        # Asked before each trial: how many there may be at a time; None where Tune sees to that.
+        self.places: Callable[[], int] | None = None
         self.choosing = False
         self._running: set[str] = set()
         # Asked for by people, outside the space; and the trials of such configurations.
@@ -191,6 +193,8 @@ class JournaledSearcher(Searcher):
         return self._inner().set_search_properties(metric, mode, config, **spec)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.places is not None and len(self._running) + len(self._passive) >= self.places():
+            return None
         if self._replays:
             self._passive.add(trial_id)
             return self._replays.pop(0)

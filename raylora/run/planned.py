@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from raylora.build import build_data, threads_per_host, train_settings
 from raylora.progress import Progress
+from raylora.run.crew import counted
 from raylora.run.keeper import Keeper
 from raylora.run.plan.calibrate import SHARE, calibrated
 from raylora.run.plan.cost import CostModel
@@ -57,7 +58,7 @@ def plan_run(
         latest: see `trainables.host.change_setup`.
     """
     cost = _costs(spec, keeper, task, data, model_folder, hosts, progress)
-    plan = make_plan(spec, data.counts, cost, left_s=keeper.left_s, chosen=keeper.chosen)
+    plan = make_plan(counted(spec), data.counts, cost, left_s=keeper.left_s, chosen=keeper.chosen)
     keeper.settle(plan, with_pack(spec, cost, plan.pack))
     for line in plan.lines():
         progress.say(line)

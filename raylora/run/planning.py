@@ -10,6 +10,7 @@ from typing import Any
 from raylora.build import build_data, build_task, how_loaded, threads_per_host, train_settings
 from raylora.cluster import connected
 from raylora.progress import Progress
+from raylora.run.crew import counted
 from raylora.run.plan.calibrate import SHARE, calibrated
 from raylora.run.plan.planner import as_told, make_plan
 from raylora.run.planned import CALIBRATION_AT_MOST_S, estimated
@@ -35,6 +36,7 @@ def plan_only(spec: Spec, *, calibrate: bool = False, quiet: bool = False) -> di
     progress.say(f"base model: {spec.model}")
     folder = str(models.resolve(spec.model, quiet=quiet))
     with connected():
+        reckoned = counted(spec)
         data = build_data(spec, task, folder, progress.say)
         if calibrate and spec.mode == "hosted":
             from trainables.host import start_hosts
@@ -61,9 +63,9 @@ def plan_only(spec: Spec, *, calibrate: bool = False, quiet: bool = False) -> di
             progress.say("costs: estimated from the model's shape and this machine")
             cost = estimated(spec, task, data, folder)
     if spec.budget_s is None:
-        plan = as_told(spec, data.counts, cost)
+        plan = as_told(reckoned, data.counts, cost)
     else:
         # What came until here a run does too.
-        plan = make_plan(spec, data.counts, cost, left_s=spec.budget_s - (time.monotonic() - started))
+        plan = make_plan(reckoned, data.counts, cost, left_s=spec.budget_s - (time.monotonic() - started))
     lines = [f"{Path(str(spec.task.path)).name if spec.task.path else spec.task.name} on {spec.model}", *plan.lines()]
     return {"plan": plan.to_dict(), "cost": cost.to_dict(), "rows": dict(data.counts), "lines": lines}

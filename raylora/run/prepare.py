@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from raylora.build import build_data, build_task, how_loaded, threads_per_host, train_settings, worker_group
 from raylora.progress import Progress
 from raylora.run.checkpoint import check_checkpoint
+from raylora.run.crew import Crew, alive, counted
 from raylora.run.engine.start import load_engine, start_engine
 from raylora.run.fit import fit_space
 from raylora.run.folder import CURVATURE, DATA
@@ -51,6 +52,8 @@ class Run:
     setup: TrialSetup
     group: WorkerGroup | None
     hosts: list[ActorHandle] = field(default_factory=list)
+    # Which those belong to where the spec leaves their number to the cluster.
+    crew: Crew | None = None
     ratios: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
     space: Space | None = None
@@ -102,7 +105,7 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None,
     about = {"counts": prepared.counts, "notes": prepared.notes, **labels_told(task.head)}
     (folder / DATA).write_text(json.dumps(about, indent=2) + "\n")
     if spec.resources.pack == "auto" and keeper is None:
-        spec = spec.packed(fitting_pack(spec, estimated(spec, task, prepared, str(model_folder))))
+        spec = spec.packed(fitting_pack(counted(spec), estimated(spec, task, prepared, str(model_folder))))
     settings = train_settings(spec, prepared.counts["proxy"])
     ratios: dict[str, float] = {}
     if spec.search.knowledge.curvature and set(spec.space.variant) != {"lora"}:
@@ -142,12 +145,18 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None,
     if run.group is None:
         from trainables.host import start_hosts, start_latest
 
-        progress.say(f"hosts: loading the model on {spec.resources.hosts}")
+        progress.say(f"hosts: loading the model on {counted(spec).resources.hosts}")
         run.latest = start_latest() if keeper is not None or changing else None
         packs = spec.resources.pack != 1
-        run.hosts = start_hosts(setup, spec.resources.hosts, latest=run.latest, packs=packs, **host_options(spec))
+        if spec.resources.hosts == "auto":
+            run.crew = start_crew(run, packs)
+            run.hosts = run.crew.hosts
+        else:
+            run.hosts = start_hosts(setup, spec.resources.hosts, latest=run.latest, packs=packs, **host_options(spec))
         # The search needs it, and its import takes seconds: those in which the hosts load the model.
         import ray.tune  # noqa: F401
+    elif spec.resources.hosts == "auto":
+        run.crew = start_crew(run, packs=False)
     try:
         if engine is not None:
             progress.say("answers: vLLM loads the model")
@@ -177,6 +186,41 @@ def prepare(spec: Spec, folder: Path, quiet: bool, keeper: Keeper | None = None,
         stop_actors(run)
         raise
     return run
+
+
+def start_crew(run: Run, packs: bool) -> Crew:
+    """The crew of a run whose spec says `resources.hosts: auto`, with its first hosts.
+
+    Args:
+        packs: whether they can train several trials together.
+
+    Raises:
+        RayError: the model cannot be loaded anywhere.
+    """
+    import ray
+
+    from clusters.storage import check_cluster_storage
+    from trainables.host import start_host
+
+    here = ray.get_runtime_context().get_node_id()
+
+    def start(setup: TrialSetup, number: int, node: str | None) -> ActorHandle:
+        return start_host(setup, number, latest=run.latest, packs=packs, node=node, **host_options(run.spec))
+
+    def check(node: Mapping[str, Any]) -> None:
+        own = [one for one in alive() if one["NodeID"] == here]
+        check_cluster_storage(told(run.folder), nodes=[*own, node])
+
+    made = start if run.group is None else None
+    crew = Crew(run.spec, made, setup=run.setup, check=check, say=run.progress.say)
+    try:
+        crew.begin()
+    except BaseException:
+        for host in crew.hosts:
+            ray.kill(host)
+        crew.close()
+        raise
+    return crew
 
 
 def host_options(spec: Spec) -> dict[str, Any]:
@@ -228,6 +272,8 @@ def stop_actors(run: Run) -> None:
     """End the actors that `prepare` and the search started."""
     import ray
 
+    if run.crew is not None:
+        run.crew.close()
     alone: list[Any] = [actor for actor in (run.latest, run.pool, run.setup.engine) if actor is not None]
     for actor in [*run.hosts, *run.setup.actors.values(), *alone]:
         ray.kill(actor)

@@ -12,6 +12,7 @@ from pathlib import Path
 from raylora.errors import UserError
 from raylora.progress import Standing
 from raylora.run.booking import RunCallback
+from raylora.run.crew import MOST, Crew
 from raylora.run.embeddings import keep_embeddings
 from raylora.run.journaled import JournaledSearcher
 from raylora.run.keeper import Keeper
@@ -48,6 +49,8 @@ def search(run: Run, again: bool) -> None:
         searcher.catch_up(run.progress.say)
     most = run.keeper.most_trials() if run.keeper else run.trials
     searcher.trials = most
+    if run.crew is not None:
+        searcher.places, run.crew.setup = partial(places, run.crew, setup.pack), setup
     if run.keeper is not None:
         keep_to_budget(run, run.keeper, searcher, again)
     if run.recipes is not None:
@@ -93,7 +96,7 @@ def search(run: Run, again: bool) -> None:
             mode=run.task.mode,
             # Those that fail are replaced, and people may ask for more; the searcher says when there are enough.
             num_samples=-1,
-            max_concurrent_trials=spec.resources.hosts * setup.pack,
+            max_concurrent_trials=MOST if run.crew else spec.resources.at_a_time * setup.pack,
             reuse_actors=run.group is None,
             time_budget_s=spec.search.time_s if run.keeper is None else run.keeper.hard_stop_s(),
             trial_name_creator=lambda trial: f"trial_{trial.trial_id}",
@@ -107,7 +110,10 @@ def search(run: Run, again: bool) -> None:
         ),
     )
     started = time.monotonic()
-    with run.progress.watching(run.folder, partial(standing, run, callback, searcher)):
+    with contextlib.ExitStack() as watching:
+        if run.crew is not None:
+            watching.enter_context(run.crew.watching(run.pool))
+        watching.enter_context(run.progress.watching(run.folder, partial(standing, run, callback, searcher)))
         tuner.fit()
     steering.refuse()
     write_trials(run.folder)
@@ -121,6 +127,11 @@ def search(run: Run, again: bool) -> None:
         message = failures[-1].message if failures else "unknown error"
         which = f"the first {searcher.failed} trials" if searcher.failed > 1 else "the first trial"
         raise UserError(f"search: {which} failed; the last message: {message}", field="search.trials")
+
+
+def places(crew: Crew, pack: int) -> int:
+    """Trials at a time that there is room for now."""
+    return crew.places() * pack
 
 
 def tune_storage(folder: Path) -> dict[str, str]:
@@ -198,7 +209,8 @@ def _log_searcher(run: Run, searcher: JournaledSearcher, seconds: float) -> None
     inner = searcher.inner
     if inner is None or not inner.suggest_seconds:
         return
-    idle = inner.waited_s / max(seconds * run.spec.resources.hosts * run.setup.pack, 1e-9)
+    slots = seconds * run.spec.resources.at_a_time if run.crew is None else run.crew.slot_seconds
+    idle = inner.waited_s / max(slots * run.setup.pack, 1e-9)
     longest = 1000 * max(inner.suggest_seconds)
     run.figures = {"suggest_calls": len(inner.suggest_seconds), "suggest_max_ms": longest, "idle_share": idle}
     line = f"suggest(): {len(inner.suggest_seconds)} calls, the longest {longest:.0f} ms; "

@@ -6,13 +6,13 @@ from raylora.spec.model import (
     FinalSpec,
     KnowledgeSpec,
     RecipeSpec,
-    ResourcesSpec,
     SearchSpec,
     Spec,
     TrainSpec,
     from_dict,
     load,
 )
+from raylora.spec.resources import ResourcesSpec
 from raylora.spec.space import SpaceSpec
 from raylora.spec.task import TaskSpec
 

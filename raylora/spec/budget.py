@@ -11,18 +11,22 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _GPU_HOURS = re.compile(r"(\d+(?:\.\d+)?)\s*gpuh")
 
 
-def budget_seconds(text: str, gpus: float = 0.0) -> float:
+def budget_seconds(text: str, gpus: float | None = 0.0) -> float:
     """Seconds to wait.
 
     Args:
-        gpus: that are used side by side: hours of GPUs are shared among them.
+        gpus: that are used side by side: hours of GPUs are shared among them. None: their number will change.
 
     Raises:
-        ValueError: no such time, zero, or hours of GPUs where none is used.
+        ValueError: no such time, zero, or hours of GPUs where none is used or nobody knows how many.
     """
     told = text.strip().lower().replace(" ", "")
     of_gpus = _GPU_HOURS.fullmatch(told)
     if of_gpus:
+        if gpus is None:
+            raise ValueError(
+                "resources.hosts = 'auto' uses what is there; allowed: a number of hosts, or a time such as 6h"
+            )
         if gpus <= 0:
             raise ValueError("no GPU is used; allowed: resources.gpus_per_host above 0, or a time such as 6h")
         seconds = float(of_gpus[1]) * SECONDS["h"] / gpus

@@ -26,6 +26,7 @@ from raylora.errors import UserError
 from raylora.spec.budget import ALLOWED, budget_seconds, is_budget
 from raylora.spec.parts import Listed, Part, Scalar
 from raylora.spec.paths import absolute_storage
+from raylora.spec.resources import ResourcesSpec
 from raylora.spec.space import PAPER_RATES, SpaceSpec
 from raylora.spec.task import TaskSpec
 from raylora.spec.text import apply_overrides, explain, read_yaml, short
@@ -169,45 +170,6 @@ class EvaluateSpec(Part):
         return self
 
 
-class ResourcesSpec(Part):
-    """What one experiment uses. Hosts run trials side by side; workers share one trial (Ray Train)."""
-
-    hosts: int = Field(1, ge=1, description="Trials at a time.")
-    pack: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
-        1, description="Trials that a host trains together over one base model; auto: as memory and speed have it."
-    )
-    cpus_per_host: int | None = Field(None, ge=1, description="CPU threads per host or worker; default: share evenly.")
-    gpus_per_host: float = Field(0.0, ge=0, description="GPUs per host or worker; below 1 for a share of one.")
-    workers: int = Field(1, ge=1, description="Ray Train workers per trial.")
-    accelerator_type: str | None = Field(None, description="Ray accelerator type, e.g. A100.")
-    strategy: Literal["ddp", "fsdp", "deepspeed"] = Field("ddp", description="How the workers of a trial share it.")
-    deepspeed_config: str | None = Field(None, description="zero1 to 3, zero3-offload or a JSON file; default zero2.")
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> ResourcesSpec:
-        if self.gpus_per_host > 1 and self.gpus_per_host != math.floor(self.gpus_per_host):
-            raise UserError(
-                f"gpus_per_host = {self.gpus_per_host:g}; allowed: a whole number, or a share below 1",
-                field="gpus_per_host",
-                value=self.gpus_per_host,
-                allowed="a whole number, or a share below 1",
-            )
-        if self.accelerator_type is not None and self.gpus_per_host == 0:
-            raise UserError(
-                f"accelerator_type = {self.accelerator_type!r} with gpus_per_host = 0; allowed: gpus_per_host above 0",
-                field="accelerator_type",
-                value=self.accelerator_type,
-            )
-        if self.deepspeed_config is not None and self.strategy != "deepspeed":
-            raise UserError(
-                f"deepspeed_config = {self.deepspeed_config!r} with strategy = {self.strategy!r}; allowed: "
-                "strategy = 'deepspeed'",
-                field="deepspeed_config",
-                value=self.deepspeed_config,
-            )
-        return self
-
-
 # A name, or the name with options.
 _Tracker = str | Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]
 
@@ -343,9 +305,10 @@ class Spec(Part):
         """
         if self.budget is None:
             return None
-        resources = self.resources
+        resources, hosts = self.resources, self.resources.hosts
+        gpus = None if hosts == "auto" else hosts * resources.workers * resources.gpus_per_host
         try:
-            return budget_seconds(self.budget, resources.hosts * resources.workers * resources.gpus_per_host)
+            return budget_seconds(self.budget, gpus)
         except ValueError as error:
             raise UserError(f"budget = {self.budget!r}: {error}", field="budget", value=self.budget) from None
 
@@ -400,6 +363,17 @@ class Spec(Part):
         """
         resources = self.resources.model_copy(update={"pack": pack})
         return self.model_copy(update={"resources": resources})
+
+    def counted(self, hosts: int) -> Spec:
+        """The spec with that many hosts where it leaves their number to the cluster.
+
+        Example:
+            >>> raylora.load_spec("spec.yaml", overrides={"resources.hosts": "auto"}).counted(3).resources.at_a_time
+            3
+        """
+        if self.resources.hosts != "auto":
+            return self
+        return self.model_copy(update={"resources": self.resources.model_copy(update={"hosts": hosts})})
 
     def storage(self) -> str:
         """`storage_path` as an absolute path, or the URI that it is (see `paths.absolute_storage`).

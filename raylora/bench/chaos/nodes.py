@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Nodes:
-    """A cluster of nodes on this machine, each with one CPU.
+    """A cluster of nodes on this machine, each with two CPUs.
 
     Args:
         count: of nodes; the first is the head.
@@ -36,6 +36,10 @@ class Nodes:
     def address(self) -> str:
         return str(self._cluster.address)
 
+    def count(self) -> int:
+        """Nodes that are there."""
+        return sum(bool(node["Alive"]) for node in self._cluster.global_state.node_table())
+
     def kill_raylet(self, pause_s: float) -> None:
         """kill -9 of the raylet of the node that is not the head's; another node joins after a while."""
         import ray._private.ray_constants as names
@@ -43,9 +47,18 @@ class Nodes:
         (node,) = self._cluster.worker_nodes
         node.all_processes[names.PROCESS_TYPE_RAYLET][0].process.kill()
         time.sleep(pause_s)
-        self._cluster.remove_node(node, allow_graceful=False)
-        with changed_environment(self._environment):
-            self._add()
+        self.leave()
+        self.join()
+
+    def join(self, environment: Mapping[str, str] | None = None) -> Any:
+        """Another node joins, and is given; `environment` adds to that of its processes."""
+        with changed_environment({**self._environment, **(environment or {})}):
+            return self._add()
+
+    def leave(self, node: Any = None) -> None:
+        """A node ends, with all of its processes; by default any but the head's."""
+        gone = node or next(iter(self._cluster.worker_nodes))
+        self._cluster.remove_node(gone, allow_graceful=False)
 
     def kill_gcs(self, pause_s: float) -> None:
         """kill -9 of the head's tables; they come back after a while, at the same address."""
@@ -58,8 +71,8 @@ class Nodes:
     def close(self) -> None:
         self._cluster.shutdown()
 
-    def _add(self, **options: Any) -> None:
-        self._cluster.add_node(num_cpus=2, object_store_memory=80 << 20, **options)
+    def _add(self, **options: Any) -> Any:
+        return self._cluster.add_node(num_cpus=2, object_store_memory=80 << 20, **options)
 
 
 @contextlib.contextmanager

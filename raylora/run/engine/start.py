@@ -78,7 +78,14 @@ def _check_room(spec: Spec, gpus: float) -> None:
 
     there = ray.cluster_resources().get("GPU", 0.0)
     resources = spec.resources
-    hosts = resources.gpus_per_host * (resources.workers if spec.mode == "train" else resources.hosts)
+    if gpus and resources.hosts == "auto" and resources.gpus_per_host:
+        raise UserError(
+            f"evaluate.gpus = {gpus:g} with resources.hosts = 'auto', which takes every GPU; set resources.hosts to a "
+            "number",
+            field="evaluate.gpus",
+            value=gpus,
+        )
+    hosts = resources.gpus_per_host * (resources.workers if spec.mode == "train" else resources.at_a_time)
     if gpus and hosts + gpus > there:
         raise UserError(
             f"evaluate.gpus = {gpus:g}: the hosts take {hosts:g} of {there:g} GPUs; set evaluate.gpus and "

@@ -52,12 +52,12 @@ def _useful(spec: Spec) -> int:
     from searchers import SEARCHERS
 
     unseen = UNSEEN if SEARCHERS[spec.search.searcher].learns else 1.0
-    return max(1, min(AT_MOST, math.ceil(unseen * spec.search.trials / spec.resources.hosts)))
+    return max(1, min(AT_MOST, math.ceil(unseen * spec.search.trials / spec.resources.at_a_time)))
 
 
 def _that_fit(spec: Spec, cost: CostModel, most: int) -> int:
     """As many of `most` trials as memory has room for, and one at least."""
-    hosts, free = spec.resources.hosts, MEMORY * (cost.available_gb + cost.resident_gb)
+    hosts, free = spec.resources.at_a_time, MEMORY * (cost.available_gb + cost.resident_gb)
     while most > 1 and cost.available_gb and hosts * memory_gb(spec, with_pack(spec, cost, most)) > free:
         most -= 1
     return most

@@ -74,7 +74,9 @@ class Plan:
         data["search"]["trials"] = self.trials
         data["space"]["batch_size"] = list(self.batch_sizes)
         data["final"] |= {"samples": self.final_samples, "epochs": None, "enabled": self.final, "seeds": self.seeds}
-        data["resources"] |= {"hosts": self.hosts, "pack": self.pack}
+        data["resources"] |= {"pack": self.pack}
+        if spec.resources.hosts != "auto":
+            data["resources"]["hosts"] = self.hosts
         return Spec.model_validate(data)
 
     def to_dict(self) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def as_told(spec: Spec, rows: Mapping[str, int], cost: CostModel) -> Plan:
     proxy = max(1, round(spec.task.proxy * rows["train"]))
     samples, validation = spec.train.budget(proxy), rows["validation"]
     final_samples, test = spec.final.budget(rows["train"]), min(TEST_ROWS[1], spec.task.test_rows or TEST_ROWS[1])
-    costs, hosts = Costs(cost, spec), spec.resources.hosts
+    costs, hosts = Costs(cost, spec), spec.resources.at_a_time
     trial_s = costs.trial(samples, validation)
     search_s = math.ceil(spec.search.trials / hosts) * trial_s
     final_s = costs.final(final_samples, spec.final.seeds, hosts, validation, test) if spec.final.enabled else 0.0
@@ -147,7 +147,7 @@ class _Planner:
         self.spec, self.rows, self.chosen, self.budget_s, self.left_s = spec, rows, chosen, spec.budget_s, left_s
         self.cost, self.gain, packs = _packed(spec, cost)
         self.costs = Costs(self.cost, spec)
-        self.hosts = spec.resources.hosts
+        self.hosts = spec.resources.at_a_time
         self.seconds = max(1.0, left_s - margin(self.budget_s))
         limit = spec.search.time_s
         self.search_limit = math.inf if limit is None else limit

@@ -80,6 +80,7 @@ def test_a_search_runs_on_a_cluster_that_ray_up_started_over_ssh(tiny_model, sum
         model="/mnt/given/model",
         storage_path="/mnt/runs",
         search={"searcher": "random", "trials": 2},
+        resources={"hosts": "auto"},
         task__path="/mnt/given/rows",
         final={"enabled": False},
     )
