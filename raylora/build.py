@@ -229,6 +229,7 @@ def train_settings(spec: Spec, rows: int) -> TrainSettings:
     return TrainSettings(
         samples=spec.train.budget(rows),
         reports=spec.reports,
+        doubling=spec.search.scheduler == "curve",
         micro_batch_tokens=spec.train.micro_batch_tokens,
         weight_decay=spec.train.weight_decay,
         warmup_ratio=spec.train.warmup_ratio,

@@ -270,6 +270,20 @@ class SpaceSearcher(Searcher):
             self._infeasible.add(index)
         self._finish(index, value, samples, None, error=error, loss=loss)
 
+    def retract(self, config: Mapping[str, object]) -> None:
+        """Forgets what was recorded of a configuration, which is not proposed again: what is recorded next replaces it.
+
+        Models outside this package, which keep what they were told, go on with both.
+        """
+        self._observations.pop(self._space().encode(config), None)
+
+    def claim(self, config: Mapping[str, object]) -> None:
+        """Leaves a configuration to whoever asks: it is neither proposed nor listed as running."""
+        index = self._space().encode(config)
+        self._pending = {t: i for t, i in self._pending.items() if i != index}
+        self._queue = [i for i in self._queue if i != index]
+        self._seen.add(index)
+
     def enqueue(self, configs: Iterable[Mapping[str, object]]) -> None:
         """Proposes these configurations before anything else, each once, even if they were tried before.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import uuid
 from collections.abc import Mapping
@@ -89,11 +90,16 @@ class HostedTrial(tune.Trainable):
         if isinstance(answer, Ending):
             return self._ended(answer.replay(self.worst))
         self.over = bool(answer["done"])
-        return {**answer, "replayed": False}
+        return {**self._unknown, **answer, "replayed": False}
 
     def _ended(self, metrics: Metrics) -> dict[str, Any]:
         self.over = True
-        return dict(metrics)
+        return {**self._unknown, **metrics}
+
+    @property
+    def _unknown(self) -> dict[str, float]:
+        """What Tune insists on where a trial that diverged, or was stopped, did not get to report it."""
+        return dict.fromkeys(self.worst, math.nan)
 
     def _not_back(self) -> dict[str, Any] | None:
         """Waits until the host is back, or, where its node has left, another is there for the trial.

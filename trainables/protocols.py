@@ -104,7 +104,9 @@ class TrainSettings:
 
     Args:
         samples: Budget of one trial, counted in training samples (each visit of a row counts).
-        reports: Validation reports per trial, evenly spaced over the budget; the last one is at its end.
+        reports: Validation reports per trial; the last one is at its end.
+        doubling: Reports are due where the samples double, the last at the budget (1/16, 1/8, .., 1 where there are
+            five), and all but the last tell the validation loss alone; otherwise they are evenly spaced and whole.
         micro_batch_tokens: Padded tokens that go through the model at once. A larger global batch is
             accumulated from micro-batches, so it fits any device.
         warmup_ratio: Share of the optimizer steps over which the rate rises linearly.
@@ -132,6 +134,16 @@ class TrainSettings:
     pack_sequences: bool = False
     adapter_dtype: str = "float32"
     compile: bool = False
+    doubling: bool = False
+
+    def due(self, seen: int) -> int:
+        """Samples of the budget after which the next report is due, for a trial that has seen so many."""
+        if self.doubling:
+            points = [max(1, round(self.samples * 2.0**-k)) for k in range(self.reports)]
+            return min((point for point in points if point > seen), default=self.samples)
+        interval = self.samples / max(1, self.reports)
+        # A tolerance keeps float division from asking for one more report at the very end.
+        return min(self.samples, round(interval * (int((seen + 1e-6) / interval) + 1)))
 
 
 @dataclass(frozen=True)

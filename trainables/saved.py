@@ -10,6 +10,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run in which the states of its trials lie, by key."""
+
 
 class NotSaved(OSError):
     """A state could not be written; the one before it is there as it was."""

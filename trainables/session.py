@@ -30,7 +30,7 @@ from trainables.protocols import TrialSetup
 from trainables.quantization import load_quantized
 from trainables.rows import as_rows
 from trainables.run import TrialRun
-from trainables.saved import saved
+from trainables.saved import CHECKPOINTS, saved
 from trainables.stops import asked_to_stop
 from trainables.store import store_of
 from trainables.variants.core.config import Surroundings
@@ -40,7 +40,6 @@ from trainables.written import Writer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CHECKPOINTS = "checkpoints"
 STRATEGIES = "strategies"
 
 
@@ -164,6 +163,8 @@ class TrialSession:
         self.run: TrialRun | None = None
         self.key = ""
         self._checkpointed = 0.0
+        # The step at which the running trial was saved last.
+        self._kept_at = -1
 
     @property
     def leader(self) -> bool:
@@ -195,7 +196,7 @@ class TrialSession:
         if self.leader and known:
             self.journal.append("continue", key, trial_id=trial_id, host=self.where, from_step=self.run.step)
         self.key = key
-        self._checkpointed = time.monotonic()
+        self._checkpointed, self._kept_at = time.monotonic(), -1
         self.beacon.begin(self.run.samples)
         self._show("training")
         return None
@@ -265,12 +266,16 @@ class TrialSession:
         self._show("scoring")
         scores: Metrics = self.setup.scorer.worst_figures("validation")
         if not run.diverged:
-            scores = self._scored(run)
+            scores = self._scored(run, late)
         return self.report(scores, late)
 
-    def _scored(self, run: TrialRun) -> Metrics:
+    def _scored(self, run: TrialRun, late: bool) -> Metrics:
         """The trial's scores; where an engine writes the answers, of the adapter as it would be exported now."""
         rows, scorer, engine = self.validation, self.setup.scorer, self.setup.engine
+        if self.setup.settings.doubling and not (run.done or late):
+            started = time.perf_counter()
+            loss = run.validation_loss(rows)
+            return {"validation_loss": loss, "eval_s": time.perf_counter() - started}
         apart = run.variant.saves != "peft"  # whole matrices, which no engine loads over the base
         if engine is None or apart or "texts" not in scorer.needs("validation"):
             return run.evaluate(rows, scorer, self.tokenizer)
@@ -285,11 +290,7 @@ class TrialSession:
 
     def next_report(self) -> int:
         """Samples of the budget after which the next report is due."""
-        settings = self.setup.settings
-        interval = settings.samples / max(1, settings.reports)
-        # A tolerance keeps float division from asking for one more report at the very end.
-        reached = int((self._require().samples + 1e-6) / interval)
-        return min(settings.samples, round(interval * (reached + 1)))
+        return self.setup.settings.due(self._require().samples)
 
     def stepped(self, due: int) -> bool:
         """After an optimizer step: say so, and keep it. Returns whether it was the last one: see `advance`.
@@ -316,7 +317,8 @@ class TrialSession:
         else:
             if self.leader:
                 self.journal.report(self.key, metrics)
-            self._maybe_checkpoint()
+            # Those that a scheduler may pause are kept at each report: nobody may come back to them in this process.
+            self._maybe_checkpoint(always=self.setup.settings.doubling)
         return metrics
 
     def conclude(self, metrics: Metrics, *, stopped: bool = False) -> None:
@@ -335,7 +337,9 @@ class TrialSession:
     def leave(self) -> None:
         """Put the running trial aside; a later `begin` goes on from here."""
         if self.run is not None:
-            self.checkpoint()
+            whole = self.setup.settings.doubling and self._kept_at == self.run.step
+            if not (whole and saved(self.checkpoint_folder(self.key))):
+                self.checkpoint()
             self._close()
 
     def checkpoint(self) -> None:
@@ -343,11 +347,12 @@ class TrialSession:
         self._require().save(folder)
         if self.leader and self.store is not None:
             self.store.put_state(folder, f"{CHECKPOINTS}/{self.key}")
-        self._checkpointed = time.monotonic()
+        self._checkpointed, self._kept_at = time.monotonic(), self._require().step
 
-    def _maybe_checkpoint(self) -> None:
+    def _maybe_checkpoint(self, always: bool = False) -> None:
         # All workers save together: their clocks differ.
-        if self.parallel.any(time.monotonic() - self._checkpointed >= self.setup.settings.checkpoint_every_s):
+        late = time.monotonic() - self._checkpointed >= self.setup.settings.checkpoint_every_s
+        if self.parallel.any(always or late):
             try:
                 self.checkpoint()
             except OSError as error:

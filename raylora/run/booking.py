@@ -28,14 +28,18 @@ class RunCallback(Callback):
         self.best: float | None = None
         self.recipe: Knobs | None = None
         self.values: dict[str, float] = {}
+        self._begun: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "show": None, "say": None}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.started += 1
-        if self.say is not None and trial_key(trial.config) not in self.journal.concluded():
-            self.say(f"trial {self.started}: {describe(canonical(trial.config))} started")
+        key = trial_key(trial.config)
+        again = key in self._begun
+        self.started += not again
+        number = self._begun.setdefault(key, self.started)
+        if self.say is not None and key not in self.journal.concluded():
+            self.say(f"trial {number}: {describe(canonical(trial.config))} {'goes on' if again else 'started'}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         key = trial_key(trial.config)

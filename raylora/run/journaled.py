@@ -109,7 +109,7 @@ class JournaledSearcher(Searcher):
                 continue
             config = self._respell(start.config)
             if key not in concluded:
-                inner.enqueue([config])
+                self._unfinished(config)
                 continue
             end = concluded[key]
             if space.encode(config) not in known:
@@ -117,10 +117,15 @@ class JournaledSearcher(Searcher):
             self._replays.append(config)
         for trial_id, config in inner.pending.items():
             # Proposed, but its host never heard of it: propose it again. The old trial id is dead either way.
-            if trial_key(config) in concluded:
+            key = trial_key(config)
+            if key in concluded:
                 inner.forget(trial_id)
-            else:
+            elif key not in journal.started():
                 inner.enqueue([config])
+
+    def _unfinished(self, config: dict[str, Any]) -> None:
+        """A configuration has begun and is not over: it goes first."""
+        self._inner().enqueue([config])
 
     def ask_for(self, config: Knobs) -> None:
         """Propose a configuration next; one outside the space is tried as well, but nothing is learnt from it."""

@@ -139,7 +139,7 @@ class Keeper:
         """The plan, and what things cost as far as trials have shown it."""
         if self.plan is None or self.calibrated is None:
             raise RuntimeError("there is no plan yet: call settle() first")
-        scored = self.plan.validation_rows * self.asked.reports
+        scored = self.plan.validation_rows * self.asked.scorings
         return self.plan, self.calibrated.corrected(self.taken.values(), scored)
 
     # ---- the plan ---------------------------------------------------------------------------------------
@@ -194,9 +194,13 @@ class Keeper:
     def ended(self, journal: Journal) -> None:
         """A trial has ended: what trials cost, and with that the plan, follow what the journal says."""
         plan, cost = self._settled()
-        starts = {row["key"]: row["time"] for row in journal.rows() if row["event"] in ("start", "continue")}
+        paused = self.asked.search.scheduler == "curve"
+        told = [row for row in journal.rows() if row["event"] in ("start", "continue")]
+        starts = {} if paused else {row["key"]: row["time"] for row in told}
         for key, end in journal.concluded().items():
-            figures = None if key in self.taken else _figures(end, starts.get(key), plan.pack)
+            # What was paused says nothing of how long a whole trial takes.
+            known = key in self.taken or (paused and end.stopped)
+            figures = None if known else _figures(end, starts.get(key), plan.pack)
             if figures is None:
                 continue
             config = figures["variant"], figures["rank"], figures["batch_size"]

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raylora.errors import UserError
 from raylora.progress import Standing
 from raylora.run.booking import RunCallback
 from raylora.run.crew import MOST, Crew
+from raylora.run.curve import CurveScheduler, CurveSearcher, conclude_paused
 from raylora.run.embeddings import keep_embeddings
 from raylora.run.journaled import JournaledSearcher
 from raylora.run.keeper import Keeper
+from raylora.run.pool import Pool
 from raylora.run.prepare import Run
-from raylora.run.searcher import build_searcher, scheduler
+from raylora.run.searcher import WORST_LOSS, build_searcher, scheduler
 from raylora.run.steering import Steering
 from raylora.run.stored import RAY_TRAIN, TUNE, publish
 from raylora.run.tracked import TrackingCallback
 from raylora.run.trials import write_trials
+from searchers.surrogate.link import LOSS
 from trainables.journal import ERRORS, Ending, Journal, Knobs, trial_key
 from trainables.store import store_of, told
+
+if TYPE_CHECKING:
+    from searchers.base import SpaceSearcher
 
 
 def search(run: Run, again: bool) -> None:
@@ -31,20 +39,18 @@ def search(run: Run, again: bool) -> None:
     from ray import tune as ray_tune
 
     spec, setup = run.spec, run.setup
-    searcher = JournaledSearcher(
-        build_searcher(
-            spec,
-            run.task,
-            setup.settings.samples,
-            ratios=run.ratios,
-            space=run.space,
-            say=run.progress.say,
-            seconds=partial(predicted_seconds, run),
-        ),
-        str(run.folder),
-        metric=run.task.metric,
-        mode=run.task.mode,
+    inner = build_searcher(
+        spec,
+        run.task,
+        setup.settings.samples,
+        ratios=run.ratios,
+        space=run.space,
+        say=run.progress.say,
+        seconds=partial(predicted_seconds, run),
     )
+    curve = pausing(run, inner) if spec.search.scheduler == "curve" else None
+    metric, mode = (run.task.metric, run.task.mode) if curve is None else (LOSS, "min")
+    searcher = curve or JournaledSearcher(inner, str(run.folder), metric=metric, mode=mode)
     if again:
         searcher.catch_up(run.progress.say)
     most = run.keeper.most_trials() if run.keeper else run.trials
@@ -71,7 +77,7 @@ def search(run: Run, again: bool) -> None:
         trainable = ray_tune.with_parameters(
             HostedTrial,
             pool=run.pool,
-            worst={run.task.metric: run.task.worst},
+            worst={run.task.metric: run.task.worst, **({} if curve is None else {LOSS: WORST_LOSS})},
             deaths=spec.search.max_failures,
             pack=setup.pack,
         )
@@ -91,12 +97,13 @@ def search(run: Run, again: bool) -> None:
         ray_tune.with_resources(trainable, {"cpu": 0.001}),
         tune_config=ray_tune.TuneConfig(
             search_alg=searcher,
-            scheduler=scheduler(spec, setup.settings.samples),
-            metric=run.task.metric,
-            mode=run.task.mode,
+            scheduler=scheduler(spec, setup.settings.samples) if curve is None else CurveScheduler(curve),
+            metric=metric,
+            mode=mode,
             # Those that fail are replaced, and people may ask for more; the searcher says when there are enough.
             num_samples=-1,
-            max_concurrent_trials=MOST if run.crew else spec.resources.at_a_time * setup.pack,
+            # What is paused would count as well.
+            max_concurrent_trials=_at_a_time(run) if curve is None else None,
             reuse_actors=run.group is None,
             time_budget_s=spec.search.time_s if run.keeper is None else run.keeper.hard_stop_s(),
             trial_name_creator=lambda trial: f"trial_{trial.trial_id}",
@@ -115,6 +122,8 @@ def search(run: Run, again: bool) -> None:
             watching.enter_context(run.crew.watching(run.pool))
         watching.enter_context(run.progress.watching(run.folder, partial(standing, run, callback, searcher)))
         tuner.fit()
+    if curve is not None and (curve.over or time.monotonic() - started >= (spec.search.time_s or math.inf)):
+        conclude_paused(run.folder, curve)
     steering.refuse()
     write_trials(run.folder)
     _log_searcher(run, searcher, time.monotonic() - started)
@@ -134,6 +143,20 @@ def places(crew: Crew, pack: int) -> int:
     return crew.places() * pack
 
 
+def _at_a_time(run: Run) -> int:
+    """Trials that Tune may have at a time; where the cluster says how many, the searcher does."""
+    return MOST if run.crew else run.spec.resources.at_a_time * run.setup.pack
+
+
+def pausing(run: Run, inner: SpaceSearcher) -> CurveSearcher:
+    """The searcher of `search.scheduler: curve`: its budget is the samples of so many whole trials."""
+    spec, settings = run.spec, run.setup.settings
+    pool = Pool(run.space or spec.to_space(), settings.samples, settings.due, most=spec.search.configurations)
+    searcher = CurveSearcher(inner, str(run.folder), pool, spec.resources.at_a_time, run.trials)
+    searcher.deadline = run.setup.deadline
+    return searcher
+
+
 def tune_storage(folder: Path) -> dict[str, str]:
     """Where Tune keeps its own records: in the run's folder; in a store, below it, each attempt's apart."""
     store = store_of(folder)
@@ -150,7 +173,7 @@ def predicted_seconds(run: Run) -> dict[str, object]:
     spec, cost = run.spec, run.keeper.calibrated if run.keeper is not None else None
     if cost is None:
         cost = estimated(spec, run.task, run.data, str(models.resolve(spec.model)))
-    scored = len(run.data.validation) * spec.reports
+    scored = len(run.data.validation) * spec.scorings
     kinds = product(spec.space.variant, spec.space.rank, spec.space.batch_size)
     return {
         "knobs": ("variant", "rank", "batch_size"),
@@ -189,7 +212,8 @@ def keep_to_budget(run: Run, keeper: Keeper, searcher: JournaledSearcher, again:
     """Let no trial start that would end too late, and try the default recipe first: it is what is compared with."""
     inner, journal = searcher.inner, Journal(run.folder)
     assert inner is not None
-    searcher.enough = lambda: keeper.enough(len(journal.concluded()))
+    paused = run.spec.search.scheduler == "curve"
+    searcher.enough = lambda: keeper.enough(len(journal.started() if paused else journal.concluded()))
     if not again:
         # Outside the space, it is left to the final stage.
         with contextlib.suppress(ValueError, KeyError):

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from raylora.errors import UserError
 from raylora.spec import Spec
+from searchers.surrogate.link import LOSS
+
+# Nats per token that a trial counts with that has no loss.
+WORST_LOSS = 20.0
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -45,13 +49,15 @@ def build_searcher(
     searched = spec.to_space() if space is None else space
     if options.get("prior"):
         options["prior"] = _possible(options["prior"], SEARCHERS[spec.search.searcher], searched, say)
+    # Forecasts are of the loss: under `curve` it is what the searcher is told of.
+    loss = spec.search.scheduler == "curve"
     return make_searcher(
         spec.search.searcher,
         space=searched,
-        metric=task.metric,
-        mode=task.mode,
+        metric=LOSS if loss else task.metric,
+        mode="min" if loss else task.mode,
         seed=spec.seed,
-        worst=task.worst,
+        worst=WORST_LOSS if loss else task.worst,
         **options,
     )
 

@@ -2,7 +2,6 @@
 
 from raylora.spec.model import (
     DEFAULT_LLM,
-    EvaluateSpec,
     FinalSpec,
     KnowledgeSpec,
     RecipeSpec,
@@ -12,7 +11,7 @@ from raylora.spec.model import (
     from_dict,
     load,
 )
-from raylora.spec.resources import ResourcesSpec
+from raylora.spec.resources import EvaluateSpec, ResourcesSpec
 from raylora.spec.space import SpaceSpec
 from raylora.spec.task import TaskSpec
 

@@ -8,7 +8,6 @@ folders, storage) by `Spec.check()`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,7 +25,7 @@ from raylora.errors import UserError
 from raylora.spec.budget import ALLOWED, budget_seconds, is_budget
 from raylora.spec.parts import Listed, Part, Scalar
 from raylora.spec.paths import absolute_storage
-from raylora.spec.resources import ResourcesSpec
+from raylora.spec.resources import EvaluateSpec, ResourcesSpec
 from raylora.spec.space import PAPER_RATES, SpaceSpec
 from raylora.spec.task import TaskSpec
 from raylora.spec.text import apply_overrides, explain, read_yaml, short
@@ -69,7 +68,7 @@ class TrainSpec(_Budget):
     warmup_ratio: float = Field(0.03, ge=0, le=1, description="Part of the steps that warms up.")
     max_grad_norm: float = Field(1.0, gt=0)
     reports: int | None = Field(
-        None, ge=1, description="Validations per trial; default 1, or 4 where a scheduler has to compare."
+        None, ge=1, description="Validations per trial; default 1, 4 where asha or median compare, 5 under curve."
     )
     match_parameters: Literal["lora"] | None = Field(
         None, description="lora: each variant at the rank nearest to LoRA's number of parameters at space.rank."
@@ -104,8 +103,13 @@ class SearchSpec(Part):
     objective: str | list[str] | None = Field(
         None, description="What is optimised: a metric, several for their mean, or loss; default: the task's."
     )
-    trials: int = Field(30, ge=1, description="Configurations to train.")
-    scheduler: Literal["none", "asha", "median"] = Field("none", description="Early stopping of poor trials.")
+    trials: int = Field(30, ge=1, description="Configurations to train; under curve, as many trials' samples.")
+    scheduler: Literal["none", "asha", "median", "curve"] = Field(
+        "none", description="Early stopping of poor trials; curve pauses them, and goes on with those worth it."
+    )
+    configurations: int | None = Field(
+        None, ge=1, description="Most configurations that curve begins; default: four times trials."
+    )
     max_failures: int = Field(3, ge=0, description="Restarts of a trial whose host died.")
     llm: str = Field(DEFAULT_LLM, description="Language model of the language searcher: alias, folder or hub id.")
     prompt: str | None = Field(None, description="Text file to use instead of the language searcher's own prompt.")
@@ -143,31 +147,6 @@ class FinalSpec(_Budget):
 
     enabled: bool = True
     seeds: int = Field(1, ge=1, description="Trainings per recipe, each with its own seed.")
-
-
-class EvaluateSpec(Part):
-    """Who writes the answers that are scored; likelihoods are always the hosts'."""
-
-    engine: Literal["transformers", "vllm"] = Field(
-        "transformers", description="vllm: one engine beside the hosts, which all adapters are loaded into."
-    )
-    gpus: float | None = Field(
-        None, ge=0, description="GPUs of vLLM's engine; below 1 for a share of one; default: as gpus_per_host."
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> EvaluateSpec:
-        if self.gpus is not None and self.engine != "vllm":
-            raise UserError(
-                f"gpus = {self.gpus:g} with engine = {self.engine!r}; allowed: engine = 'vllm'",
-                field="gpus",
-                value=self.gpus,
-            )
-        if self.gpus is not None and self.gpus > 1 and self.gpus != math.floor(self.gpus):
-            raise UserError(
-                f"gpus = {self.gpus:g}; allowed: a whole number, or a share below 1", field="gpus", value=self.gpus
-            )
-        return self
 
 
 # A name, or the name with options.
@@ -276,6 +255,15 @@ class Spec(Part):
                 field="resources.pack",
                 value=self.resources.pack,
             )
+        if self.search.scheduler == "curve":
+            self._check_pausing()
+        if self.search.configurations is not None and self.search.scheduler != "curve":
+            raise UserError(
+                f"search.configurations = {self.search.configurations} with search.scheduler = "
+                f"{self.search.scheduler!r}; allowed: scheduler = 'curve', or search.trials for their number",
+                field="search.configurations",
+                value=self.search.configurations,
+            )
         if self.reports < 2 and self.search.scheduler != "none":
             raise UserError(
                 f"train.reports = {self.train.reports} with search.scheduler = {self.search.scheduler!r}: "
@@ -294,6 +282,22 @@ class Spec(Part):
                 allowed=f"at most {smallest}",
             )
         return self
+
+    def _check_pausing(self) -> None:
+        """Refuses what cannot be paused trial by trial."""
+        for field, value, fits in (
+            ("execution", self.mode, self.mode == "hosted"),
+            ("resources.pack", self.resources.pack, self.resources.pack == 1),
+            ("resources.hosts", self.resources.hosts, self.resources.hosts == 1),
+        ):
+            if not fits:
+                raise UserError(
+                    f"search.scheduler = 'curve' with {field} = {value!r}: trials are paused on one host that trains "
+                    "one at a time; allowed: none, asha, median, or one host with resources.pack = 1",
+                    field="search.scheduler",
+                    value="curve",
+                    allowed=["none", "asha", "median"],
+                )
 
     @property
     def budget_s(self) -> float | None:
@@ -340,7 +344,17 @@ class Spec(Part):
             >>> raylora.load_spec("spec.yaml", overrides={"search.scheduler": "asha"}).reports
             4
         """
-        return self.train.reports or (1 if self.search.scheduler == "none" else 4)
+        return self.train.reports or {"none": 1, "curve": 5}.get(self.search.scheduler, 4)
+
+    @property
+    def scorings(self) -> int:
+        """Reports of a trial that are whole: under `curve`, those before the last tell the validation loss alone.
+
+        Example:
+            >>> raylora.load_spec("spec.yaml", overrides={"search.scheduler": "curve"}).scorings
+            1
+        """
+        return 1 if self.search.scheduler == "curve" else self.reports
 
     @property
     def mode(self) -> Literal["hosted", "train"]:

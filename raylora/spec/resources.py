@@ -1,4 +1,4 @@
-"""What of a cluster an experiment uses: the `resources` of a spec."""
+"""What of a cluster an experiment uses, and who writes the answers: `resources` and `evaluate` of a spec."""
 
 from __future__ import annotations
 
@@ -18,6 +18,31 @@ def _whole_or_auto(value: Any, info: ValidationInfo) -> object:
     if not whole and value != "auto":
         raise ValueError("allowed: auto, or a whole number of at least 1" + (f" and at most {most}" if most else ""))
     return value
+
+
+class EvaluateSpec(Part):
+    """Who writes the answers that are scored; likelihoods are always the hosts'."""
+
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="vllm: one engine beside the hosts, which all adapters are loaded into."
+    )
+    gpus: float | None = Field(
+        None, ge=0, description="GPUs of vLLM's engine; below 1 for a share of one; default: as gpus_per_host."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> EvaluateSpec:
+        if self.gpus is not None and self.engine != "vllm":
+            raise UserError(
+                f"gpus = {self.gpus:g} with engine = {self.engine!r}; allowed: engine = 'vllm'",
+                field="gpus",
+                value=self.gpus,
+            )
+        if self.gpus is not None and self.gpus > 1 and self.gpus != math.floor(self.gpus):
+            raise UserError(
+                f"gpus = {self.gpus:g}; allowed: a whole number, or a share below 1", field="gpus", value=self.gpus
+            )
+        return self
 
 
 class ResourcesSpec(Part):

@@ -78,6 +78,14 @@ def write_spec(tiny_model, sums, tmp_path):
     return write
 
 
+@pytest.fixture
+def quick_fits(monkeypatch) -> None:
+    """Forecasts by hardly fitted hyperparameters, for what does not depend on how good they are."""
+    monkeypatch.setattr("searchers.surrogate.curves._STEPS", 2)
+    monkeypatch.setattr("searchers.surrogate.curves._DRAWS", 2)
+    monkeypatch.setattr("raylora.run.pool._MORE", 4.0)
+
+
 @dataclass(frozen=True)
 class Finished:
     """A run that ended, for tests to read: nobody writes into its folder."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import torch
 from trainables.journal import ERRORS, Journal, trial_key
 from trainables.parallel import Parallel
 from trainables.protocols import TrainSettings
+from trainables.saved import saved
 from trainables.session import TrialSession, pick_device, pick_dtype
 from trainables.stops import ask_to_stop
 from trainables.store import mark, store_of
@@ -179,3 +181,33 @@ def test_places_and_types_go_by_their_names() -> None:
     cpu = torch.device("cpu")
     assert pick_device("cpu") == cpu and pick_dtype("bfloat16", cpu) == torch.bfloat16
     assert pick_dtype("auto", torch.device("cuda")) == torch.bfloat16
+
+
+def test_reports_where_the_samples_double_tell_the_loss_and_leave_a_state(session) -> None:
+    one = session(samples=32, reports=4, doubling=True, checkpoint_every_s=1e9)
+    assert one.begin(KNOBS) is None
+    seen = []
+    while True:
+        metrics = one.advance()
+        seen.append((metrics["samples"], "accuracy" in metrics, "validation_loss" in metrics))
+        if metrics["done"]:
+            break
+        state = saved(one.checkpoint_folder(trial_key(KNOBS)))
+        assert state is not None and json.loads((state / "position.json").read_text())["samples"] == metrics["samples"]
+    assert seen == [(4, False, True), (8, False, True), (16, False, True), (32, True, True)]
+
+
+def test_a_trial_that_is_put_aside_after_a_report_goes_on_as_if_it_had_not_been(session, tmp_path) -> None:
+    settings = {"samples": 32, "reports": 4, "doubling": True, "checkpoint_every_s": 1e9}
+    whole = session(**settings)
+    whole.begin(KNOBS)
+    losses = [whole.advance()["validation_loss"] for _ in range(4)]
+    (tmp_path / "trials.jsonl").unlink()
+    other = session(**settings)
+    other.begin(KNOBS)
+    again = [other.advance()["validation_loss"] for _ in range(2)]
+    other.begin({**KNOBS, "learning_rate": 5e-3})
+    other.advance()
+    other.begin(KNOBS)
+    again += [other.advance()["validation_loss"] for _ in range(2)]
+    assert again == losses

@@ -41,7 +41,7 @@ class Costs:
         """Mean seconds of a trial over the space."""
         space = self.spec.space
         seconds = [
-            self.model.trial_seconds(variant, rank, batch, samples, evaluated * self.spec.reports)
+            self.model.trial_seconds(variant, rank, batch, samples, evaluated * self.spec.scorings)
             for variant in space.variant
             for rank in space.rank
             for batch in batch_sizes or space.batch_size
@@ -211,7 +211,7 @@ class _Planner:
         wanted = min(most, max(least, round(0.1 * there)))
         share = VALIDATION_SHARE * (1 - FINAL_SHARE) * self.seconds * self.hosts
         aim = self.spec.search.trials if self._sets("search.trials") else self._aimed_trials()
-        affordable = int(share / aim / max(1e-9, self.cost.evaluation_row_s * self.spec.reports))
+        affordable = int(share / aim / max(1e-9, self.cost.evaluation_row_s * self.spec.scorings))
         found = max(1, min(wanted, max(least, affordable), there // 4))
         # A split of the source's own may have fewer: then all of it is there already.
         if self.rows["validation"] < (self.spec.task.validation_rows or DEFAULT_VALIDATION_ROWS):

@@ -131,6 +131,12 @@ def test_mistake_names_field_value_and_remedy(spec_file: Path, override: str, pa
         (["space.alpha=16", "space.alpha_ratio=2"], ["space.alpha", "alpha_ratio", "one of them"]),
         (["resources.workers=2", "execution=hosted"], ["execution = 'hosted'", "resources.workers = 2"]),
         (["search.scheduler=asha", "train.reports=1"], ["train.reports = 1", "2 or more"]),
+        (["search.scheduler=curve", "train.reports=1"], ["train.reports = 1", "2 or more"]),
+        (["search.scheduler=curve", "resources.pack=2"], ["resources.pack = 2", "pack = 1"]),
+        (["search.scheduler=curve", "resources.hosts=2"], ["resources.hosts = 2", "one host"]),
+        (["search.scheduler=curve", "resources.hosts=auto"], ["resources.hosts = 'auto'", "one host"]),
+        (["search.scheduler=curve", "resources.workers=2"], ["search.scheduler = 'curve'", "execution = 'train'"]),
+        (["search.configurations=9"], ["search.configurations = 9", "scheduler = 'curve'"]),
     ],
 )
 def test_contradiction_names_both_sides(spec_file: Path, overrides: list[str], parts: list[str]) -> None:

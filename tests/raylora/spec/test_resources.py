@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from raylora.errors import UserError
-from raylora.spec import from_dict
+from raylora.spec import EvaluateSpec, ResourcesSpec, Spec, from_dict
 
 BASE = {"model": "smollm2-135m", "task": {"path": "rows.jsonl"}}
 
@@ -29,3 +29,20 @@ def test_hosts_that_nobody_has_counted_are_reckoned_with_as_one() -> None:
 def test_gpu_hours_need_a_number_of_gpus() -> None:
     with pytest.raises(UserError, match=r"^budget = '10gpuh': resources.hosts = 'auto' uses what is there; allowed: "):
         from_dict({**BASE, "budget": "10gpuh", "resources": {"hosts": "auto", "gpus_per_host": 1.0}})
+
+
+def with_part(**parts) -> Spec:
+    return from_dict({"model": "m", "task": {"name": "instruct"}, **parts})
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_gpus_are_whole_or_a_share_of_one(share: float) -> None:
+    assert ResourcesSpec(gpus_per_host=share).gpus_per_host == share
+    with pytest.raises(UserError, match=r"gpus_per_host = 1.5; allowed: a whole number"):
+        with_part(resources={"gpus_per_host": 1.5})
+
+
+def test_gpus_of_an_engine_need_the_engine() -> None:
+    assert EvaluateSpec(engine="vllm", gpus=0.5).gpus == 0.5
+    with pytest.raises(UserError, match=r"gpus = 1 with engine = .transformers"):
+        with_part(evaluate={"gpus": 1.0})
