@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 import urllib.request
 
@@ -50,3 +53,25 @@ def test_its_address_is_told_once_it_answers_and_its_end_is_one_line() -> None:
             given=json.dumps("hello"),
         )
     assert said == ['"hello"!']
+
+
+# Tells its process id, and lives on.
+PATIENT = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+MANAGED = """
+import sys
+from raylora.run.serve.children import serve_child
+from raylora.run.serve.listening import Address
+
+serve_child([sys.executable, "-c", sys.argv[1]], Address("m", "127.0.0.1", 0, None, print), int(sys.argv[2]))
+"""
+
+
+def test_a_process_that_is_told_to_end_takes_its_server_with_it() -> None:
+    command = [sys.executable, "-c", MANAGED, PATIENT, str(free_port("127.0.0.1", 0))]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        server = int(process.stderr.readline())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
