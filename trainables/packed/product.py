@@ -92,7 +92,7 @@ def banks(uses: Sequence[Use]) -> list[Bank]:
     """Uses in the order of their rows, by runs of equally many.
 
     A run is one by its rows alone, not by what stands in it: a batched product gives each of its parts the same bits
-    whatever the others are, but another number of parts may be multiplied in another order.
+    whatever the others are, but where there are more parts, or one has a larger rank, it may multiply in another order.
     """
     found, first = [], 0
     for _, run in groupby(uses, key=lambda use: use.segment.stop - use.segment.start):
@@ -106,8 +106,8 @@ def banks(uses: Sequence[Use]) -> list[Bank]:
 def packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None, uses: Sequence[Use], training: bool) -> Tensor:
     """W0 x over all rows plus each use's update on its own, `(rows, length, m)` in x's type.
 
-    A row's result and gradient depend on that row and its own part alone, whatever stands in the others, NaN included:
-    no sum runs over rows of two segments, and nothing is masked by multiplication.
+    A row's result and gradient are made of that row and its own part alone, whatever stands in the others, NaN
+    included: no sum runs over rows of two segments, and nothing is masked by multiplication.
 
     Args:
         x: `(rows, length, n)`. weight: W0 `(m, n)`, frozen. bias: `(m,)`, frozen.
