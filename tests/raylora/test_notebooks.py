@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,17 +51,30 @@ SMALL = {
 }
 
 
-@pytest.mark.real
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_its_first_cell_to_its_last(path, tiny_model, request, tmp_path, monkeypatch) -> None:
+@pytest.fixture(scope="module")
+def ran(tiny_model, tmp_path_factory) -> Callable[[str], Path]:
+    """Run the notebook of that name, once for all tests; the folder that it ran in."""
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    run = str(request.getfixturevalue("workplace") / "runs" / "sums") if path.stem == "reading_a_run" else ""
-    notebook = read(path)
-    (cell,) = parameters(notebook)
-    cell.source = SMALL[path.stem].format(model=str(tiny_model), run=run, shared=str(tmp_path / "shared"))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    client = nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3")
-    client.execute(cwd=str(tmp_path))
+
+    @functools.cache
+    def run(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        notebook = read(ROOT / "notebooks" / f"{name}.ipynb")
+        (cell,) = parameters(notebook)
+        found = next((run("first_search") / "runs").iterdir()) if name == "reading_a_run" else ""
+        cell.source = SMALL[name].format(model=str(tiny_model), run=str(found), shared=str(folder / "shared"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+            patch.setenv("MPLBACKEND", "agg")
+            patch.delenv("RAY_ADDRESS", raising=False)
+            nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute(cwd=str(folder))
+        return folder
+
+    return run
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_its_first_cell_to_its_last(path, ran) -> None:
+    assert ran(path.stem).is_dir()

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from raylora.cli._summary import show_summary
 
 
@@ -38,21 +36,3 @@ def test_summary_tells_what_was_used_of_a_budget_and_names_no_adapter_that_is_no
     shown = capsys.readouterr().out
     assert "540 s of a budget of 600 s used" in shown
     assert "runs/x/best.yaml" in shown and "adapter/" not in shown
-
-
-@pytest.mark.real
-def test_ctrl_c_ends_with_130_and_the_line_that_goes_on(write_spec, start_raylora, tmp_path) -> None:
-    import os
-    import signal
-    import time
-
-    run = tmp_path / "runs" / "run"
-    process = start_raylora("tune", write_spec(search__trials=8, train__epochs=50))
-    deadline = time.monotonic() + 200
-    while not (run / "trials.jsonl").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
-    os.kill(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert output.strip().splitlines()[-1].startswith(f"raylora: interrupted; `raylora resume {run}` goes on")

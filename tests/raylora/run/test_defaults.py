@@ -1,4 +1,4 @@
-"""The default space, whatever the searcher and however small the matrices: no trial fails."""
+"""The default space, however small the matrices: no trial fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from raylora.run import experiment
 from raylora.spec import load
-from searchers import SEARCHERS
 from trainables.journal import Journal
 from trainables.testing import make_tiny_model
 
@@ -21,8 +20,9 @@ def narrow_model(tmp_path_factory):
     return make_tiny_model(tmp_path_factory.mktemp("narrow") / "model", hidden=8, layers=1)
 
 
+# One that knows what is promising and one that begins in a corner. Their own tests show that all stay in the space.
 @pytest.mark.real
-@pytest.mark.parametrize("searcher", list(SEARCHERS))
+@pytest.mark.parametrize("searcher", ["language", "grid"])
 def test_every_trial_of_the_default_space_finishes(
     searcher, narrow_model, write_spec, ray_local, tmp_path, capsys
 ) -> None:

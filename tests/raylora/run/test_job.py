@@ -28,7 +28,7 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def head():
     """A Ray head with its dashboard in a session of its own; yields the dashboard's address, and the head's."""
     ray = str(Path(sys.executable).with_name("ray"))
