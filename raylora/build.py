@@ -233,6 +233,7 @@ def train_settings(spec: Spec, rows: int) -> TrainSettings:
         micro_batch_tokens=spec.train.micro_batch_tokens,
         weight_decay=spec.train.weight_decay,
         warmup_ratio=spec.train.warmup_ratio,
+        schedule=spec.train.schedule,
         max_grad_norm=spec.train.max_grad_norm,
         placement=spec.space.placement if isinstance(spec.space.placement, str) else tuple(spec.space.placement),
         match_parameters=spec.train.match_parameters,

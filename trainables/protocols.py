@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from trainables.heads import LANGUAGE, Head
 from trainables.home import lent_folder
+from trainables.schedules import Schedule
 from trainables.store import mark, told
 
 Row = Mapping[str, Any]
@@ -110,6 +111,7 @@ class TrainSettings:
         micro_batch_tokens: Padded tokens that go through the model at once. A larger global batch is
             accumulated from micro-batches, so it fits any device.
         warmup_ratio: Share of the optimizer steps over which the rate rises linearly.
+        schedule: What the rate does after that (`trainables.schedules`).
         max_grad_norm: Gradients are clipped to this norm; 0 leaves them alone.
         match_parameters: `lora` trains each variant at the rank where it has about as many parameters as LoRA
             at the configuration's rank; None at that rank itself.
@@ -125,6 +127,7 @@ class TrainSettings:
     micro_batch_tokens: int = 4096
     weight_decay: float = 0.0
     warmup_ratio: float = 0.03
+    schedule: Schedule = "cosine"
     max_grad_norm: float = 1.0
     placement: str | tuple[str, ...] = "all-linear"
     match_parameters: str | None = None

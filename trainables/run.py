@@ -30,6 +30,7 @@ from trainables.parallel import Parallel
 from trainables.protocols import Row, Scorer, TrainSettings
 from trainables.rows import set_apart
 from trainables.saved import replacing
+from trainables.schedules import rate_factor
 from trainables.sequences import check_apart, collate_packed, packed_micro_batches, packed_size
 from trainables.variants import get_variant
 from trainables.variants.core.config import AdapterConfig, Surroundings
@@ -96,18 +97,10 @@ def adapter_config(
     )
 
 
-def rate_factor(step: int, steps: int, warmup_ratio: float) -> float:
-    """Multiplier of the rate at optimizer step `step` (from 0): linear warm-up, then half a cosine to 0."""
-    warmup = round(warmup_ratio * steps)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
 class TrialRun:
     """One configuration on one base model.
 
-    The optimizer is the variant's (AdamW unless it says otherwise) under a cosine schedule with warm-up.
+    The optimizer is the variant's (AdamW unless it says otherwise) under the schedule of `settings`.
     The loss of a step is the mean over the completion tokens of its *global* batch, whatever the
     micro-batches and however many workers share it: worker `i` of `N` takes rows `i, i + N, ...`.
 
@@ -259,7 +252,7 @@ class TrialRun:
     def _begin_step(self) -> list[Row]:
         """The rows of the next global batch, with rate and variant ready for it."""
         rows = [self.train[i] for i in next(self._plan)]
-        factor = rate_factor(self.step, self.steps, self.settings.warmup_ratio)
+        factor = rate_factor(self.step, self.steps, self.settings.warmup_ratio, self.settings.schedule)
         for group in self._optimizer_groups():
             group["lr"] = group["initial_lr"] * factor
         self.variant.before_step(self.step)

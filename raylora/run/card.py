@@ -198,7 +198,8 @@ def _recipe(spec: Spec, summary: Mapping[str, Any], run: Path) -> str:
     results = {row.get("label"): row["result"] for row in Journal(run).rows() if row["event"] == "final"}
     trained: Mapping[str, Any] = results.get("best-0", {})
     told |= {"placement": spec.space.placement, "seed": spec.seed}
-    told |= {"schedule": f"cosine to 0 after {100 * spec.train.warmup_ratio:g} % warm-up"}
+    end = "" if spec.train.schedule == "constant" else " to 0"
+    told |= {"schedule": f"{spec.train.schedule}{end} after {100 * spec.train.warmup_ratio:g} % warm-up"}
     told |= {"optimizer": f"the variant's, AdamW for most, weight decay {spec.train.weight_decay:g}"}
     told |= {name: trained[name] for name in ("samples", "step", "tokens", "trainable_parameters") if trained.get(name)}
     lines = ["| | |", "| --- | --- |"]

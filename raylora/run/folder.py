@@ -140,8 +140,8 @@ def planned_trials(folder: Path) -> int | None:
 # What makes trials comparable: changed, the results that there are would answer another question.
 _FIXED = (
     "model", "dtype", "seed", "task", "space", "train.samples", "train.epochs", "train.reports", "train.weight_decay",
-    "train.warmup_ratio", "train.max_grad_norm", "train.match_parameters", "search.searcher", "search.options",
-    "budget",
+    "train.warmup_ratio", "train.schedule", "train.max_grad_norm", "train.match_parameters", "search.searcher",
+    "search.options", "budget",
 )  # fmt: skip
 
 

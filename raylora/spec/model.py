@@ -66,6 +66,7 @@ class TrainSpec(_Budget):
     micro_batch_tokens: int = Field(4096, ge=1, description="Padded tokens per forward pass; bounds the memory.")
     weight_decay: float = Field(0.0, ge=0)
     warmup_ratio: float = Field(0.03, ge=0, le=1, description="Part of the steps that warms up.")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="Of the rate after the warm-up.")
     max_grad_norm: float = Field(1.0, gt=0)
     reports: int | None = Field(
         None, ge=1, description="Validations per trial; default 1, 4 where asha or median compare, 5 under curve."

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import math
 import pickle
 
@@ -13,7 +12,8 @@ from trainables.exhausted import Crowded, NoRoom
 from trainables.heads import LanguageHead
 from trainables.parallel import Parallel
 from trainables.protocols import TrainSettings
-from trainables.run import TrialRun, adapter_config, rate_factor
+from trainables.run import TrialRun, adapter_config
+from trainables.schedules import SCHEDULES, rate_factor
 from trainables.testing import ExactMatch, tokenised_rows
 from trainables.variants.core.snapshot import fingerprint
 
@@ -54,12 +54,16 @@ def test_alpha_wins_over_alpha_ratio_and_a_variant_gets_its_own_knobs() -> None:
     assert adapter_config({"rank": 4, "alpha_ratio": 0.5, "learning_rate": 1e-3}, TrainSettings(samples=1)).alpha == 2
 
 
-def test_rate_warms_up_then_follows_a_cosine_to_zero() -> None:
-    factors = [rate_factor(step, 100, 0.03) for step in range(100)]
-    assert factors[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
-    assert all(a > b for a, b in itertools.pairwise(factors[3:]))
-    assert factors[-1] < 1e-3
-    assert rate_factor(0, 1, 0.03) == 1.0
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_rate_of_each_step_is_the_schedules(schedule, base, tokenizer) -> None:
+    run = make(base, tokenizer, schedule=schedule, warmup_ratio=0.25)
+    rates = []
+    while not run.done:
+        run.train_step()
+        rates.append(run.optimizer.param_groups[0]["lr"] / KNOBS["learning_rate"])
+    run.close()
+    assert rates == pytest.approx([rate_factor(step, run.steps, 0.25, schedule) for step in range(run.steps)])
+    assert len(rates) > 4
 
 
 def test_loss_is_the_mean_over_completion_tokens_whatever_the_micro_batches(base, tokenizer) -> None:

@@ -21,7 +21,7 @@ MARK = ".proxy"
 _RECORD = "proxy.json"
 
 # What trials on the same rows have in common: another measurement where any of it differs.
-_TRAIN = ("samples", "epochs", "weight_decay", "warmup_ratio", "max_grad_norm", "match_parameters")
+_TRAIN = ("samples", "epochs", "weight_decay", "warmup_ratio", "schedule", "max_grad_norm", "match_parameters")
 
 
 @dataclass(frozen=True)

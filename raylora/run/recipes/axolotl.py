@@ -57,7 +57,7 @@ class Axolotl(Toolkit):
             "adam_beta1": 0.9,
             "adam_beta2": 0.999,
             "learning_rate": recipe.learning_rate,
-            "lr_scheduler": "cosine",
+            "lr_scheduler": recipe.scheduler,
             "warmup_steps": recipe.warmup_steps,
             "weight_decay": recipe.weight_decay,
             "max_grad_norm": recipe.max_grad_norm,

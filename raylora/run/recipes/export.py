@@ -137,6 +137,7 @@ def _found(folder: Path, spec: Spec, config: Mapping[str, Any]) -> tuple[Recipe,
         dtype=_dtype(spec, model),
         turns=spec.task.train_on,
         quantization=spec.quantization,
+        schedule=spec.train.schedule,
     )
     return recipe, examples
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from raylora.errors import UserError
+from trainables.schedules import SCHEDULES
 
 Told = Mapping[str, Any]
 
@@ -134,7 +135,10 @@ _READERS: dict[str, Callable[[Told, Path], dict[str, object]]] = {
 
 
 def _training(told: Told) -> dict[str, object]:
-    return {name: _number(told.get(name)) for name in ("warmup_ratio", "weight_decay", "max_grad_norm")}
+    numbers = {name: _number(told.get(name)) for name in ("warmup_ratio", "weight_decay", "max_grad_norm")}
+    scheduler = told.get("lr_scheduler_type", told.get("lr_scheduler"))
+    schedule = "constant" if scheduler == "constant_with_warmup" else scheduler
+    return {**numbers, "schedule": schedule if schedule in SCHEDULES else None}
 
 
 def _variant(rslora: object, dora: object, start: object = None, ratio: object = None) -> str:

@@ -62,7 +62,7 @@ def trainer_settings(recipe: Recipe) -> dict[str, object]:
         "num_train_epochs": recipe.epochs,
         "max_steps": recipe.steps,
         "learning_rate": recipe.learning_rate,
-        "lr_scheduler_type": "cosine",
+        "lr_scheduler_type": recipe.scheduler,
         "warmup_steps": recipe.warmup_steps,
         "optim": "adamw_torch",
         "adam_beta1": 0.9,

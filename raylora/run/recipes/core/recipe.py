@@ -20,6 +20,7 @@ class Recipe:
         steps: optimizer steps.
         epochs: passes over the rows.
         warmup_steps: of them, with a rate that rises.
+        schedule: of the rate after that: `cosine` or `linear` to 0, or `constant`.
         max_length: longest row, in tokens.
         dtype: of the base weights: `bfloat16` or `float32`.
         quantization: of the base: `none`, `nf4` with double quantisation, or `int8`.
@@ -47,11 +48,17 @@ class Recipe:
     dtype: str
     turns: str
     quantization: str = "none"
+    schedule: str = "cosine"
 
     @property
     def accumulation(self) -> int:
         """Micro-batches per optimizer step."""
         return self.batch_size // self.micro_batch
+
+    @property
+    def scheduler(self) -> str:
+        """transformers' name of the schedule; its `constant` has no warm-up."""
+        return "constant_with_warmup" if self.schedule == "constant" else self.schedule
 
     @property
     def pissa(self) -> str | None:

@@ -24,6 +24,20 @@ def test_what_was_exported_is_read_back(name, recipe, examples, tmp_path) -> Non
     assert from_dict(told).default_recipe.rank == 4
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize("name", ["axolotl", "llamafactory"])
+def test_a_schedule_is_read_back(name, schedule, recipe, examples, tmp_path) -> None:
+    TOOLKITS[name]().write(replace(recipe, schedule=schedule), examples, tmp_path)
+    told = recipe_from(tmp_path / "recipe.yaml")
+    assert told["train"]["schedule"] == schedule and from_dict(told).train.schedule == schedule
+
+
+def test_a_schedule_that_is_not_here_is_left_to_the_default(tmp_path) -> None:
+    settings = {"base_model": "org/base", "adapter": "lora", "lr_scheduler": "cosine_with_restarts"}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(settings))
+    assert "schedule" not in recipe_from(tmp_path / "a.yaml").get("train", {})
+
+
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 @pytest.mark.parametrize("name", ["axolotl", "llamafactory"])
 def test_a_quantised_base_is_read_back(name, kind, recipe, examples, tmp_path) -> None:
