@@ -1,4 +1,4 @@
-"""How many hosts the nodes of a cluster have room for: what `resources.hosts: auto` counts."""
+"""Which nodes of a cluster have room for what: hosts, which `resources.hosts: auto` counts, and what must not leave."""
 
 from __future__ import annotations
 
@@ -49,6 +49,20 @@ def rooms(
         if hosts:
             found[str(node["NodeID"])] = Room(hosts, cpus_per_host or max(1, cpus // hosts))
     return found
+
+
+def beside(node_id: str, nodes: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """A placement group of Ray, as keywords, for what is to run on that node and nowhere else.
+
+    It asks for so little of the resource that every node has of its own, whether or not it shows any CPU, that a
+    thousand of them fit. None where the node is not among `nodes`, as `ray.nodes()` tells of them.
+    """
+    for node in nodes:
+        name = f"node:{node.get('NodeManagerAddress')}"
+        if node["NodeID"] == node_id and node.get("Alive", True) and name in node.get("Resources", {}):
+            # Nodes on one machine share its address: the label is the node's alone.
+            return {"bundles": [{name: 0.001}], "bundle_label_selector": [{"ray.io/node-id": node_id}]}
+    return None
 
 
 def trials_at_a_time(found: Mapping[str, Room], workers: int = 1) -> int:

@@ -31,6 +31,8 @@ from trainables.journal import ERRORS, Ending, Journal, Knobs, trial_key
 from trainables.store import store_of, told
 
 if TYPE_CHECKING:
+    from ray.tune import PlacementGroupFactory
+
     from searchers.base import SpaceSearcher
 
 
@@ -93,8 +95,7 @@ def search(run: Run, again: bool) -> None:
     )
     callbacks = [callback, steering, *([TrackingCallback(str(run.folder), run.tracking)] if run.tracking else [])]
     tuner = ray_tune.Tuner(
-        # The work is done on hosts and worker groups; Tune insists on a request above zero.
-        ray_tune.with_resources(trainable, {"cpu": 0.001}),
+        ray_tune.with_resources(trainable, _resources(run)),
         tune_config=ray_tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler(spec, setup.settings.samples) if curve is None else CurveScheduler(curve),
@@ -141,6 +142,21 @@ def search(run: Run, again: bool) -> None:
 def places(crew: Crew, pack: int) -> int:
     """Trials at a time that there is room for now."""
     return crew.places() * pack
+
+
+def _resources(run: Run) -> dict[str, float] | PlacementGroupFactory:
+    """What a trial asks of Ray. The work is done on hosts and worker groups; Tune insists on a request above zero.
+
+    Trials on hosts stay beside the driver: on another node they would leave with it, and Tune takes a trial for failed
+    that it was about to give to one that has.
+    """
+    import ray
+    from ray.tune import PlacementGroupFactory
+
+    from clusters.places import beside
+
+    own = beside(ray.get_runtime_context().get_node_id(), ray.nodes()) if run.group is None else None
+    return PlacementGroupFactory(**own) if own else {"cpu": 0.001}
 
 
 def _at_a_time(run: Run) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clusters.places import Room, rooms, trials_at_a_time
+from clusters.places import Room, beside, rooms, trials_at_a_time
 
 
 def node(name: str, alive: bool = True, **resources: float) -> dict[str, Any]:
@@ -36,3 +36,11 @@ def test_other_accelerators_are_left_alone() -> None:
 def test_trials_of_several_workers_share_the_room() -> None:
     found = rooms([node("a", CPU=8), node("b", CPU=8)], cpus_per_host=2)
     assert [trials_at_a_time(found, workers) for workers in (1, 3, 16)] == [8, 2, 1]
+
+
+def test_what_stays_beside_the_driver_asks_for_its_node_alone() -> None:
+    nodes = [{**node("a", **{"node:10.0.0.1": 1.0}), "NodeManagerAddress": "10.0.0.1"}]
+    nodes.append({**node("b", CPU=8, **{"node:10.0.0.1": 1.0}), "NodeManagerAddress": "10.0.0.1"})
+    found = {"bundles": [{"node:10.0.0.1": 0.001}], "bundle_label_selector": [{"ray.io/node-id": "a"}]}
+    assert beside("a", nodes) == found
+    assert beside("c", nodes) is None
