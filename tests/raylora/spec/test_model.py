@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -13,6 +13,8 @@ import yaml
 from raylora.errors import UserError
 from raylora.run.checks import load_checked
 from raylora.spec import Spec, from_dict, load
+from raylora.spec.model import TrainSpec
+from trainables.schedules import SCHEDULES
 
 MINIMAL = {"model": "smollm2-135m", "task": {"name": "reasoning_gym/chain_sum"}}
 
@@ -302,3 +304,7 @@ def test_what_a_quantised_base_cannot_have_is_told_before_anything_starts(
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     line = refusal(spec_file, "quantization=nf4", check=True)
     assert line.endswith("bitsandbytes is not installed; pip install 'raylora[quantization]'")
+
+
+def test_a_spec_has_the_schedules_that_runs_have() -> None:
+    assert get_args(TrainSpec.model_fields["schedule"].annotation) == SCHEDULES
