@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from raylora.bench.records import markdown
 from raylora.bench.training_report import found_after, read_searches, share_to, training_table, write_training
 from raylora.errors import UserError
 
@@ -53,3 +54,11 @@ def test_searches_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "random", 0, trial(1.0, 1.0), about="n")
     with pytest.raises(UserError, match="the searches of sums differ"):
         read_searches(tmp_path)
+
+
+def test_the_documentations_table_is_that_of_its_records() -> None:
+    docs = Path(__file__).resolve().parents[3] / "docs"
+    searches = read_searches(docs / "training")
+    assert (docs / "training.md").read_text() == markdown(training_table(searches))
+    assert all(one.samples.shape[1] == 8 for one in searches)
+    assert len({(one.task, one.seeds) for one in searches}) == len({one.task for one in searches})
