@@ -94,6 +94,7 @@ def test_ctrl_c_at_any_moment_returns_within_seconds_and_no_trial_is_lost_or_rep
         assert last.startswith(f"raylora: interrupted; `raylora resume {run}` goes on, `raylora finish {run}` ends")
         assert "Traceback" not in output
         assert not (run / "summary.json").exists()
+        assert moment == MOMENTS[-1] or not (run / "final").exists()
         command = ("finish" if moment in MOMENTS[-2:] else "resume", run)
     rows = Journal(run).rows()
     assert any(row["event"] == "continue" for row in rows) and any((run / "checkpoints").iterdir())
